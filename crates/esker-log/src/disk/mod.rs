@@ -1,7 +1,7 @@
 //! The disk as the log and the engines see it: a directory of files, a handful of operations.
 //!
 //! Everything that touches a file system goes through [`Disk`] and [`File`], so that the same code runs on
-//! [`RealDisk`] and on [`SimDisk`](sim::SimDisk), which forgets what was not synced, tears and reorders writes,
+//! the real one and on [`SimDisk`](sim::SimDisk), which forgets what was not synced, tears and reorders writes,
 //! flips bits and fails any operation on demand.
 //!
 //! # What a caller may rely on
@@ -12,7 +12,7 @@
 //! * After a failed sync nothing may be assumed about the bytes written since the last good one; the caller
 //!   must stop acknowledging (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
 
-mod real;
+pub mod real;
 pub mod sim;
 
 use std::{
@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-pub use real::RealDisk;
+
 
 /// How [`Disk::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,124 @@
+//! What can go wrong, told by what the caller can do about it.
+
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+/// The result of a log or engine operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the log or of an engine. Cheap to clone: one failed sync answers every writer of its group.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request breaks a limit or is malformed: fix it. Nothing was written.
+    InvalidRequest(String),
+    /// The bounded write queue is full: try again after the given time. Nothing was written.
+    Busy {
+        /// When a retry is likely to be taken.
+        retry_after: Duration,
+    },
+    /// The disk is full: free space and try again; reads go on. Nothing was written.
+    DiskFull,
+    /// A write or sync failed, so the log takes no more writes until it is reopened; reads go on.
+    /// Whether the writes that were under way survive is known only after reopening.
+    Poisoned(Arc<str>),
+    /// Stored bytes are damaged: restore the file from a backup or a replica, or repair the store.
+    Damage(Damage),
+    /// The data directory is in use by another process.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// What is known of the holder, such as its process id.
+        holder: String,
+    },
+    /// The data was written in a format this version does not know: use a newer Esker.
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format version found.
+        found: u32,
+        /// The newest one this build reads.
+        supported: u32,
+    },
+    /// The operating system refused an operation.
+    Io {
+        /// What was being done, to which file.
+        doing: Arc<str>,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The store was closed.
+    Closed,
+}
+
+/// Where stored bytes fail their checks. Never returned as data, never skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in the file the damaged structure begins, in bytes.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Error {
+    /// An I/O error with what was being done when it struck; a full disk becomes [`Error::DiskFull`].
+    pub fn io(doing: impl fmt::Display, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::DiskFull,
+            _ => Self::Io { doing: doing.to_string().into(), source: Arc::new(source) },
+        }
+    }
+
+    /// Damage found in `path` at `offset`.
+    pub fn damage(path: impl Into<PathBuf>, offset: u64, what: impl fmt::Display) -> Self {
+        Self::Damage(Damage { path: path.into(), offset, what: what.to_string() })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidRequest(why) => f.write_str(why),
+            Self::Busy { retry_after } => {
+                write!(f, "the write queue is full; retry in {} ms", retry_after.as_millis())
+            }
+            Self::DiskFull => f.write_str("the disk is full: writes are refused until there is space, reads go on"),
+            Self::Poisoned(why) => {
+                write!(f, "writes are refused until the store is reopened, because an earlier one failed: {why}")
+            }
+            Self::Damage(damage) => damage.fmt(f),
+            Self::Locked { path, holder } => {
+                write!(f, "{} is locked by {holder}: one process per data directory", path.display())
+            }
+            Self::UnsupportedFormat { path, found, supported } => write!(
+                f,
+                "{} has format version {found}, this build reads up to {supported}: use a newer Esker",
+                path.display()
+            ),
+            Self::Io { doing, source } => write!(f, "{doing}: {source}"),
+            Self::Closed => f.write_str("the store is closed"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at byte {}: {}", self.path.display(), self.offset, self.what)
+    }
+}
+
+impl From<Damage> for Error {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}
