@@ -1,13 +1,27 @@
 //! Esker's log: segmented, checksummed, append-only, with group commit. See `docs/format.md` for the bytes.
 
 pub mod clock;
+mod commit;
 pub mod disk;
 mod error;
+pub mod format;
+mod log;
 pub mod record;
+pub mod recovery;
+pub mod scan;
+pub mod segment;
+pub mod signal;
+pub mod small_file;
 mod sync_policy;
+mod writer;
 
+pub use commit::{COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits};
 pub use error::{Damage, Error, Result};
+pub use log::{Log, LogCounters, LogOptions, RecordLocation};
+pub use recovery::{Opening, Recovered};
+pub use segment::Position;
 pub use sync_policy::SyncPolicy;
+pub use writer::{Draft, GroupEnd, Writer};
 
 /// A frame's number within its group: strictly increasing from 1, the same on every replica, and the version
 /// of every write in the frame.

@@ -1,0 +1,275 @@
+//! The shared side of an open log: point reads, syncs, and whether it still takes writes.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    Error, Index, Result, SegmentId,
+    disk::{DirLock, Disk},
+    format::StoreId,
+    record::{self, RECORD_HEADER_LEN, binding, record_len},
+    segment::{Position, Registry, Segment},
+};
+
+/// How a log lays out its files.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// A segment is sealed before it grows beyond this many bytes; a longer frame gets a segment of its own.
+    pub segment_max_bytes: u64,
+    /// Space is reserved this many bytes at a time, so that most syncs need not write file metadata and a full
+    /// disk is met before a frame is half written.
+    pub allocate_bytes: u64,
+    /// Under no sync, the device is asked to begin writing after this many bytes, so that sealing a
+    /// segment finds little left to do.
+    pub writeback_bytes: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20, writeback_bytes: 8 << 20 }
+    }
+}
+
+/// Where a record lies, and how long its parts are: all that a point read needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordLocation {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Where in the segment the record begins.
+    pub offset: u32,
+    /// The key's length.
+    pub key_len: u16,
+    /// The value's length.
+    pub value_len: u32,
+    /// The index of the record's frame.
+    pub index: Index,
+}
+
+impl RecordLocation {
+    /// The record's length in bytes.
+    pub fn len(&self) -> usize {
+        record_len(usize::from(self.key_len), self.value_len as usize)
+    }
+
+    /// Never: a record has a header.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Where the value begins within the record.
+    pub fn value_start(&self) -> usize {
+        RECORD_HEADER_LEN + usize::from(self.key_len)
+    }
+}
+
+/// Counters since the log was opened.
+#[derive(Debug, Default)]
+pub struct LogCounters {
+    /// Calls of fdatasync.
+    pub syncs: AtomicU64,
+    /// Bytes of frames and headers written.
+    pub bytes_written: AtomicU64,
+}
+
+/// An open log. Everything here may be called from any thread; appending is [`Writer`](crate::Writer)'s, which
+/// has one owner.
+pub struct Log {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) store: StoreId,
+    pub(crate) options: LogOptions,
+    pub(crate) registry: Registry,
+    /// Everything before this position is on the disk. Only grows.
+    durable: AtomicU64,
+    /// The end of what was appended. Only grows.
+    appended: AtomicU64,
+    /// The first segment that is not sealed.
+    /// Set once, by the first failed write or sync. Nothing is appended after that.
+    poison: Mutex<Option<Arc<str>>>,
+    poisoned: AtomicBool,
+    disk_full: AtomicBool,
+    /// Held during every sync. The kernel reports a write-back error to one fsync per open file only; were two
+    /// to run at once, the other would take the same lost bytes for synced.
+    sync_turn: Mutex<()>,
+    pub(crate) counters: LogCounters,
+    _lock: Box<dyn DirLock>,
+}
+
+impl Log {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        store: StoreId,
+        options: LogOptions,
+        lock: Box<dyn DirLock>,
+    ) -> Self {
+        Self {
+            disk,
+            dir,
+            store,
+            options,
+            registry: Registry::default(),
+            durable: AtomicU64::new(0),
+            appended: AtomicU64::new(0),
+            poison: Mutex::new(None),
+            poisoned: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+            sync_turn: Mutex::new(()),
+            counters: LogCounters::default(),
+            _lock: lock,
+        }
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The disk that holds it.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The store's identity.
+    pub fn store(&self) -> &StoreId {
+        &self.store
+    }
+
+    /// Counters since opening.
+    pub fn counters(&self) -> &LogCounters {
+        &self.counters
+    }
+
+    /// The open segments, oldest first.
+    pub fn segments(&self) -> Vec<Arc<Segment>> {
+        self.registry.all()
+    }
+
+    /// The end of what was appended.
+    pub fn appended(&self) -> Position {
+        Position::unpack(self.appended.load(Ordering::Acquire))
+    }
+
+    /// Everything before this position is on the disk.
+    pub fn durable(&self) -> Position {
+        Position::unpack(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn advance_appended(&self, to: Position) {
+        self.appended.fetch_max(to.pack(), Ordering::AcqRel);
+    }
+
+    pub(crate) fn advance_durable(&self, to: Position) {
+        self.durable.fetch_max(to.pack(), Ordering::AcqRel);
+    }
+
+    /// Why the log takes no more writes, if it does not.
+    pub fn poison(&self) -> Option<Arc<str>> {
+        if self.poisoned.load(Ordering::Acquire) { self.poison.lock().clone() } else { None }
+    }
+
+    /// Whether the last append was refused for want of space.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_disk_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Relaxed);
+    }
+
+    /// Refuses all further writes, and says why.
+    pub fn poison_with(&self, why: &Error) {
+        let mut poison = self.poison.lock();
+        if poison.is_none() {
+            *poison = Some(why.to_string().into());
+            self.poisoned.store(true, Ordering::Release);
+        }
+    }
+
+    /// Errors with [`Error::Poisoned`] once a write or sync has failed.
+    pub fn check_healthy(&self) -> Result<()> {
+        match self.poison() {
+            Some(why) => Err(Error::Poisoned(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes everything appended so far durable. A failure poisons the log and is never retried: the kernel may
+    /// have dropped the bytes and called the pages clean (Rebello et al., ATC 2020).
+    pub fn sync(&self) -> Result<()> {
+        self.sync_to(self.appended())
+    }
+
+    /// Makes everything before `target` durable; returns at once if it is.
+    pub fn sync_to(&self, target: Position) -> Result<()> {
+        if self.durable() >= target {
+            return Ok(());
+        }
+        let _turn = self.sync_turn.lock();
+        self.check_healthy()?;
+        if self.durable() >= target {
+            return Ok(());
+        }
+        // All segments but the last are durable since they were sealed, so one file is all there is to sync.
+        let mark = self.appended();
+        let segment = self.segment(mark.segment)?;
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        if let Err(e) = segment.file.sync_data() {
+            let error = Error::io(format_args!("syncing {}", segment.path.display()), e);
+            self.poison_with(&error);
+            return Err(Error::Poisoned(error.to_string().into()));
+        }
+        self.advance_durable(mark);
+        Ok(())
+    }
+
+    pub(crate) fn segment(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        self.registry
+            .get(id)
+            .ok_or_else(|| Error::damage(self.dir.join(crate::segment::segment_name(id)), 0, "the segment is missing"))
+    }
+
+    /// Reads and verifies one record, waiting for the disk if need be: one positioned read.
+    ///
+    /// Errors: `Damage` if the bytes fail their checksum or hold another record, `Io`.
+    pub fn read_record(&self, at: &RecordLocation) -> Result<Vec<u8>> {
+        let segment = self.segment(at.segment)?;
+        let mut bytes = vec![0; at.len()];
+        match segment.file.read_exact_at(&mut bytes, u64::from(at.offset)) {
+            Ok(()) => verify_record(bytes, at, &segment),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(Error::damage(&segment.path, u64::from(at.offset), "the file ends within a record"))
+            }
+            Err(e) => Err(Error::io(format_args!("reading {} at {}", segment.path.display(), at.offset), e)),
+        }
+    }
+
+    /// Like [`Log::read_record`], but `Ok(None)` where the bytes are not in memory.
+    pub fn try_read_record(&self, at: &RecordLocation) -> Result<Option<Vec<u8>>> {
+        let segment = self.segment(at.segment)?;
+        let mut bytes = vec![0; at.len()];
+        match segment.file.try_read_at(&mut bytes, u64::from(at.offset)) {
+            Ok(Some(n)) if n == bytes.len() => verify_record(bytes, at, &segment).map(Some),
+            Ok(_) => Ok(None),
+            Err(e) => Err(Error::io(format_args!("reading {} at {}", segment.path.display(), at.offset), e)),
+        }
+    }
+}
+
+fn verify_record(bytes: Vec<u8>, at: &RecordLocation, segment: &Segment) -> Result<Vec<u8>> {
+    let bound = binding(segment.salt, at.offset, at.index);
+    let lengths_match = record::RecordHeader::decode(&bytes)
+        .is_ok_and(|head| head.key_len == usize::from(at.key_len) && head.value_len == at.value_len as usize);
+    if lengths_match && record::checksum_matches(&bytes, bound) {
+        Ok(bytes)
+    } else {
+        Err(Error::damage(&segment.path, u64::from(at.offset), "a record's checksum does not match"))
+    }
+}

@@ -1,0 +1,395 @@
+//! Opening a log: find its files, check that they belong together, read what no index covers, and cut off a torn tail.
+//!
+//! 1. [`Opening::begin`] locks the directory, reads `STORE`, and checks every segment's header and the chain of ends.
+//! 2. The engine loads its index files, and rebuilds those of sealed segments that have none with
+//!    [`Opening::scan_sealed`].
+//! 3. [`Opening::recover`] replays what comes after, decides whether a bad frame is a torn tail or damage (see "Crash
+//!    reasoning" in `docs/format.md`), cuts and syncs, and only then gives the [`Writer`].
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    Error, GroupId, Result, SegmentId,
+    disk::{DirLock, Disk, OpenMode},
+    format::{
+        FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN, STORE_FILE_LEN, SegmentHeader, StoreId, decode_store, encode_store,
+    },
+    log::{Log, LogOptions},
+    scan::{Frame, FrameScanner, Step},
+    segment::{Position, Segment, parse_segment_name, segment_name},
+    small_file::{remove_temporaries, write_durably},
+    writer::{GroupEnd, Writer},
+};
+
+const STORE_NAME: &str = "STORE";
+const LOCK_NAME: &str = "LOCK";
+
+/// A segment as found.
+pub struct FoundSegment {
+    /// The open segment.
+    pub segment: Arc<Segment>,
+    /// The file's length in bytes.
+    pub file_len: u64,
+    /// Where its last frame ends, if it is sealed; `None` for the active one.
+    pub sealed_end: Option<u32>,
+}
+
+/// A log that is being opened.
+pub struct Opening {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: LogOptions,
+    store: StoreId,
+    lock: Box<dyn DirLock>,
+    segments: Vec<FoundSegment>,
+    /// The names and lengths of all other files, for the engine.
+    other_files: Vec<String>,
+    notices: Vec<String>,
+}
+
+/// A log that has been opened.
+pub struct Recovered {
+    /// The end that is appended to.
+    pub writer: Writer,
+    /// What was noticed and mended, a sentence each.
+    pub notices: Vec<String>,
+    /// Frames replayed.
+    pub replayed: u64,
+}
+
+impl Opening {
+    /// Locks `dir` (created if absent) and finds what is in it. `new_store` draws the identity of a new store.
+    ///
+    /// Errors: `Locked`, `UnsupportedFormat`, `Damage` (a header, or a segment missing or cut short), `Io`, `DiskFull`.
+    pub fn begin(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: LogOptions,
+        new_store: impl FnOnce() -> io::Result<StoreId>,
+    ) -> Result<Self> {
+        let doing = |what: &str| {
+            let what = format!("{what} {}", dir.display());
+            move |e| Error::io(what, e)
+        };
+        disk.create_dir_all(dir).map_err(doing("creating"))?;
+        let lock = lock_dir(disk.as_ref(), dir)?;
+        let names: Vec<_> =
+            disk.list(dir).map_err(doing("listing"))?.into_iter().map(|entry| entry.name).collect();
+        remove_temporaries(disk.as_ref(), dir, &names)?;
+        let ids: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+        let store = read_or_create_store(disk.as_ref(), dir, !ids.is_empty(), new_store)?;
+        let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
+        let mut opening =
+            Self { disk, dir: dir.to_owned(), options, store, lock, segments: Vec::new(), other_files, notices: Vec::new() };
+        opening.find_segments(&ids)?;
+        Ok(opening)
+    }
+
+    fn find_segments(&mut self, ids: &[SegmentId]) -> Result<()> {
+        let mut previous_ends = HashMap::new();
+        for (at, &id) in ids.iter().enumerate() {
+            if at > 0 && ids[at - 1] + 1 != id {
+                let missing = self.dir.join(segment_name(ids[at - 1] + 1));
+                return Err(Error::damage(missing, 0, "the segment is missing"));
+            }
+            let segment = Segment::open(self.disk.as_ref(), &self.dir, id, &self.store)?;
+            let file_len =
+                segment.file.len().map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+            let is_last = at + 1 == ids.len();
+            match read_header(&segment, file_len)? {
+                Ok(header) => {
+                    self.check_header(&segment, &header)?;
+                    previous_ends.insert(id - 1, header.previous_end);
+                }
+                Err(why) if is_last => {
+                    // The header is synced before the first frame is written, so a segment without a header but with a
+                    // frame was damaged; one without either was never finished.
+                    self.discard_unfinished(&segment, file_len, why)?;
+                    continue;
+                }
+                Err(why) => return Err(Error::damage(&segment.path, 0, why)),
+            }
+            self.segments.push(FoundSegment { segment: Arc::new(segment), file_len, sealed_end: None });
+        }
+        for found in &mut self.segments {
+            found.sealed_end = previous_ends.get(&found.segment.id).copied();
+            if let Some(end) = found.sealed_end
+                && found.file_len < u64::from(end)
+            {
+                let what = format!("the file was cut short: it is {} bytes long and ended at {end}", found.file_len);
+                return Err(Error::damage(&found.segment.path, found.file_len, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_header(&self, segment: &Segment, header: &SegmentHeader) -> Result<()> {
+        if header.segment != segment.id {
+            return Err(Error::damage(&segment.path, 12, format_args!("this is segment {}", header.segment)));
+        }
+        if header.store != self.store {
+            return Err(Error::damage(&segment.path, 16, "the segment belongs to another store"));
+        }
+        Ok(())
+    }
+
+    fn discard_unfinished(&mut self, segment: &Segment, file_len: u64, why: &'static str) -> Result<()> {
+        let mut scanner = FrameScanner::new(segment, SEGMENT_HEADER_LEN as u64, file_len);
+        let has_frame = matches!(scanner.step()?, Step::Frame(_)) || scanner.durable_mark_behind()? > 0;
+        if has_frame {
+            return Err(Error::damage(&segment.path, 0, why));
+        }
+        self.notices.push(format!("{} was not finished when the store stopped and held no write: removed", segment.path.display()));
+        let doing = || format!("removing {}", segment.path.display());
+        self.disk.remove(&segment.path).map_err(|e| Error::io(doing(), e))?;
+        self.disk.sync_dir(&self.dir).map_err(|e| Error::io(doing(), e))
+    }
+
+    /// The store's identity.
+    pub fn store(&self) -> &StoreId {
+        &self.store
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The segments, oldest first. All but the last are sealed.
+    pub fn segments(&self) -> &[FoundSegment] {
+        &self.segments
+    }
+
+    /// The names of the files that are not segments, sorted.
+    pub fn other_files(&self) -> &[String] {
+        &self.other_files
+    }
+
+    /// Adds a sentence to what opening reports.
+    pub fn notice(&mut self, notice: String) {
+        self.notices.push(notice);
+    }
+
+    /// Reads every frame of a sealed segment. A bad one is damage: sealed segments are durable.
+    pub fn scan_sealed(found: &FoundSegment, on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>) -> Result<()> {
+        let end = found.sealed_end.map_or(found.file_len, u64::from);
+        scan_whole(&found.segment, SEGMENT_HEADER_LEN as u64, end, on_frame)
+    }
+
+    /// Replays all frames from `from` on, cuts a torn tail, and hands out the writer. `last` is the group's last frame
+    /// before `from`.
+    ///
+    /// Errors: `Damage`, `Io`, `DiskFull` (a new store), and whatever `on_frame` says.
+    pub fn recover(
+        mut self,
+        from: Position,
+        last: HashMap<GroupId, GroupEnd>,
+        on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+    ) -> Result<Recovered> {
+        let mut groups = last;
+        let mut replayed = 0;
+        let mut on_frame = |path: &Path, frame: Frame<'_>| {
+            check_succession(path, &frame, &mut groups)?;
+            replayed += 1;
+            on_frame(frame)
+        };
+        let segments = std::mem::take(&mut self.segments);
+        let (mut end, mut file_len) = (SEGMENT_HEADER_LEN as u64, 0);
+        for found in segments.iter().filter(|found| found.segment.id >= from.segment) {
+            let path = found.segment.path.as_path();
+            let is_first = found.segment.id == from.segment;
+            let start = if is_first { u64::from(from.offset).max(end) } else { SEGMENT_HEADER_LEN as u64 };
+            file_len = found.file_len;
+            if let Some(sealed_end) = found.sealed_end {
+                scan_whole(&found.segment, start, u64::from(sealed_end), &mut |frame| on_frame(path, frame))?;
+            } else {
+                (end, file_len) =
+                    recover_active(found, start, &mut self.notices, &mut |frame| on_frame(path, frame))?;
+            }
+        }
+        let log = Log::new(self.disk, self.dir, self.store, self.options, self.lock);
+        for found in &segments {
+            log.registry.insert(Arc::clone(&found.segment));
+        }
+        let log = Arc::new(log);
+        let active = match segments.last() {
+            Some(found) => Arc::clone(&found.segment),
+            None => {
+                let (segment, allocated) = create_first(&log)?;
+                file_len = allocated;
+                segment
+            }
+        };
+        log.advance_durable(Position { segment: active.id, offset: SEGMENT_HEADER_LEN as u32 });
+        let writer = Writer::new(Arc::clone(&log), active, end, file_len, groups);
+        // What was found may never have been synced: nothing may be acknowledged or indexed on top of it before it is.
+        log.sync()?;
+        Ok(Recovered { writer, notices: self.notices, replayed })
+    }
+}
+
+fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>> {
+    let path = dir.join(LOCK_NAME);
+    disk.lock(&path).map_err(|e| {
+        if e.kind() == io::ErrorKind::WouldBlock {
+            let holder = lock_holder(disk, &path).unwrap_or_else(|| "another process".into());
+            Error::Locked { path, holder }
+        } else {
+            Error::io(format_args!("locking {}", path.display()), e)
+        }
+    })
+}
+
+/// The holder's process id, if it can be read; it is there for the message only.
+fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<String> {
+    let file = disk.open(path, OpenMode::Read).ok()?;
+    let mut text = vec![0; file.len().ok()?.min(20) as usize];
+    file.read_exact_at(&mut text, 0).ok()?;
+    let pid: u32 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
+    Some(format!("process {pid}"))
+}
+
+fn read_or_create_store(
+    disk: &dyn Disk,
+    dir: &Path,
+    has_segments: bool,
+    new_store: impl FnOnce() -> io::Result<StoreId>,
+) -> Result<StoreId> {
+    let path = dir.join(STORE_NAME);
+    let file = match disk.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound && has_segments => {
+            return Err(Error::damage(path, 0, "the file is missing"));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let id = new_store().map_err(|e| Error::io("drawing a store id", e))?;
+            write_durably(disk, dir, STORE_NAME, &encode_store(&id))?;
+            return Ok(id);
+        }
+        Err(e) => return Err(Error::io(format_args!("opening {}", path.display()), e)),
+    };
+    let doing = |e| Error::io(format_args!("reading {}", path.display()), e);
+    let len = file.len().map_err(doing)?;
+    if len != STORE_FILE_LEN as u64 {
+        return Err(Error::damage(path, 0, format_args!("it is {len} bytes long, not {STORE_FILE_LEN}")));
+    }
+    let mut bytes = [0; STORE_FILE_LEN];
+    file.read_exact_at(&mut bytes, 0).map_err(doing)?;
+    decode_store(&bytes).map_err(|invalid| invalid_header(&path, invalid))
+}
+
+/// The error for a header that does not decode.
+pub fn invalid_header(path: &Path, invalid: Invalid) -> Error {
+    match invalid {
+        Invalid::Newer(found) => {
+            Error::UnsupportedFormat { path: path.to_owned(), found, supported: FORMAT_VERSION }
+        }
+        Invalid::Bad(why) => Error::damage(path, 0, why),
+    }
+}
+
+/// The segment's header, or why there is none; a newer format is an error of its own.
+fn read_header(segment: &Segment, file_len: u64) -> Result<Result<SegmentHeader, &'static str>> {
+    if file_len < SEGMENT_HEADER_LEN as u64 {
+        return Ok(Err("the header is cut off"));
+    }
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    segment
+        .file
+        .read_exact_at(&mut bytes, 0)
+        .map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+    match SegmentHeader::decode(&bytes) {
+        Ok(header) => Ok(Ok(header)),
+        Err(Invalid::Bad(why)) => Ok(Err(why)),
+        Err(newer @ Invalid::Newer(_)) => Err(invalid_header(&segment.path, newer)),
+    }
+}
+
+/// Reads frames that must all be there.
+fn scan_whole(
+    segment: &Segment,
+    start: u64,
+    end: u64,
+    on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut scanner = FrameScanner::new(segment, start, end);
+    while scanner.offset() < end {
+        let offset = scanner.offset();
+        match scanner.step()? {
+            Step::Frame(frame) => on_frame(frame)?,
+            Step::End => return Err(Error::damage(&segment.path, offset, "zeros where a frame was")),
+            Step::Bad(why) => return Err(Error::damage(&segment.path, offset, why)),
+        }
+    }
+    Ok(())
+}
+
+/// Replays the active segment, cuts off a torn tail durably, and gives the end and the file's length.
+fn recover_active(
+    found: &FoundSegment,
+    start: u64,
+    notices: &mut Vec<String>,
+    on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+) -> Result<(u64, u64)> {
+    let segment = &*found.segment;
+    if found.file_len < start {
+        let what = format!("the file was cut short: a checkpoint covers it up to {start}");
+        return Err(Error::damage(&segment.path, found.file_len, what));
+    }
+    let mut scanner = FrameScanner::new(segment, start, found.file_len);
+    let why = loop {
+        match scanner.step()? {
+            Step::Frame(frame) => on_frame(frame)?,
+            Step::End => break "bytes behind a gap",
+            Step::Bad(why) => break why,
+        }
+    };
+    let end = scanner.offset();
+    if scanner.rest_is_zero()? {
+        return Ok((end, found.file_len));
+    }
+    if u64::from(scanner.durable_mark_behind()?) > end {
+        return Err(Error::damage(&segment.path, end, why));
+    }
+    let doing = |e| Error::io(format_args!("cutting the torn tail of {}", segment.path.display()), e);
+    segment.file.set_len(end).map_err(doing)?;
+    segment.file.sync_data().map_err(doing)?;
+    notices.push(format!(
+        "{} had a torn tail at byte {end} ({why}): {} bytes that were never synced were cut off",
+        segment.path.display(),
+        found.file_len - end
+    ));
+    Ok((end, end))
+}
+
+fn check_succession(path: &Path, frame: &Frame<'_>, groups: &mut HashMap<GroupId, GroupEnd>) -> Result<()> {
+    let header = &frame.header;
+    let last = groups.entry(header.group).or_default();
+    let follows = header.index == last.index + 1 && header.term >= last.term;
+    let supersedes = header.index <= last.index && header.term > last.term;
+    if !follows && !supersedes {
+        let what = format!("frame {} of group {} follows frame {}", header.index, header.group, last.index);
+        return Err(Error::damage(path, u64::from(frame.position.offset), what));
+    }
+    *last = GroupEnd { index: header.index, term: header.term };
+    Ok(())
+}
+
+/// Creates the first segment of a new store; gives also the file's length.
+fn create_first(log: &Log) -> Result<(Arc<Segment>, u64)> {
+    let header = SegmentHeader { segment: 1, store: log.store, previous_end: 0 };
+    let allocate = log.options.allocate_bytes.min(log.options.segment_max_bytes).max(SEGMENT_HEADER_LEN as u64);
+    let segment = Arc::new(Segment::create(log.disk.as_ref(), &log.dir, header, allocate)?);
+    log.registry.insert(Arc::clone(&segment));
+    Ok((segment, allocate))
+}

@@ -1,0 +1,109 @@
+//! Segment files: names, headers, and the registry from which reads find them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+
+use crate::{
+    Error, Result, SegmentId,
+    disk::{Disk, File, OpenMode},
+    format::{self, SEGMENT_HEADER_LEN, SegmentHeader, StoreId},
+};
+
+/// A place in the log: a segment and a byte in it. Ordered as the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The byte in it.
+    pub offset: u32,
+}
+
+impl Position {
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.segment) << 32 | u64::from(self.offset)
+    }
+
+    pub(crate) fn unpack(packed: u64) -> Self {
+        Self { segment: (packed >> 32) as u32, offset: packed as u32 }
+    }
+}
+
+/// An open segment.
+pub struct Segment {
+    /// Its number.
+    pub id: SegmentId,
+    /// Its file.
+    pub file: Arc<dyn File>,
+    /// Its path, for messages.
+    pub path: PathBuf,
+    /// The salt of its bindings.
+    pub salt: u32,
+}
+
+impl Segment {
+    /// Creates a segment, durably, with nothing but its header. A leftover of an earlier attempt that found the
+    /// disk full is replaced: nothing was ever appended to it.
+    pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader, allocate: u64) -> Result<Self> {
+        let path = dir.join(segment_name(header.segment));
+        let doing = |what| move |e| Error::io(format_args!("{what} a new segment"), e);
+        let file = match disk.open(&path, OpenMode::CreateNew) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                disk.remove(&path).map_err(doing("replacing"))?;
+                disk.open(&path, OpenMode::CreateNew)
+            }
+            other => other,
+        }
+        .map_err(doing("creating"))?;
+        file.allocate(0, allocate.max(SEGMENT_HEADER_LEN as u64)).map_err(doing("reserving space for"))?;
+        file.write_all_at(&header.encode(), 0).map_err(doing("writing the header of"))?;
+        file.sync_data().map_err(doing("syncing"))?;
+        disk.sync_dir(dir).map_err(doing("syncing the name of"))?;
+        Ok(Self { id: header.segment, file, path, salt: format::salt(&header.store, header.segment) })
+    }
+
+    /// Opens an existing segment file without looking into it.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path, id: SegmentId, store: &StoreId) -> Result<Self> {
+        let path = dir.join(segment_name(id));
+        let file = disk
+            .open(&path, OpenMode::ReadWrite)
+            .map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
+        Ok(Self { id, file, path, salt: format::salt(store, id) })
+    }
+}
+
+/// The name of a segment's file.
+pub fn segment_name(id: SegmentId) -> String {
+    format!("{id:010}.log")
+}
+
+/// The segment whose file has this name, if one has.
+pub(crate) fn parse_segment_name(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".log")?;
+    let all_digits = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
+    if all_digits { digits.parse().ok() } else { None }
+}
+
+/// The segments that reads may go to.
+#[derive(Default)]
+pub(crate) struct Registry {
+    segments: RwLock<BTreeMap<SegmentId, Arc<Segment>>>,
+}
+
+impl Registry {
+    pub(crate) fn insert(&self, segment: Arc<Segment>) {
+        self.segments.write().insert(segment.id, segment);
+    }
+
+    pub(crate) fn get(&self, id: SegmentId) -> Option<Arc<Segment>> {
+        self.segments.read().get(&id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().values().cloned().collect()
+    }
+}

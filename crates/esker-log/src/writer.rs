@@ -1,0 +1,302 @@
+//! Appending to the log.
+//!
+//! A [`Writer`] has one owner and knows nothing of threads; [`GroupCommit`](crate::GroupCommit) shares it.
+//! What it keeps true:
+//!
+//! * Frames go to the end of the active segment only, and an acknowledged frame is never written over.
+//! * A segment is synced before its successor exists: only the last one can be torn.
+//! * After an append that failed for want of space, the segment ends where it did before, durably, so that nothing of a
+//!   refused write can come back. Any other failure poisons the log.
+
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice},
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{
+    Error, GroupId, Index, Result, Term,
+    format::{FRAME_HEADER_LEN, FrameHeader, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, seal_frame},
+    log::Log,
+    segment::{Position, Segment},
+};
+
+/// Groups up to this many bytes are copied together and written by one call with one buffer; beyond it, the copy
+/// would cost more than the longer list of buffers.
+const COPY_BYTES_MAX: usize = 256 << 10;
+
+/// A frame to be appended.
+#[derive(Debug)]
+pub struct Draft {
+    /// The group it belongs to.
+    pub group: GroupId,
+    /// The Raft term; 0 outside Raft.
+    pub term: Term,
+    /// The index, if another decides it (Raft); else the group's next.
+    pub index: Option<Index>,
+    /// Records with unbound checksums. Once appended, the checksums are bound.
+    pub payload: Vec<u8>,
+    /// How many records.
+    pub records: u32,
+    /// Filled in by the append: where the frame lies.
+    pub position: Position,
+    /// Filled in by the append: the frame's index.
+    pub appended_index: Index,
+}
+
+impl Draft {
+    /// A draft of the next frame of `group`.
+    pub fn next(group: GroupId, payload: Vec<u8>, records: u32) -> Self {
+        Self { group, term: 0, index: None, payload, records, position: Position::default(), appended_index: 0 }
+    }
+
+    fn frame_len(&self) -> u64 {
+        (FRAME_HEADER_LEN + self.payload.len()) as u64
+    }
+}
+
+/// The last frame of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupEnd {
+    /// Its index; 0 if the group has no frame.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+}
+
+/// The end of the log that is appended to.
+pub struct Writer {
+    log: Arc<Log>,
+    active: Arc<Segment>,
+    /// Where the next frame goes.
+    end: u64,
+    /// The active file's length: `end` plus what is reserved.
+    allocated: u64,
+    /// Where write-back was last started.
+    writeback: u64,
+    /// Set when sealing the active segment began. From then on nothing is appended to it, even if creating its
+    /// successor failed, because a half-made successor may already name where it ends.
+    sealing: bool,
+    groups: HashMap<GroupId, GroupEnd>,
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        log: Arc<Log>,
+        active: Arc<Segment>,
+        end: u64,
+        allocated: u64,
+        groups: HashMap<GroupId, GroupEnd>,
+    ) -> Self {
+        log.advance_appended(Position { segment: active.id, offset: end as u32 });
+        Self { log, active, end, allocated, writeback: end, sealing: false, groups, scratch: Vec::new() }
+    }
+
+    /// The log this appends to.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The last frame of `group`.
+    pub fn group_end(&self, group: GroupId) -> GroupEnd {
+        self.groups.get(&group).copied().unwrap_or_default()
+    }
+
+    /// Appends as many of `drafts` as fit in one segment, at least one, with one write; says how many.
+    /// They are with the operating system then, and durable after [`Log::sync`].
+    ///
+    /// Payloads have 1 to [`PAYLOAD_LEN_MAX`](crate::format::PAYLOAD_LEN_MAX) bytes.
+    ///
+    /// Errors: `DiskFull` (nothing was appended, the next append may succeed), `Poisoned`.
+    pub fn append(&mut self, drafts: &mut [Draft]) -> Result<usize> {
+        self.log.check_healthy()?;
+        if drafts.is_empty() {
+            return Ok(0);
+        }
+        let result = self.append_healthy(drafts);
+        self.log.set_disk_full(matches!(result, Err(Error::DiskFull)));
+        match result {
+            Err(error @ (Error::DiskFull | Error::Poisoned(_))) => Err(error),
+            Err(error) => {
+                self.log.poison_with(&error);
+                Err(Error::Poisoned(error.to_string().into()))
+            }
+            Ok(count) => Ok(count),
+        }
+    }
+
+    fn append_healthy(&mut self, drafts: &mut [Draft]) -> Result<usize> {
+        let first_len = drafts[0].frame_len();
+        if self.sealing || !self.fits(first_len) {
+            self.rotate(first_len)?;
+        }
+        let mut total = 0;
+        let count = drafts
+            .iter()
+            .take_while(|draft| {
+                let is_first = total == 0;
+                total += draft.frame_len();
+                is_first || self.end + total <= self.log.options.segment_max_bytes
+            })
+            .count();
+        let drafts = &mut drafts[..count];
+        let total = drafts.iter().map(Draft::frame_len).sum();
+        self.reserve(total)?;
+        let ends = self.write_frames(drafts)?;
+        self.groups.extend(ends);
+        self.end += total;
+        self.log.advance_appended(Position { segment: self.active.id, offset: self.end as u32 });
+        self.log.counters.bytes_written.fetch_add(total, Ordering::Relaxed);
+        self.start_writeback()?;
+        Ok(count)
+    }
+
+    /// Whether `len` more bytes fit in the active segment. An empty segment takes any frame.
+    fn fits(&self, len: u64) -> bool {
+        self.end + len <= self.log.options.segment_max_bytes
+            || (self.end == SEGMENT_HEADER_LEN as u64 && self.end + len <= SEGMENT_LEN_MAX)
+    }
+
+    /// Binds and writes the frames at the end of the active segment; gives the groups' new ends.
+    fn write_frames(&mut self, drafts: &mut [Draft]) -> Result<HashMap<GroupId, GroupEnd>> {
+        let durable = self.durable_mark();
+        let mut ends = HashMap::with_capacity(1);
+        let mut offset = self.end as u32;
+        let mut heads = Vec::with_capacity(drafts.len());
+        for draft in drafts.iter_mut() {
+            let last: GroupEnd =
+                ends.get(&draft.group).copied().unwrap_or_else(|| self.group_end(draft.group));
+            let index = draft.index.unwrap_or(last.index + 1);
+            debug_assert!(index == last.index + 1 || (index <= last.index && draft.term > last.term));
+            ends.insert(draft.group, GroupEnd { index, term: draft.term });
+            let header = FrameHeader {
+                payload_len: draft.payload.len() as u32,
+                records: draft.records,
+                index,
+                term: draft.term,
+                group: draft.group,
+                durable,
+            };
+            heads.push(seal_frame(&header, &mut draft.payload, self.active.salt, offset));
+            draft.position = Position { segment: self.active.id, offset };
+            draft.appended_index = index;
+            offset += draft.frame_len() as u32;
+        }
+        let written = self.write_all(&heads, drafts);
+        written.map(|()| ends).map_err(|e| self.undo_write(e))
+    }
+
+    /// How much of the active segment is on the disk for certain. Whatever comes before the segment is.
+    fn durable_mark(&self) -> u32 {
+        let durable = self.log.durable();
+        if durable.segment == self.active.id { durable.offset } else { SEGMENT_HEADER_LEN as u32 }
+    }
+
+    fn write_all(&mut self, heads: &[[u8; FRAME_HEADER_LEN]], drafts: &[Draft]) -> io::Result<()> {
+        let total: usize = drafts.iter().map(|draft| draft.frame_len() as usize).sum();
+        if total <= COPY_BYTES_MAX {
+            self.scratch.clear();
+            for (head, draft) in heads.iter().zip(drafts) {
+                self.scratch.extend_from_slice(head);
+                self.scratch.extend_from_slice(&draft.payload);
+            }
+            return self.active.file.write_all_at(&self.scratch, self.end);
+        }
+        let mut slices: Vec<_> = heads
+            .iter()
+            .zip(drafts)
+            .flat_map(|(head, draft)| [IoSlice::new(head), IoSlice::new(&draft.payload)])
+            .collect();
+        let mut slices = slices.as_mut_slice();
+        let mut offset = self.end;
+        while !slices.is_empty() {
+            match self.active.file.write_at(slices, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    offset += n as u64;
+                    IoSlice::advance_slices(&mut slices, n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what a failed write may have left behind the end. Only a full disk is survived.
+    fn undo_write(&mut self, cause: io::Error) -> Error {
+        let cause = Error::io(format_args!("writing to {}", self.active.path.display()), cause);
+        if !matches!(cause, Error::DiskFull) {
+            return cause;
+        }
+        let cut = self.active.file.set_len(self.end).and_then(|()| self.active.file.sync_data());
+        self.allocated = self.end;
+        match cut {
+            Ok(()) => Error::DiskFull,
+            Err(e) => Error::io(format_args!("cutting {} after a full disk", self.active.path.display()), e),
+        }
+    }
+
+    /// Reserves space for `len` more bytes, a good deal more if there is space.
+    fn reserve(&mut self, len: u64) -> Result<()> {
+        let needed = self.end + len;
+        if needed <= self.allocated {
+            return Ok(());
+        }
+        let chunk = self.log.options.allocate_bytes.max(1);
+        let limit = self.log.options.segment_max_bytes.max(needed);
+        let generous = needed.next_multiple_of(chunk).min(limit);
+        let from = self.allocated;
+        let file = &self.active.file;
+        let reserved = match file.allocate(from, generous - from) {
+            // Where there is no room for more than this append, this append is still taken.
+            Err(e) if generous > needed && e.kind() == io::ErrorKind::StorageFull => {
+                file.allocate(from, needed - from).map(|()| needed)
+            }
+            other => other.map(|()| generous),
+        };
+        self.allocated =
+            reserved.map_err(|e| Error::io(format_args!("reserving space in {}", self.active.path.display()), e))?;
+        Ok(())
+    }
+
+    /// Seals the active segment and begins the next, for a frame of `first_len` bytes.
+    fn rotate(&mut self, first_len: u64) -> Result<()> {
+        self.sealing = true;
+        self.log.sync()?;
+        let id = self.active.id.checked_add(1).ok_or_else(|| {
+            Error::InvalidRequest("the store has used up its segment numbers: export and import it".into())
+        })?;
+        let header = SegmentHeader { segment: id, store: self.log.store, previous_end: self.end as u32 };
+        let allocate = (SEGMENT_HEADER_LEN as u64 + first_len)
+            .max(self.log.options.allocate_bytes)
+            .min(self.log.options.segment_max_bytes.max(SEGMENT_HEADER_LEN as u64 + first_len));
+        let next = Arc::new(Segment::create(self.log.disk.as_ref(), &self.log.dir, header, allocate)?);
+        // The reserved space behind the end is given back. Losing this in a crash costs space, no data.
+        let sealed = std::mem::replace(&mut self.active, Arc::clone(&next));
+        let trimmed = sealed.file.set_len(self.end);
+        self.end = SEGMENT_HEADER_LEN as u64;
+        self.allocated = allocate;
+        self.writeback = self.end;
+        self.sealing = false;
+        self.log.registry.insert(next);
+        let start = Position { segment: id, offset: self.end as u32 };
+        self.log.advance_appended(start);
+        self.log.advance_durable(start);
+        self.log.counters.bytes_written.fetch_add(SEGMENT_HEADER_LEN as u64, Ordering::Relaxed);
+        trimmed.map_err(|e| Error::io(format_args!("trimming {}", sealed.path.display()), e))
+    }
+
+    fn start_writeback(&mut self) -> Result<()> {
+        let dirty = self.end - self.writeback;
+        if dirty < self.log.options.writeback_bytes {
+            return Ok(());
+        }
+        let from = std::mem::replace(&mut self.writeback, self.end);
+        self.active
+            .file
+            .start_writeback(from, dirty)
+            .map_err(|e| Error::io(format_args!("writing back {}", self.active.path.display()), e))
+    }
+}
