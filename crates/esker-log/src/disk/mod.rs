@@ -77,7 +77,8 @@ pub trait File: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Like [`File::read_at`] but only as far as the bytes are already in memory: `Ok(None)` where the call
-    /// would have to wait for the device. May return fewer bytes than asked for.
+    /// would have to wait for the device, and at the end of the file, where some kernels cannot tell the two
+    /// apart. May return fewer bytes than asked for.
     fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
 
     /// Writes the start of the concatenation of `bufs` at `offset`; says how many bytes were written.
