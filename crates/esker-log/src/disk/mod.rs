@@ -12,6 +12,8 @@
 //! * After a failed sync nothing may be assumed about the bytes written since the last good one; the caller
 //!   must stop acknowledging (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
 
+#[cfg(test)]
+mod contract;
 mod real;
 pub mod sim;
 
