@@ -1,7 +1,7 @@
 //! The disk as the log and the engines see it: a directory of files, a handful of operations.
 //!
 //! Everything that touches a file system goes through [`Disk`] and [`File`], so that the same code runs on
-//! the real one and on [`SimDisk`](sim::SimDisk), which forgets what was not synced, tears and reorders writes,
+//! [`RealDisk`] and on [`SimDisk`](sim::SimDisk), which forgets what was not synced, tears and reorders writes,
 //! flips bits and fails any operation on demand.
 //!
 //! # What a caller may rely on
@@ -12,7 +12,9 @@
 //! * After a failed sync nothing may be assumed about the bytes written since the last good one; the caller
 //!   must stop acknowledging (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
 
-pub mod real;
+#[cfg(test)]
+mod contract;
+mod real;
 pub mod sim;
 
 use std::{
@@ -21,7 +23,7 @@ use std::{
     sync::Arc,
 };
 
-
+pub use real::RealDisk;
 
 /// How [`Disk::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +79,8 @@ pub trait File: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Like [`File::read_at`] but only as far as the bytes are already in memory: `Ok(None)` where the call
-    /// would have to wait for the device. May return fewer bytes than asked for.
+    /// would have to wait for the device, and at the end of the file, where some kernels cannot tell the two
+    /// apart. May return fewer bytes than asked for.
     fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
 
     /// Writes the start of the concatenation of `bufs` at `offset`; says how many bytes were written.
