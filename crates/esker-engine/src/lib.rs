@@ -1,1 +1,3 @@
 //! Esker's storage engines.
+
+pub mod bitcask;
