@@ -1,14 +1,22 @@
 //! Esker's storage engines: an embeddable, crash-safe, ordered key/value store.
 
 mod batch;
+pub mod bitcask;
 mod db;
+mod engine;
 mod entry;
+mod maintenance;
+mod memory;
 mod options;
 mod range;
+mod report;
 
 pub use batch::WriteBatch;
-pub use db::{ColdRead, Committed, Db, Lookup, OnCommit, OpenReport, Scan, Stats, VerifyReport};
+pub use db::{Db, Environment, OnCommit};
+pub use engine::{Applied, ColdRead, Committed, Engine, Loaded, Lookup, Scan};
 pub use entry::{Entry, Item, Meta, Value, Version};
 pub use esker_log::{Damage, Error, Result, SyncPolicy};
+pub use memory::MemoryEngine;
 pub use options::Options;
 pub use range::KeyRange;
+pub use report::{EngineStats, OpenReport, Stats, VerifyReport};

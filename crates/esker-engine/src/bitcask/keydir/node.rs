@@ -1,0 +1,228 @@
+//! The nodes of the tree: what they hold, how they are shared, how they split and join.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use super::keys::{FANOUT, Keys};
+
+/// A node with fewer entries than this looks for a neighbour to join.
+const UNDERFULL: usize = FANOUT * 3 / 8;
+
+/// Two nodes join if the result has at most this many entries. Less than [`FANOUT`], so that the next
+/// insert does not split it again.
+const JOINED_MAX: usize = FANOUT * 3 / 4;
+
+/// A shared reference to a node.
+///
+/// The kind is told by the reference, so a walk knows what it descends into before it has loaded it.
+pub(super) enum Node<V> {
+    /// Keys with their values.
+    Leaf(Arc<Leaf<V>>),
+    /// Separators between children.
+    Inner(Arc<Inner<V>>),
+}
+
+/// Keys with their values.
+#[derive(Clone)]
+#[repr(C)]
+pub(super) struct Leaf<V> {
+    /// The keys.
+    pub(super) keys: Keys,
+    /// The value of each key.
+    pub(super) values: ArrayVec<V, FANOUT>,
+}
+
+/// Children, and between any two of them a separator: every key left of it is smaller, every key right
+/// of it is not.
+#[repr(C)]
+pub(super) struct Inner<V> {
+    /// The separators: one less than children.
+    pub(super) keys: Keys,
+    /// The children. At least one.
+    pub(super) children: ArrayVec<Node<V>, FANOUT>,
+}
+
+/// A node's new right neighbour.
+pub(super) struct Split<V> {
+    /// What goes between the two into the parent.
+    pub(super) separator: Vec<u8>,
+    /// The neighbour.
+    pub(super) right: Node<V>,
+}
+
+/// Written out because a derive would ask for `V: Clone`.
+impl<V> Clone for Node<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Leaf(leaf) => Self::Leaf(Arc::clone(leaf)),
+            Self::Inner(inner) => Self::Inner(Arc::clone(inner)),
+        }
+    }
+}
+
+impl<V> Clone for Inner<V> {
+    fn clone(&self) -> Self {
+        Self { keys: self.keys.clone(), children: self.children.clone() }
+    }
+}
+
+impl<V: Copy> Node<V> {
+    /// How many entries the node itself has: keys of a leaf, children of an inner node.
+    pub(super) fn entries(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.keys.len(),
+            Self::Inner(inner) => inner.children.len(),
+        }
+    }
+
+    /// Memory the node itself takes, children apart.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.memory_bytes(),
+            Self::Inner(inner) => inner.memory_bytes(),
+        }
+    }
+
+    /// Whether the node should look for a neighbour to join.
+    pub(super) fn is_underfull(&self) -> bool {
+        self.entries() < UNDERFULL
+    }
+
+    /// Whether one node could take the entries of both without being nearly full.
+    pub(super) fn may_join(left: &Self, right: &Self) -> bool {
+        left.entries() + right.entries() <= JOINED_MAX
+    }
+
+    /// Neighbours `left` and `right` as one node, unless their keys take too many bytes.
+    pub(super) fn join(left: &Self, separator: &[u8], right: &Self) -> Option<Self> {
+        match (left, right) {
+            (Self::Leaf(left), Self::Leaf(right)) => {
+                let keys = Keys::join(&left.keys, None, &right.keys)?;
+                let values = left.values.iter().chain(&right.values).copied().collect();
+                Some(Self::Leaf(Arc::new(Leaf { keys, values })))
+            }
+            (Self::Inner(left), Self::Inner(right)) => {
+                let keys = Keys::join(&left.keys, Some(separator), &right.keys)?;
+                let children = left.children.iter().chain(&right.children).cloned().collect();
+                Some(Self::Inner(Arc::new(Inner { keys, children })))
+            }
+            _ => unreachable!("all leaves are at the same depth"),
+        }
+    }
+}
+
+impl<V: Copy> Leaf<V> {
+    /// A leaf of one key.
+    pub(super) fn of(key: &[u8], value: V) -> Self {
+        Self { keys: Keys::of(key), values: std::iter::once(value).collect() }
+    }
+
+    /// Memory the leaf takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        allocation(ARC_HEADER + size_of::<Self>()) + allocation(self.keys.bytes_capacity())
+    }
+
+    /// Whether `key` can be inserted without a split.
+    pub(super) fn has_room_for(&self, key: &[u8]) -> bool {
+        self.keys.len() < FANOUT && self.keys.has_bytes_for(key)
+    }
+
+    /// Puts a key where [`Keys::search`] said.
+    pub(super) fn insert(&mut self, index: usize, key: &[u8], value: V) {
+        self.keys.insert(index, key);
+        self.values.insert(index, value);
+    }
+
+    /// Moves the upper half into a new right neighbour.
+    pub(super) fn split(&mut self) -> (Vec<u8>, Self) {
+        let full = self.keys.len() == FANOUT;
+        let at = if full { FANOUT / 2 } else { self.keys.middle_by_bytes() };
+        let separator = self.keys.separator(at);
+        let right = Self { keys: self.keys.split_off(at), values: self.values.drain(at..).collect() };
+        (separator, right)
+    }
+}
+
+impl<V: Copy> Inner<V> {
+    /// A node above two others.
+    pub(super) fn over(left: Node<V>, split: Split<V>) -> Self {
+        let children = [left, split.right].into_iter().collect();
+        Self { keys: Keys::of(&split.separator), children }
+    }
+
+    /// Memory the node takes, children apart.
+    pub(super) fn memory_bytes(&self) -> usize {
+        allocation(ARC_HEADER + size_of::<Self>()) + allocation(self.keys.bytes_capacity())
+    }
+
+    /// Takes in the new right neighbour of child `index`; splits if there is no room for it.
+    pub(super) fn adopt(&mut self, index: usize, new: Split<V>) -> Option<Split<V>> {
+        let has_bytes = self.keys.has_bytes_for(&new.separator);
+        if has_bytes && self.children.len() < FANOUT {
+            self.keys.insert(index, &new.separator);
+            self.children.insert(index + 1, new.right);
+            return None;
+        }
+        if index == self.keys.len() || !has_bytes {
+            return Some(self.split_around(index, new));
+        }
+        let middle = self.keys.len() / 2;
+        let mut split = self.split(middle);
+        // Half a node has room, and its bytes fit as they fitted beside more keys.
+        let rest =
+            if index <= middle { self.adopt(index, new) } else { split.adopt(index - middle - 1, new) };
+        debug_assert!(rest.is_none());
+        Some(split.into_split())
+    }
+
+    /// Splits where `new` belongs, so that its separator moves up and need not fit here. At the right end
+    /// this leaves the node full, which is what ascending inserts want.
+    fn split_around(&mut self, index: usize, new: Split<V>) -> Split<V> {
+        let mut children = ArrayVec::new();
+        children.push(new.right);
+        children.extend(self.children.drain(index + 1..));
+        let keys = self.split_keys(index, index);
+        Split { separator: new.separator, right: Node::Inner(Arc::new(Self { keys, children })) }
+    }
+
+    /// Splits at separator `middle`, which moves up.
+    fn split(&mut self, middle: usize) -> Half<V> {
+        let separator = self.keys.key(middle);
+        let children = self.children.drain(middle + 1..).collect();
+        let keys = self.split_keys(middle, middle + 1);
+        Half { separator, right: Self { keys, children } }
+    }
+
+    /// Keeps the keys before `left`, returns those from `right` on.
+    fn split_keys(&mut self, left: usize, right: usize) -> Keys {
+        let keys = self.keys.copy(right..self.keys.len());
+        self.keys = self.keys.copy(0..left);
+        keys
+    }
+}
+
+/// An inner node just split off, not yet behind an `Arc`.
+struct Half<V> {
+    separator: Vec<u8>,
+    right: Inner<V>,
+}
+
+impl<V: Copy> Half<V> {
+    fn adopt(&mut self, index: usize, new: Split<V>) -> Option<Split<V>> {
+        self.right.adopt(index, new)
+    }
+
+    fn into_split(self) -> Split<V> {
+        Split { separator: self.separator, right: Node::Inner(Arc::new(self.right)) }
+    }
+}
+
+/// The two counters before what an `Arc` points to.
+const ARC_HEADER: usize = 2 * size_of::<usize>();
+
+/// What an allocation of `len` bytes takes with the allocator's own header and rounding (glibc's; others
+/// differ little).
+fn allocation(len: usize) -> usize {
+    if len == 0 { 0 } else { (len + 8).next_multiple_of(16).max(32) }
+}
