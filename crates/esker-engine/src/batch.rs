@@ -26,6 +26,11 @@ impl WriteBatch {
         Self { payload: Vec::with_capacity(bytes), operations: 0 }
     }
 
+    /// An empty batch with exactly the room for one operation.
+    pub(crate) fn for_one(key: &[u8], value: &[u8]) -> Self {
+        Self::with_capacity(record::record_len(key.len(), value.len()))
+    }
+
     /// Adds a put. Errors: `InvalidRequest` for a key or value beyond the limits; the batch is unchanged.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         self.push(RecordKind::Put, key, value)

@@ -1,256 +1,453 @@
-//! TEMPORARY in-memory stand-in with the final signatures, so that the layers above can be written meanwhile.
+//! An open store: a log, an engine over it, and group commit between them.
 
 use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
 };
 
-use esker_log::record::{RecordKind, Records};
+use esker_log::{
+    COMMITTERS, Consumer, Draft, Error, GroupCommit, LogOptions, Opening, QueueLimits, Result,
+    clock::{Clock, SystemClock},
+    disk::{Disk, RealDisk},
+    format::StoreId,
+    scan::{FrameScanner, Step},
+    segment::Segment,
+    signal::Signal,
+};
+use parking_lot::Mutex;
 
-use crate::{Entry, Item, KeyRange, Meta, Options, Result, SyncPolicy, Version, WriteBatch};
-
-/// What a committed batch did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Committed {
-    /// The version of every write in the batch.
-    pub version: Version,
-    /// How many of the batch's operations met a key that was present just before them.
-    pub existed: u32,
-}
-
-/// A read that would have to wait for the disk: do it where blocking is allowed.
-pub struct ColdRead(Entry);
-
-impl ColdRead {
-    /// Reads the value, waiting for the disk. Errors: `Damage`, `Io`.
-    pub fn fetch(self) -> Result<Entry> {
-        Ok(self.0)
-    }
-}
-
-/// What a non-blocking read found.
-pub enum Lookup {
-    /// The key is absent.
-    Absent,
-    /// The value was in memory.
-    Found(Entry),
-    /// The value is on the disk.
-    Cold(ColdRead),
-}
-
-/// Figures of a store.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Keys present.
-    pub keys: u64,
-    /// The version of the last committed write; 0 in an empty store.
-    pub version: Version,
-    /// Memory held by the index, in bytes.
-    pub index_bytes: u64,
-    /// Segments of the log, the active one included.
-    pub segments: u64,
-    /// The active segment's number.
-    pub active_segment: u32,
-    /// Bytes of the log, without space reserved ahead.
-    pub log_bytes: u64,
-    /// Bytes of live records; the rest of the log is dead.
-    pub live_bytes: u64,
-    /// Calls of fdatasync on the log since opening.
-    pub syncs: u64,
-    /// Groups committed since opening; batches over groups is the mean group size.
-    pub groups: u64,
-    /// Batches committed since opening.
-    pub batches: u64,
-    /// Operations committed since opening.
-    pub operations: u64,
-    /// Bytes handed to the disk since opening: log, hints and checkpoints.
-    pub bytes_written: u64,
-    /// Batches waiting to be committed.
-    pub queued_batches: u64,
-    /// Bytes waiting to be committed.
-    pub queued_bytes: u64,
-    /// Checkpoints and hint files written since opening.
-    pub checkpoints: u64,
-    /// Why writes are refused, if a write or sync failed.
-    pub poisoned: Option<String>,
-    /// Whether the last write was refused because the disk is full.
-    pub disk_full: bool,
-}
-
-/// What opening a store found and did.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct OpenReport {
-    /// How long it took.
-    pub took: std::time::Duration,
-    /// Operations replayed from the log behind the last checkpoint.
-    pub replayed: u64,
-    /// What was noticed and mended, a sentence each: torn tails cut, index files rebuilt.
-    pub notices: Vec<String>,
-}
-
-/// What a verification read.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct VerifyReport {
-    /// Files read.
-    pub files: u64,
-    /// Bytes read.
-    pub bytes: u64,
-    /// Records whose checksum was verified.
-    pub records: u64,
-    /// Every damage found, with file and offset.
-    pub damage: Vec<esker_log::Damage>,
-}
+use crate::{
+    Applied, Committed, Engine, Entry, KeyRange, Lookup, Meta, OpenReport, Options, Scan, Stats, SyncPolicy,
+    VerifyReport, Version, WriteBatch, bitcask::Bitcask,
+};
 
 /// What is answered once a submitted batch is committed or refused.
 pub type OnCommit = Box<dyn FnOnce(Result<Committed>) + Send>;
 
+/// Today one group has the whole log.
+const GROUP: u32 = 0;
+
+/// What a store stands on: replaced in tests and simulation.
+#[derive(Clone)]
+pub struct Environment {
+    /// Holds the files.
+    pub disk: Arc<dyn Disk>,
+    /// Gives the time for periodic syncs and checkpoints.
+    pub clock: Arc<dyn Clock>,
+    /// Draws the identity of a new store.
+    pub store_id: fn() -> io::Result<StoreId>,
+    /// Whether the store runs threads of its own for submitted batches and maintenance. Without,
+    /// [`Db::submit`] commits on the caller's thread, and maintenance is done by [`Db::maintain`].
+    pub threads: bool,
+}
+
+impl Default for Environment {
+    /// The operating system's disk, clock and randomness, with threads.
+    fn default() -> Self {
+        Self {
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(SystemClock::new()),
+            store_id: esker_log::entropy::random_store_id,
+            threads: true,
+        }
+    }
+}
+
 /// An open store. Cloning gives another handle to the same store.
+///
+/// All methods may be called from any thread; none needs an async runtime. A batch is atomic, also across a crash. What
+/// an acknowledged write survives is up to its [`SyncPolicy`]; a killed process loses nothing under any.
+///
+/// ```
+/// use esker_engine::{Db, KeyRange, Options, WriteBatch};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dir = tempfile::tempdir()?;
+/// let db = Db::open(dir.path(), Options::default())?;
+///
+/// let version = db.put(b"lib/zstd", b"1.5")?;
+/// let entry = db.get(b"lib/zstd")?.expect("just written");
+/// assert_eq!((&*entry.value, entry.version), (b"1.5".as_slice(), version));
+///
+/// let mut batch = WriteBatch::new();
+/// batch.put(b"lib/lz4", b"1.9")?;
+/// batch.delete(b"lib/zstd")?;
+/// db.write(batch, None)?;
+///
+/// for item in db.scan(&KeyRange::prefix(*b"lib/"), false) {
+///     let item = item?;
+///     println!("{} was written by {}", String::from_utf8_lossy(&item.key), item.version);
+/// }
+/// db.close()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Db {
-    inner: Arc<RwLock<Inner>>,
-    #[allow(dead_code)]
-    dir: PathBuf,
+    handle: Arc<Handle>,
 }
 
-#[derive(Default)]
-struct Inner {
-    map: BTreeMap<Vec<u8>, (Vec<u8>, Version)>,
-    version: Version,
+/// Closes the store when the last user's handle goes; the store's own threads hold only [`Inner`].
+struct Handle {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-#[allow(clippy::unwrap_used)]
+pub(crate) struct Inner {
+    pub(crate) commit: GroupCommit<Applier>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) maintenance: Arc<Signal>,
+    pub(crate) checkpoint_interval: Duration,
+    /// When the last checkpoint was written, in monotonic time.
+    pub(crate) last_checkpoint: Mutex<Duration>,
+    pub(crate) checkpoint_error: Mutex<Option<String>>,
+    pub(crate) closing: AtomicBool,
+    has_threads: bool,
+    report: OpenReport,
+}
+
+/// Applies groups to the engine.
+pub(crate) struct Applier {
+    engine: Arc<dyn Engine>,
+    version: AtomicU64,
+}
+
+impl Consumer for Applier {
+    type Outcome = Committed;
+
+    fn consume(&self, drafts: &[Draft], outcomes: &mut Vec<Committed>) {
+        let Some(last) = drafts.last() else { return };
+        if let [draft] = drafts {
+            self.engine.apply(&[applied(draft)], outcomes);
+        } else {
+            let batches: Vec<_> = drafts.iter().map(applied).collect();
+            self.engine.apply(&batches, outcomes);
+        }
+        self.version.store(last.appended_index, Ordering::Release);
+    }
+}
+
 impl Db {
-    /// Opens or creates the store in `dir`.
-    pub fn open(dir: impl AsRef<Path>, _options: Options) -> Result<Self> {
-        Ok(Self { inner: Arc::default(), dir: dir.as_ref().to_owned() })
+    /// Opens the bitcask store in `dir`, or creates it.
+    ///
+    /// Errors: `Locked`, `Damage`, `UnsupportedFormat`, `InvalidRequest` for options out of range, `DiskFull`, `Io`.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self> {
+        Self::open_in(&Environment::default(), dir, options)
+    }
+
+    /// Like [`Db::open`], in another environment.
+    pub fn open_in(environment: &Environment, dir: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let maintenance = Arc::new(Signal::default());
+        let engine = Arc::new(Bitcask::new(&options, Arc::clone(&maintenance)));
+        Self::open_engine(environment, dir, options, engine, maintenance)
+    }
+
+    /// Opens a store with an engine of the caller's. `maintenance` is what the engine raises when it wants
+    /// [`Engine::checkpoint`] to be called.
+    pub fn open_engine(
+        environment: &Environment,
+        dir: impl AsRef<Path>,
+        options: Options,
+        engine: Arc<dyn Engine>,
+        maintenance: Arc<Signal>,
+    ) -> Result<Self> {
+        options.check()?;
+        let began = environment.clock.monotonic();
+        let log_options =
+            LogOptions { segment_max_bytes: options.segment_max_bytes, ..LogOptions::default() };
+        let disk = Arc::clone(&environment.disk);
+        let mut opening = Opening::begin(disk, dir.as_ref(), log_options, environment.store_id)?;
+        let loaded = engine.load(&mut opening)?;
+        let mut version = loaded.last.index;
+        let mut outcomes = Vec::new();
+        let recovered = opening.recover(loaded.from, [(GROUP, loaded.last)].into(), &mut |frame| {
+            outcomes.clear();
+            version = frame.header.index;
+            let batch = Applied {
+                version,
+                position: frame.position,
+                payload: frame.payload,
+                records: frame.header.records,
+            };
+            engine.apply(&[batch], &mut outcomes);
+            Ok(())
+        })?;
+        let now = environment.clock.monotonic();
+        let report = OpenReport {
+            took: now.saturating_sub(began),
+            replayed: recovered.replayed,
+            notices: recovered.notices,
+        };
+        let limits = QueueLimits { batches: options.queue_max_batches, bytes: options.queue_max_bytes };
+        let applier = Applier { engine: Arc::clone(&engine), version: AtomicU64::new(version) };
+        let clock = Arc::clone(&environment.clock);
+        let commit = GroupCommit::new(
+            recovered.writer,
+            applier,
+            clock,
+            options.sync,
+            limits,
+            Arc::clone(&maintenance),
+        );
+        let inner = Arc::new(Inner {
+            commit,
+            engine,
+            clock: Arc::clone(&environment.clock),
+            maintenance,
+            checkpoint_interval: options.checkpoint_interval,
+            last_checkpoint: Mutex::new(now),
+            checkpoint_error: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            has_threads: environment.threads,
+            report,
+        });
+        let threads = if environment.threads { start_threads(&inner)? } else { Vec::new() };
+        Ok(Self { handle: Arc::new(Handle { inner, threads: Mutex::new(threads) }) })
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.handle.inner
     }
 
     /// What opening found.
     pub fn open_report(&self) -> OpenReport {
-        OpenReport::default()
+        self.inner().report.clone()
     }
 
-    /// Puts one key; waits until it is committed. Embedded use.
+    /// Puts one key and waits until it is committed.
+    ///
+    /// Errors as for [`Db::write`].
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Version> {
-        let mut batch = WriteBatch::new();
+        let mut batch = WriteBatch::for_one(key, value);
         batch.put(key, value)?;
         Ok(self.write(batch, None)?.version)
     }
 
-    /// Deletes one key; says whether it was present (`existed`).
+    /// Deletes one key; [`Committed::existed`] says whether it was present.
+    ///
+    /// Errors as for [`Db::write`].
     pub fn delete(&self, key: &[u8]) -> Result<Committed> {
-        let mut batch = WriteBatch::new();
+        let mut batch = WriteBatch::for_one(key, &[]);
         batch.delete(key)?;
         self.write(batch, None)
     }
 
     /// Commits a batch and waits for it. `sync` may ask for a stronger policy than the store's.
-    pub fn write(&self, batch: WriteBatch, _sync: Option<SyncPolicy>) -> Result<Committed> {
-        let mut inner = self.inner.write().unwrap();
-        inner.version += 1;
-        let version = inner.version;
-        let mut existed = 0;
-        let (payload, _) = batch.into_payload();
-        for record in Records::new(&payload) {
-            let (_, record) = record.map_err(|e| crate::Error::InvalidRequest(e.into()))?;
-            let old = match record.kind {
-                RecordKind::Put => inner.map.insert(record.key.to_vec(), (record.value.to_vec(), version)),
-                RecordKind::Delete => inner.map.remove(record.key),
-            };
-            existed += u32::from(old.is_some());
-        }
-        Ok(Committed { version, existed })
+    ///
+    /// Errors: `InvalidRequest` (an empty batch), `DiskFull`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
+    /// not be there when the store is reopened; after the others it is not.
+    pub fn write(&self, batch: WriteBatch, sync: Option<SyncPolicy>) -> Result<Committed> {
+        self.inner().commit.write(draft(batch), sync)
     }
 
     /// Queues a batch and returns at once; `done` is called, on another thread, when it is committed or failed.
-    /// Never blocks on the disk. Errors (then `done` is not called): `Busy`, `Poisoned`, `Closed`, `InvalidRequest`.
+    /// Never blocks on the disk.
+    ///
+    /// Errors (then `done` is not called): `Busy`, `Poisoned`, `Closed`, `InvalidRequest`.
     pub fn submit(&self, batch: WriteBatch, sync: Option<SyncPolicy>, done: OnCommit) -> Result<()> {
-        done(self.write(batch, sync));
-        Ok(())
+        if self.inner().has_threads {
+            self.inner().commit.submit(draft(batch), sync, done)
+        } else {
+            done(self.write(batch, sync));
+            Ok(())
+        }
     }
 
     /// Reads a key, waiting for the disk if need be.
+    ///
+    /// Errors: `Damage`, `Io`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Entry>> {
-        Ok(self
-            .inner
-            .read()
-            .unwrap()
-            .map
-            .get(key)
-            .map(|(value, version)| Entry { value: value.clone().into(), version: *version }))
+        self.inner().engine.get(self.inner().commit.log(), key)
     }
 
     /// Reads a key without ever waiting for the disk.
+    ///
+    /// Errors: `Damage`, `Io`.
     pub fn try_get(&self, key: &[u8]) -> Result<Lookup> {
-        Ok(self.get(key)?.map_or(Lookup::Absent, Lookup::Found))
+        self.inner().engine.lookup(self.inner().commit.log(), key)
     }
 
     /// A key's version and value length, from memory.
     pub fn meta(&self, key: &[u8]) -> Option<Meta> {
-        let inner = self.inner.read().unwrap();
-        inner.map.get(key).map(|(value, version)| Meta { version: *version, value_len: value.len() as u64 })
+        self.inner().engine.meta(key)
     }
 
     /// Iterates over a range at one instant, from both ends, in constant memory. Reading a value may wait for the
     /// disk; with `keys_only` nothing is read from disk.
     pub fn scan(&self, range: &KeyRange, keys_only: bool) -> Scan {
-        let inner = self.inner.read().unwrap();
-        let items: Vec<_> = inner
-            .map
-            .iter()
-            .filter(|(key, _)| range.contains(key))
-            .map(|(key, (value, version))| {
-                Ok(Item { key: key.clone(), value: (!keys_only).then(|| value.clone().into()), version: *version })
-            })
-            .collect();
-        Scan(items.into_iter())
+        self.inner().engine.scan(self.inner().commit.log(), range, keys_only)
     }
 
     /// The store's figures.
     pub fn stats(&self) -> Stats {
-        let inner = self.inner.read().unwrap();
-        Stats { keys: inner.map.len() as u64, version: inner.version, ..Stats::default() }
+        let inner = self.inner();
+        let (log, commit, engine) = (inner.commit.log(), inner.commit.counters(), inner.engine.stats());
+        let (queued_batches, queued_bytes) = inner.commit.queued();
+        let appended = log.appended();
+        let segments = log.segments();
+        let sealed: u64 = segments.iter().filter_map(|segment| segment.sealed_end()).map(u64::from).sum();
+        Stats {
+            keys: engine.keys,
+            version: inner.commit.consumer().version.load(Ordering::Acquire),
+            index_bytes: engine.index_bytes,
+            segments: segments.len() as u64,
+            active_segment: appended.segment,
+            log_bytes: sealed + u64::from(appended.offset),
+            live_bytes: engine.live_bytes,
+            syncs: log.counters().syncs.load(Ordering::Relaxed),
+            groups: commit.groups.load(Ordering::Relaxed),
+            batches: commit.batches.load(Ordering::Relaxed),
+            operations: commit.operations.load(Ordering::Relaxed),
+            bytes_written: log.counters().bytes_written.load(Ordering::Relaxed) + engine.checkpoint_bytes,
+            queued_batches: queued_batches as u64,
+            queued_bytes: queued_bytes as u64,
+            checkpoints: engine.checkpoints,
+            poisoned: log.poison().map(|why| why.to_string()),
+            disk_full: log.is_disk_full(),
+            checkpoint_error: inner.checkpoint_error.lock().clone(),
+        }
     }
 
-    /// Makes everything acknowledged durable.
+    /// Makes everything acknowledged durable. Errors: `Poisoned`.
     pub fn sync(&self) -> Result<()> {
-        Ok(())
+        self.inner().commit.log().sync()
     }
 
-    /// Syncs and writes a checkpoint, so that reopening replays nothing.
+    /// Syncs and writes a checkpoint, so that reopening replays nothing. Errors: `Poisoned`, `DiskFull`, `Io`.
     pub fn checkpoint(&self) -> Result<()> {
-        Ok(())
+        self.inner().checkpoint(true)
+    }
+
+    /// Does what is due of periodic syncs, hints and checkpoints; says when to come back. Only needed in an
+    /// environment without threads.
+    pub fn maintain(&self) -> Duration {
+        self.inner().maintain()
     }
 
     /// Reads and checks every byte of the store; `progress` gets (bytes done, bytes in all).
-    pub fn verify(&self, _progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport> {
-        Ok(VerifyReport::default())
+    ///
+    /// Errors: `Io`. Damage is in the report.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport> {
+        let log = self.inner().commit.log();
+        let end = log.appended();
+        let names = log.disk().list(log.dir()).map_err(|e| Error::io("listing the data directory", e))?;
+        let total = names.iter().map(|found| found.len).sum();
+        let mut report = VerifyReport::default();
+        let mut done = 0;
+        for segment in log.segments().iter().filter(|segment| segment.id <= end.segment) {
+            let len = segment.sealed_end().unwrap_or(end.offset);
+            verify_segment(segment, u64::from(len), &mut report, &mut |bytes| progress(done + bytes, total))?;
+            done += u64::from(len);
+        }
+        let files = self.inner().engine.verify(
+            log,
+            &mut |bytes| {
+                done += bytes;
+                report.bytes += bytes;
+                progress(done, total);
+            },
+            &mut report.damage,
+        )?;
+        report.files += files;
+        progress(total, total);
+        Ok(report)
     }
 
     /// Refuses new writes, commits what is queued, syncs, writes a checkpoint and stops the background threads.
     /// Dropping the last handle does the same but cannot say what failed.
+    ///
+    /// Errors: those of [`Db::checkpoint`]. The store is closed all the same.
     pub fn close(&self) -> Result<()> {
+        self.handle.close()
+    }
+}
+
+impl Handle {
+    fn close(&self) -> Result<()> {
+        let mut threads = self.threads.lock();
+        if self.inner.closing.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.inner.commit.close();
+        self.inner.maintenance.raise();
+        for thread in threads.drain(..) {
+            thread.join().expect("the store's threads do not panic");
+        }
+        self.inner.checkpoint(true)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // What cannot be saved here is replayed at the next opening; `close` is there for those who want to know.
+        drop(self.close());
+    }
+}
+
+fn applied(draft: &Draft) -> Applied<'_> {
+    Applied {
+        version: draft.appended_index,
+        position: draft.position,
+        payload: &draft.payload,
+        records: draft.records,
+    }
+}
+
+fn draft(batch: WriteBatch) -> Draft {
+    let (payload, records) = batch.into_payload();
+    Draft::next(GROUP, payload, records)
+}
+
+fn start_threads(inner: &Arc<Inner>) -> Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::with_capacity(COMMITTERS + 1);
+    let mut start = |name: &str, run: fn(&Inner)| -> Result<()> {
+        let inner = Arc::clone(inner);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&inner));
+        threads.push(thread.map_err(|e| Error::io("starting a thread", e))?);
         Ok(())
+    };
+    for _ in 0..COMMITTERS {
+        start("esker-commit", |inner| inner.commit.run_committer())?;
     }
+    start("esker-maintain", Inner::run_maintenance)?;
+    Ok(threads)
 }
 
-/// An iterator over a range at one instant; see [`Db::scan`].
-pub struct Scan(std::vec::IntoIter<Result<Item>>);
-
-impl Iterator for Scan {
-    type Item = Result<Item>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
+/// Checks every frame of a segment up to `end`, going on behind damage at the next whole frame.
+fn verify_segment(
+    segment: &Segment,
+    end: u64,
+    report: &mut VerifyReport,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    if let Some(damage) = esker_log::recovery::check_segment_header(segment)? {
+        report.damage.push(damage);
     }
-}
-
-impl DoubleEndedIterator for Scan {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.0.next_back()
+    let mut scanner = FrameScanner::new(segment, esker_log::format::SEGMENT_HEADER_LEN as u64, end);
+    while scanner.offset() < end {
+        let offset = scanner.offset();
+        let what = match scanner.step()? {
+            Step::Frame(frame) => {
+                report.records += u64::from(frame.header.records);
+                progress(u64::from(frame.end().offset));
+                continue;
+            }
+            Step::End => "zeros where a frame was",
+            Step::Bad(what) => what,
+        };
+        report.damage.push(esker_log::Damage { path: segment.path.clone(), offset, what: what.into() });
+        if !scanner.skip_to_frame()? {
+            break;
+        }
     }
+    report.files += 1;
+    report.bytes += end;
+    Ok(())
 }

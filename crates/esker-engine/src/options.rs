@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esker_log::SyncPolicy;
+use esker_log::{Error, Result, SyncPolicy, format::SEGMENT_LEN_MAX};
 
 /// The settings of a store. Every default suits a laptop; none affects what is safe after a crash but
 /// [`Options::sync`].
@@ -39,5 +39,32 @@ impl Default for Options {
             queue_max_batches: 65_536,
             open_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
         }
+    }
+}
+
+/// The smallest segment, in bytes: room for the header and some frames.
+const SEGMENT_BYTES_MIN: u64 = 4096;
+
+impl Options {
+    /// Errors with `InvalidRequest` if an option is out of range.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse =
+            |name: &str, allowed: &str| Err(Error::InvalidRequest(format!("{name} must be {allowed}")));
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_LEN_MAX).contains(&self.segment_max_bytes) {
+            return refuse("segment_max_bytes", &format!("{SEGMENT_BYTES_MIN} to {SEGMENT_LEN_MAX}"));
+        }
+        if self.checkpoint_ops == 0 {
+            return refuse("checkpoint_ops", "1 or more");
+        }
+        if self.checkpoint_interval.is_zero() {
+            return refuse("checkpoint_interval", "more than zero");
+        }
+        if self.queue_max_bytes == 0 || self.queue_max_batches == 0 {
+            return refuse("queue_max_bytes and queue_max_batches", "1 or more");
+        }
+        if self.open_threads == 0 {
+            return refuse("open_threads", "1 or more");
+        }
+        Ok(())
     }
 }

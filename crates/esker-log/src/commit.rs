@@ -48,6 +48,9 @@ const LEAD_GROUPS_MAX: usize = 16;
 const SPINS_MAX: usize = 64;
 /// Threads that lead for submitted batches: one can apply and answer while the other syncs.
 pub const COMMITTERS: usize = 2;
+/// Beyond this many unsynced bytes the background syncs, whatever the policy: sealing a segment, for which
+/// a writer waits, then finds little left to do.
+const UNSYNCED_BYTES_MAX: u32 = 32 << 20;
 /// What a refused writer is told to wait.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
@@ -180,7 +183,7 @@ struct Group<T> {
 }
 
 impl<C: Consumer> GroupCommit<C> {
-    /// Takes charge of `writer`. `maintenance` is raised when [`GroupCommit::sync_if_due`] will have something to do.
+    /// Takes charge of `writer`. `maintenance` is raised when [`GroupCommit::maintain_sync`] will have something to do.
     pub fn new(
         writer: Writer,
         consumer: C,
@@ -329,8 +332,12 @@ impl<C: Consumer> GroupCommit<C> {
         }
     }
 
-    /// Syncs if a write under [`SyncPolicy::Every`] is due; says how long until the next may be.
-    pub fn sync_if_due(&self) -> Result<Option<Duration>> {
+    /// Syncs if a write under [`SyncPolicy::Every`] is due, or if so much is unsynced that sealing the segment would take
+    /// long; says how long until the next may be due. A failed sync has poisoned the log.
+    pub fn maintain_sync(&self) -> Result<Option<Duration>> {
+        if self.unsynced_bytes() >= UNSYNCED_BYTES_MAX {
+            self.log.sync()?;
+        }
         let due = self.sync_due.load(Ordering::Acquire);
         if due == u64::MAX {
             return Ok(None);
@@ -343,6 +350,12 @@ impl<C: Consumer> GroupCommit<C> {
         self.sync_due.store(u64::MAX, Ordering::Release);
         self.log.sync()?;
         Ok(None)
+    }
+
+    /// Bytes appended to the active segment that are not known to be durable.
+    fn unsynced_bytes(&self) -> u32 {
+        let (appended, durable) = (self.log.appended(), self.log.durable());
+        if appended.segment == durable.segment { appended.offset - durable.offset } else { appended.offset }
     }
 
     fn effective(&self, asked: Option<SyncPolicy>) -> SyncPolicy {
@@ -385,7 +398,9 @@ impl<C: Consumer> GroupCommit<C> {
         let mut bytes = 0;
         while let Some(entry) = queue.entries.front() {
             bytes += FRAME_HEADER_LEN + entry.draft.payload.len();
-            if !group.drafts.is_empty() && (bytes > GROUP_BYTES_MAX || group.drafts.len() == GROUP_BATCHES_MAX) {
+            if !group.drafts.is_empty()
+                && (bytes > GROUP_BYTES_MAX || group.drafts.len() == GROUP_BATCHES_MAX)
+            {
                 break;
             }
             let Some(entry) = queue.entries.pop_front() else { break };
@@ -463,6 +478,9 @@ impl<C: Consumer> GroupCommit<C> {
             }
             SyncPolicy::Never => {}
         }
+        if syncs != SyncPolicy::Always && self.unsynced_bytes() >= UNSYNCED_BYTES_MAX {
+            self.maintenance.raise();
+        }
         (appended, error)
     }
 
@@ -502,7 +520,9 @@ impl<C: Consumer> GroupCommit<C> {
 fn check_payload(draft: &Draft) -> Result<()> {
     let len = draft.payload.len();
     if len == 0 || len > PAYLOAD_LEN_MAX {
-        return Err(Error::InvalidRequest(format!("a batch has 1 to {PAYLOAD_LEN_MAX} encoded bytes, this one {len}")));
+        return Err(Error::InvalidRequest(format!(
+            "a batch has 1 to {PAYLOAD_LEN_MAX} encoded bytes, this one {len}"
+        )));
     }
     Ok(())
 }

@@ -65,7 +65,9 @@ impl Error {
     /// An I/O error with what was being done when it struck; a full disk becomes [`Error::DiskFull`].
     pub fn io(doing: impl fmt::Display, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::DiskFull,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::DiskFull
+            }
             _ => Self::Io { doing: doing.to_string().into(), source: Arc::new(source) },
         }
     }
@@ -83,9 +85,14 @@ impl fmt::Display for Error {
             Self::Busy { retry_after } => {
                 write!(f, "the write queue is full; retry in {} ms", retry_after.as_millis())
             }
-            Self::DiskFull => f.write_str("the disk is full: writes are refused until there is space, reads go on"),
+            Self::DiskFull => {
+                f.write_str("the disk is full: writes are refused until there is space, reads go on")
+            }
             Self::Poisoned(why) => {
-                write!(f, "writes are refused until the store is reopened, because an earlier one failed: {why}")
+                write!(
+                    f,
+                    "writes are refused until the store is reopened, because an earlier one failed: {why}"
+                )
             }
             Self::Damage(damage) => damage.fmt(f),
             Self::Locked { path, holder } => {

@@ -188,7 +188,12 @@ pub(crate) fn starts_frame(bytes: &[u8]) -> bool {
 ///
 /// `offset` is where the frame will begin in the segment with `salt`. The payload must be a row of whole records
 /// with unbound checksums, as [`record::encode_record`] writes them.
-pub fn seal_frame(header: &FrameHeader, payload: &mut [u8], salt: u32, offset: u32) -> [u8; FRAME_HEADER_LEN] {
+pub fn seal_frame(
+    header: &FrameHeader,
+    payload: &mut [u8],
+    salt: u32,
+    offset: u32,
+) -> [u8; FRAME_HEADER_LEN] {
     let mut out = header.encode_unchecked();
     let mut checksum = crc32c::crc32c(&out[8..]);
     let mut at = 0;
@@ -258,8 +263,14 @@ mod tests {
         let mut payload = Vec::new();
         encode_record(&mut payload, RecordKind::Put, b"a", b"first").unwrap();
         encode_record(&mut payload, RecordKind::Delete, b"bb", b"").unwrap();
-        let header =
-            FrameHeader { payload_len: payload.len() as u32, records: 2, index: 9, term: 3, group: 1, durable: 64 };
+        let header = FrameHeader {
+            payload_len: payload.len() as u32,
+            records: 2,
+            index: 9,
+            term: 3,
+            group: 1,
+            durable: 64,
+        };
         let head = seal_frame(&header, &mut payload, salt, offset);
         [head.as_slice(), &payload].concat()
     }

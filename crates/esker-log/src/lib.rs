@@ -3,6 +3,7 @@
 pub mod clock;
 mod commit;
 pub mod disk;
+pub mod entropy;
 mod error;
 pub mod format;
 mod log;

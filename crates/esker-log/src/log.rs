@@ -26,14 +26,11 @@ pub struct LogOptions {
     /// Space is reserved this many bytes at a time, so that most syncs need not write file metadata and a full
     /// disk is met before a frame is half written.
     pub allocate_bytes: u64,
-    /// Under no sync, the device is asked to begin writing after this many bytes, so that sealing a
-    /// segment finds little left to do.
-    pub writeback_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20, writeback_bytes: 8 << 20 }
+        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20 }
     }
 }
 
@@ -90,7 +87,6 @@ pub struct Log {
     durable: AtomicU64,
     /// The end of what was appended. Only grows.
     appended: AtomicU64,
-    /// The first segment that is not sealed.
     /// Set once, by the first failed write or sync. Nothing is appended after that.
     poison: Mutex<Option<Arc<str>>>,
     poisoned: AtomicBool,
@@ -230,10 +226,11 @@ impl Log {
         Ok(())
     }
 
-    pub(crate) fn segment(&self, id: SegmentId) -> Result<Arc<Segment>> {
-        self.registry
-            .get(id)
-            .ok_or_else(|| Error::damage(self.dir.join(crate::segment::segment_name(id)), 0, "the segment is missing"))
+    /// An open segment. Errors: `Damage` if there is none of this number.
+    pub fn segment(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        self.registry.get(id).ok_or_else(|| {
+            Error::damage(self.dir.join(crate::segment::segment_name(id)), 0, "the segment is missing")
+        })
     }
 
     /// Reads and verifies one record, waiting for the disk if need be: one positioned read.

@@ -83,7 +83,9 @@ fn check_lengths(key_len: usize, value_len: usize) -> Result<()> {
         return Err(Error::InvalidRequest(format!("a key has 1 to {KEY_LEN_MAX} bytes, this one {key_len}")));
     }
     if value_len > VALUE_LEN_MAX {
-        return Err(Error::InvalidRequest(format!("a value has at most {VALUE_LEN_MAX} bytes, this one {value_len}")));
+        return Err(Error::InvalidRequest(format!(
+            "a value has at most {VALUE_LEN_MAX} bytes, this one {value_len}"
+        )));
     }
     Ok(())
 }

@@ -14,13 +14,14 @@ use std::{
 };
 
 use crate::{
-    Error, GroupId, Result, SegmentId,
+    Damage, Error, GroupId, Result, SegmentId,
     disk::{DirLock, Disk, OpenMode},
     format::{
-        FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN, STORE_FILE_LEN, SegmentHeader, StoreId, decode_store, encode_store,
+        self, FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN, STORE_FILE_LEN, SegmentHeader, StoreId,
+        decode_store, encode_store,
     },
     log::{Log, LogOptions},
-    scan::{Frame, FrameScanner, Step},
+    scan::{Frame, FrameScanner, Step, scan_stretch},
     segment::{Position, Segment, parse_segment_name, segment_name},
     small_file::{remove_temporaries, write_durably},
     writer::{GroupEnd, Writer},
@@ -84,8 +85,16 @@ impl Opening {
         let ids: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
         let store = read_or_create_store(disk.as_ref(), dir, !ids.is_empty(), new_store)?;
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
-        let mut opening =
-            Self { disk, dir: dir.to_owned(), options, store, lock, segments: Vec::new(), other_files, notices: Vec::new() };
+        let mut opening = Self {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            store,
+            lock,
+            segments: Vec::new(),
+            other_files,
+            notices: Vec::new(),
+        };
         opening.find_segments(&ids)?;
         Ok(opening)
     }
@@ -98,8 +107,10 @@ impl Opening {
                 return Err(Error::damage(missing, 0, "the segment is missing"));
             }
             let segment = Segment::open(self.disk.as_ref(), &self.dir, id, &self.store)?;
-            let file_len =
-                segment.file.len().map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+            let file_len = segment
+                .file
+                .len()
+                .map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
             let is_last = at + 1 == ids.len();
             match read_header(&segment, file_len)? {
                 Ok(header) => {
@@ -118,10 +129,11 @@ impl Opening {
         }
         for found in &mut self.segments {
             found.sealed_end = previous_ends.get(&found.segment.id).copied();
-            if let Some(end) = found.sealed_end
-                && found.file_len < u64::from(end)
-            {
-                let what = format!("the file was cut short: it is {} bytes long and ended at {end}", found.file_len);
+            let Some(end) = found.sealed_end else { continue };
+            found.segment.seal(end);
+            if found.file_len < u64::from(end) {
+                let what =
+                    format!("the file was cut short: it is {} bytes long and ended at {end}", found.file_len);
                 return Err(Error::damage(&found.segment.path, found.file_len, what));
             }
         }
@@ -144,7 +156,10 @@ impl Opening {
         if has_frame {
             return Err(Error::damage(&segment.path, 0, why));
         }
-        self.notices.push(format!("{} was not finished when the store stopped and held no write: removed", segment.path.display()));
+        self.notices.push(format!(
+            "{} was not finished when the store stopped and held no write: removed",
+            segment.path.display()
+        ));
         let doing = || format!("removing {}", segment.path.display());
         self.disk.remove(&segment.path).map_err(|e| Error::io(doing(), e))?;
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io(doing(), e))
@@ -181,9 +196,12 @@ impl Opening {
     }
 
     /// Reads every frame of a sealed segment. A bad one is damage: sealed segments are durable.
-    pub fn scan_sealed(found: &FoundSegment, on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>) -> Result<()> {
+    pub fn scan_sealed(
+        found: &FoundSegment,
+        on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+    ) -> Result<()> {
         let end = found.sealed_end.map_or(found.file_len, u64::from);
-        scan_whole(&found.segment, SEGMENT_HEADER_LEN as u64, end, on_frame)
+        scan_stretch(&found.segment, SEGMENT_HEADER_LEN as u64, end, on_frame)
     }
 
     /// Replays all frames from `from` on, cuts a torn tail, and hands out the writer. `last` is the group's last frame
@@ -211,7 +229,9 @@ impl Opening {
             let start = if is_first { u64::from(from.offset).max(end) } else { SEGMENT_HEADER_LEN as u64 };
             file_len = found.file_len;
             if let Some(sealed_end) = found.sealed_end {
-                scan_whole(&found.segment, start, u64::from(sealed_end), &mut |frame| on_frame(path, frame))?;
+                scan_stretch(&found.segment, start, u64::from(sealed_end), &mut |frame| {
+                    on_frame(path, frame)
+                })?;
             } else {
                 (end, file_len) =
                     recover_active(found, start, &mut self.notices, &mut |frame| on_frame(path, frame))?;
@@ -298,6 +318,21 @@ pub fn invalid_header(path: &Path, invalid: Invalid) -> Error {
     }
 }
 
+/// Checks the header of an open segment.
+pub fn check_segment_header(segment: &Segment) -> Result<Option<Damage>> {
+    let damage = |what: &str| Some(Damage { path: segment.path.clone(), offset: 0, what: what.into() });
+    Ok(match read_header(segment, SEGMENT_HEADER_LEN as u64)? {
+        Err(why) => damage(why),
+        Ok(header)
+            if header.segment != segment.id
+                || format::salt(&header.store, header.segment) != segment.salt =>
+        {
+            damage("the header is of another segment")
+        }
+        Ok(_) => None,
+    })
+}
+
 /// The segment's header, or why there is none; a newer format is an error of its own.
 fn read_header(segment: &Segment, file_len: u64) -> Result<Result<SegmentHeader, &'static str>> {
     if file_len < SEGMENT_HEADER_LEN as u64 {
@@ -313,25 +348,6 @@ fn read_header(segment: &Segment, file_len: u64) -> Result<Result<SegmentHeader,
         Err(Invalid::Bad(why)) => Ok(Err(why)),
         Err(newer @ Invalid::Newer(_)) => Err(invalid_header(&segment.path, newer)),
     }
-}
-
-/// Reads frames that must all be there.
-fn scan_whole(
-    segment: &Segment,
-    start: u64,
-    end: u64,
-    on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>,
-) -> Result<()> {
-    let mut scanner = FrameScanner::new(segment, start, end);
-    while scanner.offset() < end {
-        let offset = scanner.offset();
-        match scanner.step()? {
-            Step::Frame(frame) => on_frame(frame)?,
-            Step::End => return Err(Error::damage(&segment.path, offset, "zeros where a frame was")),
-            Step::Bad(why) => return Err(Error::damage(&segment.path, offset, why)),
-        }
-    }
-    Ok(())
 }
 
 /// Replays the active segment, cuts off a torn tail durably, and gives the end and the file's length.
@@ -388,7 +404,8 @@ fn check_succession(path: &Path, frame: &Frame<'_>, groups: &mut HashMap<GroupId
 /// Creates the first segment of a new store; gives also the file's length.
 fn create_first(log: &Log) -> Result<(Arc<Segment>, u64)> {
     let header = SegmentHeader { segment: 1, store: log.store, previous_end: 0 };
-    let allocate = log.options.allocate_bytes.min(log.options.segment_max_bytes).max(SEGMENT_HEADER_LEN as u64);
+    let allocate =
+        log.options.allocate_bytes.min(log.options.segment_max_bytes).max(SEGMENT_HEADER_LEN as u64);
     let segment = Arc::new(Segment::create(log.disk.as_ref(), &log.dir, header, allocate)?);
     log.registry.insert(Arc::clone(&segment));
     Ok((segment, allocate))

@@ -84,7 +84,8 @@ impl<'a> FrameScanner<'a> {
         if head.iter().all(|&b| b == 0) {
             return Ok(Step::End);
         }
-        let head: &[u8; FRAME_HEADER_LEN] = head.first_chunk().expect("fill gives as many bytes as asked for");
+        let head: &[u8; FRAME_HEADER_LEN] =
+            head.first_chunk().expect("fill gives as many bytes as asked for");
         let len = match FrameHeader::decode(head) {
             Ok(header) if header.frame_len() > left => return Ok(Step::Bad("the frame runs past the end")),
             Ok(header) => header.frame_len(),
@@ -116,6 +117,20 @@ impl<'a> FrameScanner<'a> {
             at += len as u64;
         }
         Ok(true)
+    }
+
+    /// Moves on from a bad place to the next whole frame; false if there is none.
+    pub fn skip_to_frame(&mut self) -> Result<bool> {
+        let mut at = self.offset + 1;
+        while let Some(candidate) = self.find_magic(at)? {
+            self.seek(candidate);
+            if matches!(self.step()?, Step::Frame(_)) {
+                self.seek(candidate);
+                return Ok(true);
+            }
+            at = candidate + 1;
+        }
+        Ok(false)
     }
 
     /// Looks behind a bad place for whole frames, and gives the highest `durable` mark among them: how far the
@@ -176,4 +191,25 @@ impl<'a> FrameScanner<'a> {
             .read_exact_at(buf, offset)
             .map_err(|e| Error::io(format_args!("reading {} at {offset}", self.segment.path.display()), e))
     }
+}
+
+/// Reads a stretch of a segment whose frames must all be there.
+///
+/// Errors: `Damage`, `Io`, and whatever `on_frame` says.
+pub fn scan_stretch(
+    segment: &Segment,
+    start: u64,
+    end: u64,
+    on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut scanner = FrameScanner::new(segment, start, end);
+    while scanner.offset() < end {
+        let offset = scanner.offset();
+        match scanner.step()? {
+            Step::Frame(frame) => on_frame(frame)?,
+            Step::End => return Err(Error::damage(&segment.path, offset, "zeros where a frame was")),
+            Step::Bad(why) => return Err(Error::damage(&segment.path, offset, why)),
+        }
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use parking_lot::RwLock;
@@ -43,9 +43,22 @@ pub struct Segment {
     pub path: PathBuf,
     /// The salt of its bindings.
     pub salt: u32,
+    /// Where its last frame ends, once it is sealed.
+    pub(crate) sealed_end: OnceLock<u32>,
 }
 
 impl Segment {
+    /// Where its last frame ends, if it is sealed.
+    pub fn sealed_end(&self) -> Option<u32> {
+        self.sealed_end.get().copied()
+    }
+
+    /// Marks it as sealed: no frame will come behind `end`.
+    pub(crate) fn seal(&self, end: u32) {
+        // A segment is sealed once; opening a log and rotating are the two places, and they never meet.
+        self.sealed_end.get_or_init(|| end);
+    }
+
     /// Creates a segment, durably, with nothing but its header. A leftover of an earlier attempt that found the
     /// disk full is replaced: nothing was ever appended to it.
     pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader, allocate: u64) -> Result<Self> {
@@ -63,7 +76,13 @@ impl Segment {
         file.write_all_at(&header.encode(), 0).map_err(doing("writing the header of"))?;
         file.sync_data().map_err(doing("syncing"))?;
         disk.sync_dir(dir).map_err(doing("syncing the name of"))?;
-        Ok(Self { id: header.segment, file, path, salt: format::salt(&header.store, header.segment) })
+        Ok(Self {
+            id: header.segment,
+            file,
+            path,
+            salt: format::salt(&header.store, header.segment),
+            sealed_end: OnceLock::new(),
+        })
     }
 
     /// Opens an existing segment file without looking into it.
@@ -72,7 +91,7 @@ impl Segment {
         let file = disk
             .open(&path, OpenMode::ReadWrite)
             .map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
-        Ok(Self { id, file, path, salt: format::salt(store, id) })
+        Ok(Self { id, file, path, salt: format::salt(store, id), sealed_end: OnceLock::new() })
     }
 }
 

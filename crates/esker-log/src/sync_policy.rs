@@ -52,7 +52,9 @@ impl FromStr for SyncPolicy {
                 .filter(|ms| (1..=MAX_PERIOD_MS).contains(ms))
                 .map(|ms| Self::Every(Duration::from_millis(ms)))
                 .ok_or_else(|| {
-                    format!("`{text}` is no sync policy: use always, never or every:<ms> (1 to {MAX_PERIOD_MS})")
+                    format!(
+                        "`{text}` is no sync policy: use always, never or every:<ms> (1 to {MAX_PERIOD_MS})"
+                    )
                 }),
         }
     }

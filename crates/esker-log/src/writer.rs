@@ -47,7 +47,15 @@ pub struct Draft {
 impl Draft {
     /// A draft of the next frame of `group`.
     pub fn next(group: GroupId, payload: Vec<u8>, records: u32) -> Self {
-        Self { group, term: 0, index: None, payload, records, position: Position::default(), appended_index: 0 }
+        Self {
+            group,
+            term: 0,
+            index: None,
+            payload,
+            records,
+            position: Position::default(),
+            appended_index: 0,
+        }
     }
 
     fn frame_len(&self) -> u64 {
@@ -72,8 +80,6 @@ pub struct Writer {
     end: u64,
     /// The active file's length: `end` plus what is reserved.
     allocated: u64,
-    /// Where write-back was last started.
-    writeback: u64,
     /// Set when sealing the active segment began. From then on nothing is appended to it, even if creating its
     /// successor failed, because a half-made successor may already name where it ends.
     sealing: bool,
@@ -90,7 +96,7 @@ impl Writer {
         groups: HashMap<GroupId, GroupEnd>,
     ) -> Self {
         log.advance_appended(Position { segment: active.id, offset: end as u32 });
-        Self { log, active, end, allocated, writeback: end, sealing: false, groups, scratch: Vec::new() }
+        Self { log, active, end, allocated, sealing: false, groups, scratch: Vec::new() }
     }
 
     /// The log this appends to.
@@ -148,7 +154,6 @@ impl Writer {
         self.end += total;
         self.log.advance_appended(Position { segment: self.active.id, offset: self.end as u32 });
         self.log.counters.bytes_written.fetch_add(total, Ordering::Relaxed);
-        self.start_writeback()?;
         Ok(count)
     }
 
@@ -256,8 +261,8 @@ impl Writer {
             }
             other => other.map(|()| generous),
         };
-        self.allocated =
-            reserved.map_err(|e| Error::io(format_args!("reserving space in {}", self.active.path.display()), e))?;
+        self.allocated = reserved
+            .map_err(|e| Error::io(format_args!("reserving space in {}", self.active.path.display()), e))?;
         Ok(())
     }
 
@@ -275,10 +280,10 @@ impl Writer {
         let next = Arc::new(Segment::create(self.log.disk.as_ref(), &self.log.dir, header, allocate)?);
         // The reserved space behind the end is given back. Losing this in a crash costs space, no data.
         let sealed = std::mem::replace(&mut self.active, Arc::clone(&next));
+        sealed.seal(self.end as u32);
         let trimmed = sealed.file.set_len(self.end);
         self.end = SEGMENT_HEADER_LEN as u64;
         self.allocated = allocate;
-        self.writeback = self.end;
         self.sealing = false;
         self.log.registry.insert(next);
         let start = Position { segment: id, offset: self.end as u32 };
@@ -286,17 +291,5 @@ impl Writer {
         self.log.advance_durable(start);
         self.log.counters.bytes_written.fetch_add(SEGMENT_HEADER_LEN as u64, Ordering::Relaxed);
         trimmed.map_err(|e| Error::io(format_args!("trimming {}", sealed.path.display()), e))
-    }
-
-    fn start_writeback(&mut self) -> Result<()> {
-        let dirty = self.end - self.writeback;
-        if dirty < self.log.options.writeback_bytes {
-            return Ok(());
-        }
-        let from = std::mem::replace(&mut self.writeback, self.end);
-        self.active
-            .file
-            .start_writeback(from, dirty)
-            .map_err(|e| Error::io(format_args!("writing back {}", self.active.path.display()), e))
     }
 }

@@ -1,3 +1,244 @@
-//! The bitcask engine: values stay in the log, an ordered index in memory says where.
+//! The bitcask engine: all keys in memory, in order; values in the log (Sheehy and Smith, "Bitcask", 2010, with an
+//! ordered index in place of its hash table).
+//!
+//! ```text
+//! keydir/        key -> segment, offset, length, version; ordered, copy-on-write
+//! index_file.rs  hint and checkpoint files: sorted tables of the same
+//! collect.rs     from a stretch of the log to an index file
+//! checkpoint.rs  when and how index files are written
+//! load.rs        from index files to the keydir
+//! scan.rs        ranges
+//! ```
+//!
+//! A read is one lookup and at most one positioned read of exactly one record, verified by its checksum, which is bound
+//! to the place and version the keydir names. The engine writes no value a second time.
+//!
+//! Left out on purpose: merging (dead records stay) and values held in memory.
 
+mod checkpoint;
+mod collect;
+mod index_file;
 pub mod keydir;
+mod load;
+mod scan;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use esker_log::{
+    Damage, Error, Log, Opening, RecordLocation, Result,
+    record::{RecordKind, Records, record_len},
+    signal::Signal,
+};
+use parking_lot::Mutex;
+
+use self::{
+    checkpoint::Checkpoints,
+    index_file::{IndexFile, IndexName},
+    keydir::{IN_PLACE_OPERATIONS_MAX, Keydir, Slot, Tree},
+    scan::BitcaskScan,
+};
+use crate::{
+    Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Lookup, Meta, Options, Scan,
+    Value,
+};
+
+/// See the module.
+pub struct Bitcask {
+    /// Replaced as a whole by `load`, before anything else is called.
+    keydir: Keydir,
+    live_bytes: AtomicU64,
+    /// The segment of the last applied batch.
+    segment: AtomicU64,
+    /// Operations applied since the last checkpoint.
+    uncovered_ops: AtomicU64,
+    checkpoint_ops: u64,
+    open_threads: usize,
+    checkpoints: Mutex<Checkpoints>,
+    /// Raised when a checkpoint or hint is due.
+    maintenance: Arc<Signal>,
+    files_written: AtomicU64,
+    file_bytes_written: AtomicU64,
+}
+
+impl Bitcask {
+    /// An engine that is loaded next. `maintenance` is raised when [`Engine::checkpoint`] has something to do.
+    pub fn new(options: &Options, maintenance: Arc<Signal>) -> Self {
+        Self {
+            keydir: Keydir::default(),
+            live_bytes: AtomicU64::new(0),
+            segment: AtomicU64::new(0),
+            uncovered_ops: AtomicU64::new(0),
+            checkpoint_ops: options.checkpoint_ops,
+            open_threads: options.open_threads,
+            checkpoints: Mutex::default(),
+            maintenance,
+            files_written: AtomicU64::new(0),
+            file_bytes_written: AtomicU64::new(0),
+        }
+    }
+
+    /// Applies batches of few operations in place, all under one lock.
+    fn apply_to(&self, tree: &mut Tree<Slot>, batch: &Applied<'_>) -> Committed {
+        let payload_offset = batch.position.offset + esker_log::format::FRAME_HEADER_LEN as u32;
+        let (mut existed, mut live) = (0, 0_u64);
+        for (at, record) in
+            Records::new(batch.payload).map(|record| record.expect("the log verified the frame"))
+        {
+            let offset = payload_offset + at as u32;
+            let old = match record.kind {
+                RecordKind::Put => {
+                    live = live.wrapping_add(record_len(record.key.len(), record.value.len()) as u64);
+                    let slot =
+                        Slot::new(batch.position.segment, offset, record.value.len() as u32, batch.version);
+                    tree.insert(record.key, slot)
+                }
+                RecordKind::Delete => tree.remove(record.key),
+            };
+            if let Some(old) = old {
+                existed += 1;
+                live = live.wrapping_sub(record_len(record.key.len(), old.value_len() as usize) as u64);
+            }
+        }
+        // Wrapping: a batch that frees more than it adds subtracts.
+        self.live_bytes.fetch_add(live, Ordering::Relaxed);
+        Committed { version: batch.version, existed }
+    }
+
+    fn note_progress(&self, batches: &[Applied<'_>]) {
+        let Some(last) = batches.last() else { return };
+        let operations: u64 = batches.iter().map(|batch| u64::from(batch.records)).sum();
+        let before = self.uncovered_ops.fetch_add(operations, Ordering::Relaxed);
+        let crossed = before < self.checkpoint_ops && before + operations >= self.checkpoint_ops;
+        let segment = u64::from(last.position.segment);
+        if self.segment.swap(segment, Ordering::Relaxed) != segment || crossed {
+            self.maintenance.raise();
+        }
+    }
+}
+
+fn location(key: &[u8], slot: Slot) -> RecordLocation {
+    RecordLocation {
+        segment: slot.segment(),
+        offset: slot.offset(),
+        key_len: key.len() as u16,
+        value_len: slot.value_len(),
+        index: slot.version(),
+    }
+}
+
+/// The value in a verified record of `key`.
+fn entry(log: &Log, key: &[u8], at: &RecordLocation, record: Vec<u8>) -> Result<Entry> {
+    let value_start = at.value_start();
+    if &record[value_start - key.len()..value_start] != key {
+        let path = log.dir().join(esker_log::segment::segment_name(at.segment));
+        return Err(Error::damage(path, u64::from(at.offset), "the record is of another key"));
+    }
+    let end = record.len();
+    Ok(Entry { value: Value::new(record, value_start..end), version: at.index })
+}
+
+fn read(log: &Log, key: &[u8], slot: Slot) -> Result<Entry> {
+    let at = location(key, slot);
+    entry(log, key, &at, log.read_record(&at)?)
+}
+
+impl Engine for Bitcask {
+    fn name(&self) -> &'static str {
+        "bitcask"
+    }
+
+    fn load(&self, opening: &mut Opening) -> Result<Loaded> {
+        let index = load::load(opening, self.open_threads)?;
+        self.live_bytes.store(index.live_bytes, Ordering::Relaxed);
+        self.segment.store(u64::from(index.loaded.from.segment), Ordering::Relaxed);
+        *self.checkpoints.lock() = Checkpoints::new(index.loaded);
+        // More than the bound of in-place operations: the loaded tree is swapped in.
+        self.keydir.apply(usize::MAX, |tree| *tree = index.tree);
+        Ok(index.loaded)
+    }
+
+    fn apply(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>) {
+        let mut rest = batches;
+        while !rest.is_empty() {
+            // Small batches share one turn of the lock; a large one is applied alone, beside the readers.
+            let mut operations = 0;
+            let small = rest.iter().take_while(|batch| {
+                operations += batch.records as usize;
+                operations <= IN_PLACE_OPERATIONS_MAX
+            });
+            let count = small.count().max(1);
+            let (turn, behind) = rest.split_at(count);
+            let operations = turn.iter().map(|batch| batch.records as usize).sum();
+            self.keydir.apply(operations, |tree| {
+                outcomes.extend(turn.iter().map(|batch| self.apply_to(tree, batch)));
+            });
+            rest = behind;
+        }
+        self.note_progress(batches);
+    }
+
+    fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
+        let Some(slot) = self.keydir.get(key) else { return Ok(Lookup::Absent) };
+        let at = location(key, slot);
+        if let Some(record) = log.try_read_record(&at)? {
+            return entry(log, key, &at, record).map(Lookup::Found);
+        }
+        let (log, key) = (Arc::clone(log), key.to_vec());
+        Ok(Lookup::Cold(ColdRead::new(move || read(&log, &key, slot))))
+    }
+
+    fn get(&self, log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>> {
+        self.keydir.get(key).map(|slot| read(log, key, slot)).transpose()
+    }
+
+    fn meta(&self, key: &[u8]) -> Option<Meta> {
+        self.keydir
+            .get(key)
+            .map(|slot| Meta { version: slot.version(), value_len: u64::from(slot.value_len()) })
+    }
+
+    fn scan(&self, log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan {
+        Scan::new(BitcaskScan::new(Arc::clone(log), &self.keydir.snapshot(), range, keys_only))
+    }
+
+    fn checkpoint(&self, log: &Arc<Log>, all: bool) -> Result<()> {
+        self.write_checkpoints(log, all)
+    }
+
+    fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64> {
+        // No index file is replaced or removed meanwhile.
+        let _checkpoints = self.checkpoints.lock();
+        let names = log.disk().list(log.dir()).map_err(|e| Error::io("listing the data directory", e))?;
+        let mut files = 0;
+        for found in names.iter().filter(|found| IndexName::parse(&found.name).is_some()) {
+            files += 1;
+            on_read(found.len);
+            let path = log.dir().join(&found.name);
+            match verify_index_file(log, &path) {
+                Err(Error::Damage(found)) => damage.push(found),
+                other => other?,
+            }
+        }
+        Ok(files)
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            keys: self.keydir.len() as u64,
+            index_bytes: self.keydir.memory_bytes() as u64,
+            live_bytes: self.live_bytes.load(Ordering::Relaxed),
+            checkpoints: self.files_written.load(Ordering::Relaxed),
+            checkpoint_bytes: self.file_bytes_written.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn verify_index_file(log: &Log, path: &Path) -> Result<()> {
+    IndexFile::open(log.disk().as_ref(), path, log.store())?.verify()
+}

@@ -89,10 +89,6 @@ pub trait File: Send + Sync {
     /// Makes the file's bytes and length durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Starts writing `len` bytes at `offset` back to the device without waiting, to keep a later
-    /// [`File::sync_data`] short. A hint: promises nothing.
-    fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()>;
-
     /// Reserves space for `len` bytes at `offset` and extends the file over it with zeros, so that later
     /// writes there cannot fail for want of space. Where the file system cannot reserve, only extends.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;

@@ -31,9 +31,6 @@ const OFFSET_MAX: u64 = i64::MAX as u64;
 ///
 /// * [`File::try_read_at`] is `preadv2` with `RWF_NOWAIT`; a file system without it always answers `Ok(None)`.
 /// * [`File::allocate`] is `fallocate`; a file system without it only extends the file.
-/// * [`File::start_writeback`] does nothing: `sync_file_range` has no safe binding, and the one safe call that
-///   also starts writeback (`posix_fadvise` with `DONTNEED`) throws the pages out of memory that readers are
-///   about to ask for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 
@@ -202,10 +199,6 @@ impl File for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
-    }
-
-    fn start_writeback(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        Ok(())
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {

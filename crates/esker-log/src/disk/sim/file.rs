@@ -118,10 +118,6 @@ impl File for SimFile {
         Ok(())
     }
 
-    fn start_writeback(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        self.machine.running().map(drop)
-    }
-
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         self.check_writable(Errno::BADF)?;
         check_range(offset, len)?;

@@ -33,7 +33,7 @@
 //! # Faults
 //!
 //! Every operation that could matter has a number (see [`OpKind`]); [`SimDisk::inject`] makes any of them fail.
-//! [`File::len`] and [`File::start_writeback`] are not numbered.
+//! [`File::len`] is not numbered.
 //!
 //! # Left out
 //!

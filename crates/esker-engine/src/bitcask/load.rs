@@ -1,0 +1,292 @@
+//! Loading the keydir from index files: a merge of sorted files into a tree that is built bottom-up, by several threads,
+//! each with its own range of keys.
+//!
+//! A file that fails its checks here is rebuilt from the log (a hint) or left out and replayed (a checkpoint), with a
+//! notice; the load then begins anew.
+
+use std::{cmp::Ordering, collections::BinaryHeap, ops::Bound, thread};
+
+use esker_log::{
+    Error, Opening, Position, Result, format::SEGMENT_HEADER_LEN, record::record_len, recovery::FoundSegment,
+};
+
+use super::{
+    collect::collect,
+    index_file::{IndexCursor, IndexFile, IndexName, Place, Stretch},
+    keydir::{Builder, Slot, Tree},
+};
+use crate::Loaded;
+
+/// Below this many entries a second thread costs more than it saves.
+const ENTRIES_PER_THREAD_MIN: u64 = 50_000;
+
+/// What the index files say.
+pub(crate) struct Index {
+    pub(crate) tree: Tree<Slot>,
+    pub(crate) live_bytes: u64,
+    pub(crate) loaded: Loaded,
+}
+
+/// Loads all index files of a store, rebuilding those that are missing or damaged.
+pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
+    let found = FoundFiles::new(opening)?;
+    let mut files = Vec::new();
+    for at in 0..opening.segments().len() {
+        if opening.segments()[at].sealed_end.is_some() {
+            files.push(open_or_rebuild_hint(opening, at)?);
+        }
+    }
+    let sealed = files.len();
+    files.extend(open_checkpoints(opening, &found)?);
+    loop {
+        match merge_all(&files, threads) {
+            Ok((tree, live_bytes)) => {
+                return Ok(Index { tree, live_bytes, loaded: reach(opening, &files) });
+            }
+            Err(Error::Damage(damage)) => {
+                let Some(bad) = files.iter().position(|file| file.path == damage.path) else {
+                    return Err(damage.into());
+                };
+                opening.notice(format!("{damage}: rebuilt from the log"));
+                if bad < sealed {
+                    files[bad] = rebuild_hint(opening, bad)?;
+                } else {
+                    files.truncate(bad);
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+}
+
+/// The index files in the directory, checked against the segments.
+struct FoundFiles {
+    /// Checkpoints of the active segment, by their first byte.
+    checkpoints: Vec<u32>,
+}
+
+impl FoundFiles {
+    fn new(opening: &Opening) -> Result<Self> {
+        let last_segment = opening.segments().last().map_or(0, |found| found.segment.id);
+        let mut checkpoints = Vec::new();
+        for name in opening.other_files() {
+            let Some(parsed) = IndexName::parse(name) else { continue };
+            // A hint is written only after its segment's successor was created durably.
+            let needs = match parsed {
+                IndexName::Hint(segment) => segment.saturating_add(1),
+                IndexName::Checkpoint(segment, _) => segment,
+            };
+            if needs > last_segment {
+                let path = opening.dir().join(esker_log::segment::segment_name(needs));
+                return Err(Error::damage(
+                    path,
+                    0,
+                    format_args!("the segment is missing, but there is {name}"),
+                ));
+            }
+            match parsed {
+                IndexName::Checkpoint(segment, from) if segment == last_segment => checkpoints.push(from),
+                // Checkpoints of a sealed segment are superseded by its hint.
+                IndexName::Checkpoint(..) => {
+                    let path = opening.dir().join(name);
+                    opening
+                        .disk()
+                        .remove(&path)
+                        .map_err(|e| Error::io(format_args!("removing {}", path.display()), e))?;
+                }
+                IndexName::Hint(_) => {}
+            }
+        }
+        checkpoints.sort_unstable();
+        Ok(Self { checkpoints })
+    }
+}
+
+fn open_or_rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
+    let found = &opening.segments()[at];
+    let (segment, end) = (found.segment.id, found.sealed_end);
+    let name = IndexName::Hint(segment).to_string();
+    if opening.other_files().iter().any(|file| *file == name) {
+        match IndexFile::open(opening.disk().as_ref(), &opening.dir().join(&name), opening.store()) {
+            Ok(file) if is_whole(&file.stretch, segment, end) => return Ok(file),
+            Ok(file) => opening.notice(format!("{} is of another segment: rebuilt", file.path.display())),
+            Err(Error::Damage(damage)) => opening.notice(format!("{damage}: rebuilt from the log")),
+            Err(other) => return Err(other),
+        }
+    }
+    rebuild_hint(opening, at)
+}
+
+fn is_whole(stretch: &Stretch, segment: u32, end: Option<u32>) -> bool {
+    stretch.segment == segment && stretch.from as usize == SEGMENT_HEADER_LEN && Some(stretch.to) == end
+}
+
+fn rebuild_hint(opening: &Opening, at: usize) -> Result<IndexFile> {
+    let found: &FoundSegment = &opening.segments()[at];
+    let collector = collect(|on_frame| Opening::scan_sealed(found, on_frame))?;
+    let stretch = Stretch {
+        segment: found.segment.id,
+        group: 0,
+        from: SEGMENT_HEADER_LEN as u32,
+        to: found.sealed_end.unwrap_or_default(),
+        last: collector.last(),
+    };
+    let name = IndexName::Hint(stretch.segment);
+    let (disk, dir, store) = (opening.disk().as_ref(), opening.dir(), opening.store());
+    collector.into_index(store, stretch).finish(disk, dir, store, &name)?;
+    IndexFile::open(disk, &dir.join(name.to_string()), store)
+}
+
+/// The checkpoints of the active segment that join one another without a gap from its first frame on.
+fn open_checkpoints(opening: &mut Opening, found: &FoundFiles) -> Result<Vec<IndexFile>> {
+    let Some(active) = opening.segments().last().map(|found| found.segment.id) else { return Ok(Vec::new()) };
+    let mut files: Vec<IndexFile> = Vec::new();
+    let mut next = SEGMENT_HEADER_LEN as u32;
+    for &from in &found.checkpoints {
+        let path = opening.dir().join(IndexName::Checkpoint(active, from).to_string());
+        match IndexFile::open(opening.disk().as_ref(), &path, opening.store()) {
+            Ok(file) if file.stretch.segment == active && file.stretch.from == next && from == next => {
+                next = file.stretch.to;
+                files.push(file);
+            }
+            Ok(_) => {
+                opening.notice(format!(
+                    "{} does not join the checkpoint before it: replaying instead",
+                    path.display()
+                ));
+                break;
+            }
+            Err(Error::Damage(damage)) => {
+                opening.notice(format!("{damage}: replaying the log instead"));
+                break;
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(files)
+}
+
+/// Where replay begins: behind the last index file.
+fn reach(opening: &Opening, files: &[IndexFile]) -> Loaded {
+    let Some(last) = files.last() else { return Loaded::default() };
+    let active = opening.segments().last().map(|found| found.segment.id);
+    let from = if Some(last.stretch.segment) == active {
+        Position { segment: last.stretch.segment, offset: last.stretch.to }
+    } else {
+        Position { segment: last.stretch.segment + 1, offset: SEGMENT_HEADER_LEN as u32 }
+    };
+    Loaded { from, last: last.stretch.last }
+}
+
+fn merge_all(files: &[IndexFile], threads: usize) -> Result<(Tree<Slot>, u64)> {
+    let entries: u64 = files.iter().map(|file| file.entries).sum();
+    let parts = threads.min((entries / ENTRIES_PER_THREAD_MIN) as usize).max(1);
+    let splits = split_keys(files, parts);
+    let ranges = (0..=splits.len()).map(|i| {
+        let lower = if i == 0 { Bound::Unbounded } else { Bound::Included(splits[i - 1].as_slice()) };
+        let upper = splits.get(i).map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+        (lower, upper)
+    });
+    let merged: Result<Vec<_>> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            ranges.map(|(lower, upper)| scope.spawn(move || merge_range(files, lower, upper))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("merging does not panic")).collect()
+    });
+    let (trees, live): (Vec<_>, Vec<u64>) = merged?.into_iter().unzip();
+    let tree = Tree::concat(trees).expect("the ranges ascend");
+    Ok((tree, live.iter().sum()))
+}
+
+/// Keys that divide the entries into `parts` of about the same size, by what the block directories say.
+fn split_keys(files: &[IndexFile], parts: usize) -> Vec<Vec<u8>> {
+    let mut keys: Vec<&[u8]> = files.iter().flat_map(IndexFile::block_keys).collect();
+    keys.sort_unstable();
+    let mut splits: Vec<Vec<u8>> =
+        (1..parts).filter_map(|part| keys.get(part * keys.len() / parts)).map(|key| key.to_vec()).collect();
+    splits.dedup();
+    splits.retain(|key| !key.is_empty());
+    splits
+}
+
+/// One file on its way through a merge. Files are numbered from old to new.
+struct Source<'a> {
+    cursor: IndexCursor<'a>,
+    number: usize,
+    segment: u32,
+}
+
+/// The heap's greatest is the smallest key, and of equal keys the newest.
+impl Ord for Source<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.cursor.key().cmp(self.cursor.key()).then(self.number.cmp(&other.number))
+    }
+}
+
+impl PartialOrd for Source<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Source<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Source<'_> {}
+
+fn merge_range(files: &[IndexFile], lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<(Tree<Slot>, u64)> {
+    let mut heap = BinaryHeap::with_capacity(files.len());
+    for (number, file) in files.iter().enumerate() {
+        let cursor = match lower {
+            Bound::Included(key) | Bound::Excluded(key) => IndexCursor::seek(file, key)?,
+            Bound::Unbounded => IndexCursor::start(file)?,
+        };
+        if cursor.place().is_some() {
+            heap.push(Source { cursor, number, segment: file.stretch.segment });
+        }
+    }
+    let mut builder = Builder::new();
+    let mut live_bytes = 0;
+    let mut last_key: Vec<u8> = Vec::new();
+    while let Some(mut source) = heap.pop() {
+        // The smallest key stands in this source; it goes on with it as long as no other source has a smaller one.
+        loop {
+            let key = source.cursor.key();
+            let Some(place) = source.cursor.place() else { break };
+            if matches!(upper, Bound::Excluded(end) if key >= end) {
+                break;
+            }
+            if key != last_key {
+                live_bytes += push(&mut builder, key, place, source.segment, &files[source.number])?;
+                last_key.clear();
+                last_key.extend_from_slice(key);
+            }
+            source.cursor.advance()?;
+            if source.cursor.place().is_none() {
+                break;
+            }
+            if heap.peek().is_some_and(|other| *other > source) {
+                heap.push(source);
+                break;
+            }
+        }
+    }
+    Ok((builder.finish(), live_bytes))
+}
+
+/// Adds a live entry; gives the bytes of its record.
+fn push(
+    builder: &mut Builder<Slot>,
+    key: &[u8],
+    place: Place,
+    segment: u32,
+    file: &IndexFile,
+) -> Result<u64> {
+    let Some(value_len) = place.value_len else { return Ok(0) };
+    builder
+        .push(key, Slot::new(segment, place.offset, value_len, place.version))
+        .map_err(|_| Error::damage(&file.path, 0, "the keys do not ascend"))?;
+    Ok(record_len(key.len(), value_len as usize) as u64)
+}

@@ -1,0 +1,157 @@
+//! The contract between a store and its engine.
+//!
+//! The log is the database; an engine is what makes it answer reads: state derived from the log that can be rebuilt
+//! from it. A [`Db`](crate::Db) appends to the log, has the engine apply what was committed, and asks it to read.
+//!
+//! Every engine keeps to this, and `tests/conformance.rs` holds every engine to it:
+//!
+//! * **Order.** Batches are applied in index order, each exactly once, by one thread at a time. Applying is
+//!   deterministic: the same log gives the same state on every replica.
+//! * **Atomicity.** A reader sees all of a batch or nothing of it.
+//! * **Snapshots.** A scan sees the one instant at which it began, however long it takes, and hinders no writer.
+//! * **Durability.** An engine need not sync: the log was synced first, as far as the writer asked. What it
+//!   saves of its own ([`Engine::checkpoint`]) refers to synced parts of the log only.
+
+use std::{fmt, sync::Arc};
+
+use esker_log::{Damage, GroupEnd, Log, Opening, Position, Result};
+
+use crate::{Entry, Item, KeyRange, Meta, Version, report::EngineStats};
+
+/// A committed batch, as the log holds it.
+#[derive(Debug, Clone, Copy)]
+pub struct Applied<'a> {
+    /// The version of every write in the batch.
+    pub version: Version,
+    /// Where its frame begins in the log.
+    pub position: Position,
+    /// Its records.
+    pub payload: &'a [u8],
+    /// How many records.
+    pub records: u32,
+}
+
+/// What a committed batch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The version of every write in the batch.
+    pub version: Version,
+    /// How many of the batch's operations met a key that was present just before them.
+    pub existed: u32,
+}
+
+/// A read that would have to wait for the disk: do it where blocking is allowed.
+pub struct ColdRead(Box<dyn FnOnce() -> Result<Entry> + Send>);
+
+impl ColdRead {
+    /// A read that `fetch` carries out.
+    pub fn new(fetch: impl FnOnce() -> Result<Entry> + Send + 'static) -> Self {
+        Self(Box::new(fetch))
+    }
+
+    /// Reads the value, waiting for the disk. Errors: `Damage`, `Io`.
+    pub fn fetch(self) -> Result<Entry> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for ColdRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ColdRead")
+    }
+}
+
+/// What a non-blocking read found.
+#[derive(Debug)]
+pub enum Lookup {
+    /// The key is absent.
+    Absent,
+    /// The value was in memory.
+    Found(Entry),
+    /// The value is on the disk.
+    Cold(ColdRead),
+}
+
+/// A range at one instant, from both ends, in constant memory. Each step may wait for the disk; after an error the
+/// scan goes on behind the item that could not be read.
+pub struct Scan(Box<dyn DoubleEndedIterator<Item = Result<Item>> + Send>);
+
+impl Scan {
+    /// A scan over `items`, which come in key order.
+    pub fn new(items: impl DoubleEndedIterator<Item = Result<Item>> + Send + 'static) -> Self {
+        Self(Box::new(items))
+    }
+}
+
+impl fmt::Debug for Scan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scan")
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl DoubleEndedIterator for Scan {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back()
+    }
+}
+
+/// How far an engine's saved state reaches: the log is replayed from there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Loaded {
+    /// The first byte that the saved state does not cover; the default is the beginning of the log.
+    pub from: Position,
+    /// The last frame that it covers.
+    pub last: GroupEnd,
+}
+
+/// See the module.
+pub trait Engine: Send + Sync + 'static {
+    /// The engine's name, as in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// Loads what was saved. Missing or damaged index files are rebuilt from the log and noticed.
+    ///
+    /// Errors: `Damage` (of the log), `Io`, `UnsupportedFormat`.
+    fn load(&self, opening: &mut Opening) -> Result<Loaded>;
+
+    /// Applies committed batches and adds one outcome for each. Whether the log has reached the disk does not matter.
+    fn apply(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>);
+
+    /// The present value of a key. `Absent` and `Found` at once; `Cold` only if the value is not in memory.
+    ///
+    /// Errors: `Damage`, `Io`.
+    fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup>;
+
+    /// The present value of a key, waiting for the disk if need be.
+    ///
+    /// Errors: `Damage`, `Io`.
+    fn get(&self, log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>>;
+
+    /// A key's version and value length, without a read from the disk.
+    fn meta(&self, key: &[u8]) -> Option<Meta>;
+
+    /// A range at this instant. With `keys_only` nothing is read from the disk.
+    fn scan(&self, log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan;
+
+    /// Saves state, so that reopening replays less. With `all` it covers everything applied so far; without, only
+    /// what is due. Does nothing if there is nothing to save. The log is synced first, as far as needed.
+    ///
+    /// Errors: `Poisoned`, `DiskFull`, `Io`. No data is at risk; a later call may succeed.
+    fn checkpoint(&self, log: &Arc<Log>, all: bool) -> Result<()>;
+
+    /// Reads and checks every byte of the engine's own files; `on_read` gets the bytes of each piece read.
+    ///
+    /// Errors: `Io`. Damage is collected, not returned.
+    fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64>;
+
+    /// The engine's figures.
+    fn stats(&self) -> EngineStats;
+}

@@ -1,0 +1,154 @@
+//! An engine that keeps all values in memory: the model that the others are held against in tests, and a store for
+//! data sets that are small and must be read without a disk. The log still makes it durable; opening replays it all.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use esker_log::{
+    Damage, Log, Opening, Result,
+    record::{RecordKind, Records, record_len},
+};
+use parking_lot::RwLock;
+
+use crate::{
+    Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Lookup, Meta, Scan, Version,
+};
+
+type Map = BTreeMap<Vec<u8>, (Arc<[u8]>, Version)>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct MemoryEngine {
+    /// Behind an `Arc`, so that a scan can go on over the map as it was: a writer that finds it shared copies it.
+    map: RwLock<Arc<Map>>,
+    live_bytes: AtomicU64,
+}
+
+impl MemoryEngine {
+    /// An empty engine.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn load(&self, _opening: &mut Opening) -> Result<Loaded> {
+        Ok(Loaded::default())
+    }
+
+    fn apply(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>) {
+        let mut shared = self.map.write();
+        let map = Arc::make_mut(&mut shared);
+        for batch in batches {
+            let mut existed = 0;
+            for (_, record) in
+                Records::new(batch.payload).map(|record| record.expect("the log verified the frame"))
+            {
+                let old = match record.kind {
+                    RecordKind::Put => {
+                        let len = record_len(record.key.len(), record.value.len()) as u64;
+                        self.live_bytes.fetch_add(len, Ordering::Relaxed);
+                        map.insert(record.key.to_vec(), (record.value.into(), batch.version))
+                    }
+                    RecordKind::Delete => map.remove(record.key),
+                };
+                if let Some((value, _)) = old {
+                    existed += 1;
+                    self.live_bytes
+                        .fetch_sub(record_len(record.key.len(), value.len()) as u64, Ordering::Relaxed);
+                }
+            }
+            outcomes.push(Committed { version: batch.version, existed });
+        }
+    }
+
+    fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
+        Ok(self.get(log, key)?.map_or(Lookup::Absent, Lookup::Found))
+    }
+
+    fn get(&self, _log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>> {
+        let map = self.map.read();
+        Ok(map.get(key).map(|(value, version)| Entry { value: value.to_vec().into(), version: *version }))
+    }
+
+    fn meta(&self, key: &[u8]) -> Option<Meta> {
+        let map = self.map.read();
+        map.get(key).map(|(value, version)| Meta { version: *version, value_len: value.len() as u64 })
+    }
+
+    fn scan(&self, _log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan {
+        let map = Arc::clone(&self.map.read());
+        Scan::new(Cursor { map, range: range.clone(), keys_only })
+    }
+
+    fn checkpoint(&self, _log: &Arc<Log>, _all: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn verify(
+        &self,
+        _log: &Arc<Log>,
+        _on_read: &mut dyn FnMut(u64),
+        _damage: &mut Vec<Damage>,
+    ) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn stats(&self) -> EngineStats {
+        let map = self.map.read();
+        EngineStats {
+            keys: map.len() as u64,
+            live_bytes: self.live_bytes.load(Ordering::Relaxed),
+            ..EngineStats::default()
+        }
+    }
+}
+
+/// Finds its place anew at each step: plain, and quick enough for a model.
+struct Cursor {
+    map: Arc<Map>,
+    range: KeyRange,
+    keys_only: bool,
+}
+
+impl Cursor {
+    fn step(&mut self, from_back: bool) -> Option<Result<Item>> {
+        if self.range.is_empty() {
+            return None;
+        }
+        let mut rest = self.map.range((self.range.start.clone(), self.range.end.clone()));
+        let (key, (value, version)) = if from_back { rest.next_back() } else { rest.next() }?;
+        let edge = Bound::Excluded(key.clone());
+        if from_back {
+            self.range.end = edge;
+        } else {
+            self.range.start = edge;
+        }
+        let value = (!self.keys_only).then(|| value.to_vec().into());
+        Some(Ok(Item { key: key.clone(), value, version: *version }))
+    }
+}
+
+impl Iterator for Cursor {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(false)
+    }
+}
+
+impl DoubleEndedIterator for Cursor {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(true)
+    }
+}

@@ -1,0 +1,90 @@
+//! What a store says of itself.
+
+use std::time::Duration;
+
+use esker_log::Damage;
+
+use crate::Version;
+
+/// An engine's figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Keys present.
+    pub keys: u64,
+    /// Memory held by the index, in bytes.
+    pub index_bytes: u64,
+    /// Bytes of live records; the rest of the log is dead.
+    pub live_bytes: u64,
+    /// Checkpoints and hint files written since opening.
+    pub checkpoints: u64,
+    /// Bytes of checkpoints and hint files written since opening.
+    pub checkpoint_bytes: u64,
+}
+
+/// A store's figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Keys present.
+    pub keys: u64,
+    /// The version of the last committed write; 0 in an empty store.
+    pub version: Version,
+    /// Memory held by the index, in bytes.
+    pub index_bytes: u64,
+    /// Segments of the log, the active one included.
+    pub segments: u64,
+    /// The active segment's number.
+    pub active_segment: u32,
+    /// Bytes of the log, without space reserved ahead.
+    pub log_bytes: u64,
+    /// Bytes of live records; the rest of the log is dead.
+    pub live_bytes: u64,
+    /// Calls of fdatasync on the log since opening.
+    pub syncs: u64,
+    /// Groups committed since opening; batches over groups is the mean group size.
+    pub groups: u64,
+    /// Batches committed since opening.
+    pub batches: u64,
+    /// Operations committed since opening.
+    pub operations: u64,
+    /// Bytes handed to the disk since opening: log, hints and checkpoints.
+    pub bytes_written: u64,
+    /// Batches waiting to be committed.
+    pub queued_batches: u64,
+    /// Bytes waiting to be committed.
+    pub queued_bytes: u64,
+    /// Checkpoints and hint files written since opening.
+    pub checkpoints: u64,
+    /// Why writes are refused, if a write or sync failed.
+    pub poisoned: Option<String>,
+    /// Whether the last write was refused because the disk is full.
+    pub disk_full: bool,
+    /// Why the last attempt to write a checkpoint failed, if it did. No data is at risk: reopening takes longer.
+    pub checkpoint_error: Option<String>,
+}
+
+/// What opening a store found and did.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// How long it took.
+    pub took: Duration,
+    /// Batches replayed from the log behind the last checkpoint.
+    pub replayed: u64,
+    /// What was noticed and mended, a sentence each: torn tails cut, index files rebuilt.
+    pub notices: Vec<String>,
+}
+
+/// What a verification read.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Files read.
+    pub files: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Records whose checksum was verified.
+    pub records: u64,
+    /// Every damage found, with file and offset.
+    pub damage: Vec<Damage>,
+}
