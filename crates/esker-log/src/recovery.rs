@@ -165,15 +165,22 @@ impl Opening {
     /// Writes a segment without a frame again: neither its header nor its name need ever have been synced. The hint of
     /// the segment before it may only be written once they are.
     fn renew_empty(&self, segment: &Segment) -> Result<FoundSegment> {
-        let mut header = [0; SEGMENT_HEADER_LEN];
-        segment
-            .file
-            .read_exact_at(&mut header, 0)
-            .map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+        let doing = |e| Error::io(format_args!("renewing {}", segment.path.display()), e);
         let disk = self.disk.as_ref();
-        write_durably(disk, &self.dir, &segment_name(segment.id), &header)?;
+        let mut header = [0; SEGMENT_HEADER_LEN];
+        segment.file.read_exact_at(&mut header, 0).map_err(doing)?;
+        match write_durably(disk, &self.dir, &segment_name(segment.id), &header) {
+            // No room for a second file: short of a new name, this is the best there is.
+            Err(Error::DiskFull) => {
+                segment.file.write_all_at(&header, 0).map_err(doing)?;
+                segment.file.sync_data().map_err(doing)?;
+                disk.sync_dir(&self.dir).map_err(doing)?;
+            }
+            other => other?,
+        }
         let segment = Arc::new(Segment::open(disk, &self.dir, segment.id, &self.store)?);
-        Ok(FoundSegment { segment, file_len: SEGMENT_HEADER_LEN as u64, sealed_end: None })
+        let file_len = segment.file.len().map_err(doing)?;
+        Ok(FoundSegment { segment, file_len, sealed_end: None })
     }
 
     fn discard_unfinished(&mut self, segment: &Segment, file_len: u64, why: &'static str) -> Result<()> {
