@@ -37,6 +37,7 @@ pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
         }
     }
     let sealed = files.len();
+    let mut rebuilt = vec![false; sealed];
     files.extend(open_checkpoints(opening, &found)?);
     loop {
         match merge_all(&files, threads) {
@@ -47,6 +48,10 @@ pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
                 let Some(bad) = files.iter().position(|file| file.path == damage.path) else {
                     return Err(damage.into());
                 };
+                // A disk that does not give back what was just written would have us rebuild for ever.
+                if bad < sealed && std::mem::replace(&mut rebuilt[bad], true) {
+                    return Err(damage.into());
+                }
                 opening.notice(format!("{damage}: rebuilt from the log"));
                 if bad < sealed {
                     files[bad] = rebuild_hint(opening, bad)?;
@@ -121,7 +126,9 @@ fn is_whole(stretch: &Stretch, segment: u32, end: Option<u32>) -> bool {
     stretch.segment == segment && stretch.from as usize == SEGMENT_HEADER_LEN && Some(stretch.to) == end
 }
 
-fn rebuild_hint(opening: &Opening, at: usize) -> Result<IndexFile> {
+/// Makes a hint from its segment. Where the disk has no room for it, it is kept in memory: a full disk must not hinder
+/// reads, and a later opening writes it.
+fn rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
     let found: &FoundSegment = &opening.segments()[at];
     let collector = collect(|on_frame| Opening::scan_sealed(found, on_frame))?;
     let stretch = Stretch {
@@ -133,8 +140,17 @@ fn rebuild_hint(opening: &Opening, at: usize) -> Result<IndexFile> {
     };
     let name = IndexName::Hint(stretch.segment);
     let (disk, dir, store) = (opening.disk().as_ref(), opening.dir(), opening.store());
-    collector.into_index(store, stretch).finish(disk, dir, store, &name)?;
-    IndexFile::open(disk, &dir.join(name.to_string()), store)
+    let path = dir.join(name.to_string());
+    let index = collector.into_index(store, stretch).encode(store);
+    match index.write(disk, dir, &name) {
+        Ok(_) => IndexFile::open(disk, &path, store),
+        Err(Error::DiskFull) => {
+            let file = IndexFile::from_file(index.into_memory(), &path, store)?;
+            opening.notice(format!("the disk is full: {} could not be written", path.display()));
+            Ok(file)
+        }
+        Err(other) => Err(other),
+    }
 }
 
 /// The checkpoints of the active segment that join one another without a gap from its first frame on.
