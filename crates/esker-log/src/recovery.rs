@@ -89,6 +89,7 @@ impl Opening {
             disk.list(dir).map_err(doing("listing"))?.into_iter().map(|entry| entry.name).collect();
         remove_temporaries(disk.as_ref(), dir, &names)?;
         let ids: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+        let is_new = !names.iter().any(|name| name == STORE_NAME);
         let store = read_or_create_store(disk.as_ref(), dir, !ids.is_empty(), new_store)?;
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
         let mut opening = Self {
@@ -101,23 +102,28 @@ impl Opening {
             other_files,
             notices: Vec::new(),
         };
+        if ids.is_empty() && !is_new {
+            opening.notice(format!(
+                "{} has a {STORE_NAME} file and no segment: unless its creation was interrupted, all data is gone",
+                dir.display()
+            ));
+        }
         opening.find_segments(&ids)?;
         Ok(opening)
     }
 
     fn find_segments(&mut self, ids: &[SegmentId]) -> Result<()> {
         let mut previous_ends = HashMap::new();
-        for (at, &id) in ids.iter().enumerate() {
-            if at > 0 && ids[at - 1] + 1 != id {
-                let missing = self.dir.join(segment_name(ids[at - 1] + 1));
-                return Err(Error::damage(missing, 0, "the segment is missing"));
+        for (&id, due) in ids.iter().zip(1..) {
+            if id != due {
+                return Err(Error::damage(self.dir.join(segment_name(due)), 0, "the segment is missing"));
             }
             let segment = Segment::open(self.disk.as_ref(), &self.dir, id, &self.store)?;
             let file_len = segment
                 .file
                 .len()
                 .map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
-            let is_last = at + 1 == ids.len();
+            let is_last = Some(&id) == ids.last();
             match read_header(&segment, file_len)? {
                 Ok(header) => {
                     self.check_header(&segment, &header)?;
@@ -135,6 +141,9 @@ impl Opening {
             if is_last
                 && FrameScanner::new(&found.segment, SEGMENT_HEADER_LEN as u64, file_len).rest_is_zero()?
             {
+                if file_len == SEGMENT_HEADER_LEN as u64 {
+                    self.notices.push(unreserved(&found.segment, file_len));
+                }
                 found = self.renew_empty(&found.segment)?;
             }
             self.segments.push(found);
@@ -271,6 +280,10 @@ impl Opening {
                     vouched = vouched.max(u64::from(frame.header.durable));
                     on_frame(path, frame)
                 })?;
+                let whole_len = self.options.segment_max_bytes;
+                if found.file_len == end && end > SEGMENT_HEADER_LEN as u64 && end < whole_len {
+                    self.notices.push(unreserved(&found.segment, end));
+                }
                 file_len = settle(&found.segment, vouched, end, &self.options)?;
             }
         }
@@ -425,6 +438,16 @@ fn recover_active(
         found.file_len - end
     ));
     Ok(end)
+}
+
+/// What there is to say of an active segment that ends right behind its last frame. Bytes that were cut off with all
+/// that would vouch for them leave no other trace.
+fn unreserved(segment: &Segment, end: u64) -> String {
+    format!(
+        "{} ends at byte {end} without the space that is reserved behind an end: unless the disk was full, writes behind \
+         it were cut off",
+        segment.path.display()
+    )
 }
 
 /// Cuts the active segment at `end`, writes again what is not vouched for, and syncs; gives the file's length.

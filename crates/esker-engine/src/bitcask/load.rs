@@ -56,6 +56,7 @@ pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
                 if bad < sealed {
                     files[bad] = rebuild_hint(opening, bad)?;
                 } else {
+                    remove_checkpoints(opening, &found, files[bad].stretch.from)?;
                     files.truncate(bad);
                 }
             }
@@ -153,7 +154,8 @@ fn rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
     }
 }
 
-/// The checkpoints of the active segment that join one another without a gap from its first frame on.
+/// The checkpoints of the active segment that join one another without a gap from its first frame on. Others are removed:
+/// left in place, they would stand between the ones here and those to come.
 fn open_checkpoints(opening: &mut Opening, found: &FoundFiles) -> Result<Vec<IndexFile>> {
     let Some(active) = opening.segments().last().map(|found| found.segment.id) else { return Ok(Vec::new()) };
     let mut files: Vec<IndexFile> = Vec::new();
@@ -170,16 +172,34 @@ fn open_checkpoints(opening: &mut Opening, found: &FoundFiles) -> Result<Vec<Ind
                     "{} does not join the checkpoint before it: replaying instead",
                     path.display()
                 ));
+                remove_checkpoints(opening, found, from)?;
                 break;
             }
             Err(Error::Damage(damage)) => {
                 opening.notice(format!("{damage}: replaying the log instead"));
+                remove_checkpoints(opening, found, from)?;
                 break;
             }
             Err(other) => return Err(other),
         }
     }
     Ok(files)
+}
+
+/// Removes the active segment's checkpoints that begin at `from` or behind. If a crash undoes it, the next opening does
+/// it again.
+fn remove_checkpoints(opening: &Opening, found: &FoundFiles, from: u32) -> Result<()> {
+    let Some(active) = opening.segments().last().map(|found| found.segment.id) else { return Ok(()) };
+    for &from in found.checkpoints.iter().filter(|&&found| found >= from) {
+        let path = opening.dir().join(IndexName::Checkpoint(active, from).to_string());
+        match opening.disk().remove(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(format_args!("removing {}", path.display()), e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Where replay begins: behind the last index file.
