@@ -30,8 +30,11 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Measures something with so many keys.
+type Part = fn(u64);
+
 /// What can be measured.
-const PARTS: [(&str, fn(u64)); 5] = [
+const PARTS: [(&str, Part); 5] = [
     ("random", random),
     ("sequential", sequential),
     ("bulk", bulk),

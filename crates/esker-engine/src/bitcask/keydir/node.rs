@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::keys::{FANOUT, Keys};
+use super::keys::{FANOUT, Keys, SUFFIX_BYTES_MAX};
 
 /// A node with fewer entries than this looks for a neighbour to join.
-const UNDERFULL: usize = FANOUT * 3 / 8;
+const UNDERFULL: usize = FANOUT / 2;
 
 /// Two nodes join if the result has at most this many entries. Less than [`FANOUT`], so that the next
 /// insert does not split it again.
@@ -85,8 +85,14 @@ impl<V: Copy> Node<V> {
     }
 
     /// Whether the node should look for a neighbour to join.
+    ///
+    /// Few keys of many bytes are not few: they would not fit into a neighbour.
     pub(super) fn is_underfull(&self) -> bool {
-        self.entries() < UNDERFULL
+        let keys = match self {
+            Self::Leaf(leaf) => &leaf.keys,
+            Self::Inner(inner) => &inner.keys,
+        };
+        self.entries() < UNDERFULL && keys.suffix_bytes() < SUFFIX_BYTES_MAX / 2
     }
 
     /// Whether one node could take the entries of both without being nearly full.
@@ -126,6 +132,15 @@ impl<V: Copy> Leaf<V> {
     /// Whether `key` can be inserted without a split.
     pub(super) fn has_room_for(&self, key: &[u8]) -> bool {
         self.keys.len() < FANOUT && self.keys.has_bytes_for(key)
+    }
+
+    /// Asks for the memory a change at `place` will read, so that its cache misses overlap.
+    pub(super) fn touch(&self, place: Result<usize, usize>) {
+        let (Ok(index) | Err(index)) = place;
+        std::hint::black_box(self.values.get(index).copied());
+        if place.is_err() {
+            self.keys.touch(index);
+        }
     }
 
     /// Puts a key where [`Keys::search`] said.
