@@ -33,6 +33,11 @@ fn main() {
     if wants("keys") {
         memory_reads_and_reopening(&dir, count);
     }
+    if section.as_deref() == Some("reads") {
+        let db = Db::open(fresh(&dir, "reads"), options()).unwrap();
+        fill(&db, count);
+        (0..5).for_each(|_| reads(&db, count));
+    }
     if wants("segments") {
         many_segments(&dir);
     }
@@ -293,7 +298,10 @@ fn many_segments(dir: &Path) {
         })
         .collect();
     times.sort_unstable();
-    println!("open 50 segments of 64 KiB, {i} keys            median {:.2?} (max {:.2?})", times[5], times[10]);
+    println!(
+        "open 50 segments of 64 KiB, {i} keys            median {:.2?} (max {:.2?})",
+        times[5], times[10]
+    );
     fresh(dir, "segments");
 }
 
