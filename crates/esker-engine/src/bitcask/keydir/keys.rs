@@ -115,15 +115,23 @@ impl Keys {
         buffer.extend_from_slice(self.suffix(index));
     }
 
+    /// As [`Keys::search`], where the key is likely to be found or inserted: in a leaf.
+    ///
+    /// Then the ends are needed too, last of all and some cache lines away, so they are asked for at once. In
+    /// inner nodes heads mostly decide, and ends would only crowd the cache.
+    pub(super) fn search_to_use(&self, key: &[u8]) -> Result<usize, usize> {
+        std::hint::black_box((self.ends.first().copied(), self.ends.last().copied()));
+        self.search(key)
+    }
+
     /// Where `key` is, or where it would go.
+    #[inline]
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         let suffix = match self.split_prefix(key) {
             Ok(suffix) => suffix,
             Err(Ordering::Less) => return Err(0),
             Err(_) => return Err(self.len()),
         };
-        // Ends are needed last and lie apart: ask for them while the heads are on their way.
-        std::hint::black_box((self.ends.first().copied(), self.ends.last().copied()));
         let wanted = head(suffix);
         let low = count_below(&self.heads, wanted);
         if self.heads.get(low) != Some(&wanted) {
@@ -170,6 +178,9 @@ impl Keys {
     /// Whether the bytes of `key` would fit, whatever the number of keys.
     pub(super) fn has_bytes_for(&self, key: &[u8]) -> bool {
         let prefix_len = usize::from(self.prefix_len);
+        if self.suffix_bytes() + self.len() * prefix_len + key.len() <= SUFFIX_BYTES_MAX {
+            return true; // Even without a prefix: no need to see what the key shares.
+        }
         let shared = if self.is_empty() { key.len() } else { common_prefix(self.prefix(), key) };
         let regrown = (prefix_len - shared.min(prefix_len)) * self.len();
         self.suffix_bytes() + regrown + (key.len() - shared) <= SUFFIX_BYTES_MAX

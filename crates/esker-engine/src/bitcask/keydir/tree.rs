@@ -61,7 +61,7 @@ impl<V: Copy> Tree<V> {
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.keys.count_up_to(key)],
-                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|index| leaf.values[index]),
+                Node::Leaf(leaf) => return leaf.keys.search_to_use(key).ok().map(|index| leaf.values[index]),
             }
         }
     }
@@ -177,7 +177,7 @@ struct Inserted<V> {
 fn insert<V: Copy>(node: &mut Node<V>, key: &[u8], value: V, memory: &mut usize) -> Inserted<V> {
     match node {
         Node::Leaf(leaf) => {
-            let place = leaf.keys.search(key);
+            let place = leaf.keys.search_to_use(key);
             leaf.touch(place);
             let before = leaf.memory_bytes();
             let leaf = Arc::make_mut(leaf);
