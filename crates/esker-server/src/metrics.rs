@@ -249,7 +249,7 @@ impl Writer<'_> {
         const NANO: f64 = 1e-9;
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for (operation, times) in values {
-            let bound = |ns| if ns == u64::MAX { f64::MAX } else { ns as f64 * NANO };
+            let bound = |ns| if ns == u64::MAX { f64::INFINITY } else { ns as f64 * NANO };
             let buckets: Vec<_> = times.buckets.iter().map(|&(ns, count)| (bound(ns), count)).collect();
             let (sum, count) = (times.sum_ns as f64 * NANO, times.count());
             let labels = [("operation", operation)];

@@ -1,5 +1,7 @@
 //! SPEC 5.1, 5.2, 5.6 and CHECKS 32 to 34: clients that are slow, greedy, silent or malformed.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::time::Duration;
@@ -44,6 +46,20 @@ fn a_half_sent_body_is_answered_and_forgotten() {
     client.read().unwrap().error(408, "request_timeout");
     client.expect_close();
     eventually("its memory is given back", || server.metric("esker_http_body_bytes") == 0.0);
+    server.request("GET", "/api/v1/kv/k", b"").error(404, "key_not_found");
+}
+
+/// What came of a value before its client went away is never taken for the value.
+#[test]
+fn a_body_that_breaks_off_is_not_written() {
+    let server = TestServer::start();
+    for body in ["content-length: 1000\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+        let mut client = server.client();
+        client.send(format!("PUT /api/v1/kv/k HTTP/1.1\r\nhost: t\r\n{body}").as_bytes());
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        drop(client);
+        eventually("the connection is gone", || server.metric("esker_http_connections") == 1.0);
+    }
     server.request("GET", "/api/v1/kv/k", b"").error(404, "key_not_found");
 }
 
@@ -187,4 +203,27 @@ fn the_shared_runtime_serves_too() {
     });
     assert_eq!(server.request("PUT", "/api/v1/kv/k", b"v").status, 200);
     assert_eq!(server.request("GET", "/api/v1/kv/k", b"").text(), "v");
+}
+
+/// Targets that are legal or nearly so, but not paths.
+#[test]
+fn odd_targets_are_answered() {
+    let server = TestServer::start();
+    server.request("PUT", "/api/v1/kv/k", b"v");
+    for (target, status) in [
+        ("OPTIONS *", 404),
+        ("CONNECT host:80", 404),
+        ("GET http://host/api/v1/kv/k", 200),
+        ("GET http://host", 404),
+        ("GET k", 404),
+        ("GET //api/v1/kv/k", 404),
+        ("BREW /api/v1/kv/k", 405),
+        ("GET /api/v1/kv/\u{e9}", 404),
+    ] {
+        let mut client = server.client();
+        client.send(format!("{target} HTTP/1.1\r\nhost: t\r\n\r\n").as_bytes());
+        let answer = client.read().unwrap_or_else(|| panic!("no answer to {target}"));
+        assert_eq!(answer.status, status, "{target}: {answer:?}");
+        assert!(status == 200 || answer.json()["error"]["code"].is_string(), "{target}");
+    }
 }

@@ -1,5 +1,7 @@
 //! SPEC 3.1: single keys over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use support::{Client, TestServer};

@@ -122,3 +122,34 @@ impl From<esker_engine::Error> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use esker_engine::{Damage, Error};
+
+    use super::*;
+
+    /// What the engine refuses reaches the client with the status that says what to do.
+    #[test]
+    fn every_kind_of_refusal_has_its_status() {
+        let retry_after = Duration::from_millis(1200);
+        let damage = Damage { path: "f".into(), offset: 7, what: "a checksum".into() };
+        let io = Error::Io { doing: "reading".into(), source: Arc::new(io::Error::other("broken")) };
+        for (error, status, code, after) in [
+            (Error::InvalidRequest("why".into()), 400, ErrorCode::BadRequest, None),
+            (Error::Busy { retry_after }, 503, ErrorCode::Busy, Some("2")),
+            (Error::DiskFull, 507, ErrorCode::DiskFull, None),
+            (Error::Poisoned("why".into()), 503, ErrorCode::WritesRefused, Some("1")),
+            (Error::Damage(damage), 500, ErrorCode::Damaged, None),
+            (io, 500, ErrorCode::Internal, None),
+            (Error::Closed, 503, ErrorCode::Draining, Some("1")),
+        ] {
+            let answer = ApiError::from(esker_cluster::Error::from(error)).into_answer();
+            let given = answer.extensions().get::<ErrorNote>().map(|note| note.code);
+            let retry = answer.headers().get(header::RETRY_AFTER).map(|after| after.to_str().unwrap());
+            assert_eq!((answer.status().as_u16(), given, retry), (status, Some(code), after));
+        }
+    }
+}

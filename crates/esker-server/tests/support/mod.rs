@@ -21,20 +21,20 @@ use tokio::sync::oneshot;
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct TestServer {
-    pub address: SocketAddr,
-    pub store: Store,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) store: Store,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<DrainReport, ServerError>>>,
     _dir: tempfile::TempDir,
 }
 
 impl TestServer {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(|_, _| {})
     }
 
-    pub fn with(configure: impl FnOnce(&mut ServerConfig, &mut StoreConfig)) -> Self {
+    pub(crate) fn with(configure: impl FnOnce(&mut ServerConfig, &mut StoreConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ServerConfig {
             http_address: "127.0.0.1:0".parse().unwrap(),
@@ -52,26 +52,28 @@ impl TestServer {
         Self { address, store, stop: Some(stop), thread: Some(thread), _dir: dir }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
     }
 
     /// One request on a connection of its own.
-    pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Answer {
+    pub(crate) fn request(&self, method: &str, target: &str, body: &[u8]) -> Answer {
         self.client().request(method, target, &[], body)
     }
 
-    pub fn metric(&self, name: &str) -> f64 {
+    /// The figure behind the first metric that begins so, labels included.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.request("GET", "/metrics", b"").text();
-        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
+        let line =
+            text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    pub fn begin_stop(&mut self) {
+    pub(crate) fn begin_stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
-    pub fn finish(&mut self) -> DrainReport {
+    pub(crate) fn finish(&mut self) -> DrainReport {
         drop(self.stop.take());
         self.thread.take().unwrap().join().unwrap().unwrap()
     }
@@ -86,30 +88,30 @@ impl Drop for TestServer {
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Whether the body came to its announced end.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     /// Asserts that this is an error with its body, and returns its message.
     #[track_caller]
-    pub fn error(&self, status: u16, code: &str) -> String {
+    pub(crate) fn error(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         let json = self.json();
@@ -125,14 +127,14 @@ impl Answer {
     }
 }
 
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     reader: BufReader<TcpStream>,
 }
 
 impl Client {
     #[expect(clippy::disallowed_methods, reason = "tests speak to the server as anybody may")]
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -141,11 +143,11 @@ impl Client {
         Self { stream, reader }
     }
 
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    pub fn send_request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) {
+    pub(crate) fn send_request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("{method} {target} HTTP/1.1\r\nhost: test\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
@@ -157,12 +159,18 @@ impl Client {
         self.send(&[head.as_bytes(), body].concat());
     }
 
-    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         self.send_request(method, target, headers, body);
         if method == "HEAD" { self.read_head().unwrap() } else { self.read().unwrap() }
     }
 
-    pub fn read_head(&mut self) -> Option<Answer> {
+    pub(crate) fn read_head(&mut self) -> Option<Answer> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -183,18 +191,20 @@ impl Client {
     }
 
     /// The next answer; `None` if the connection ended before it.
-    pub fn read(&mut self) -> Option<Answer> {
-        let mut answer = self.read_head()?;
-        if answer.status == 304 {
-            return Some(answer);
-        }
+    pub(crate) fn read(&mut self) -> Option<Answer> {
+        let answer = self.read_head()?;
+        Some(if answer.status == 304 { answer } else { self.read_body(answer) })
+    }
+
+    /// The body that belongs to a head.
+    pub(crate) fn read_body(&mut self, mut answer: Answer) -> Answer {
         if let Some(length) = answer.header("content-length") {
             answer.body = vec![0; length.parse().unwrap()];
             self.reader.read_exact(&mut answer.body).unwrap();
         } else if answer.header("transfer-encoding") == Some("chunked") {
             answer.complete = self.read_chunks(&mut answer.body).is_some();
         }
-        Some(answer)
+        answer
     }
 
     fn read_chunks(&mut self, body: &mut Vec<u8>) -> Option<()> {
@@ -214,7 +224,7 @@ impl Client {
 
     /// Waits for the server to close.
     #[track_caller]
-    pub fn expect_close(&mut self) {
+    pub(crate) fn expect_close(&mut self) {
         let mut rest = Vec::new();
         match self.reader.read_to_end(&mut rest) {
             Ok(_) => assert!(rest.is_empty(), "{}", rest.escape_ascii()),
@@ -223,7 +233,7 @@ impl Client {
     }
 
     /// One line of a body that is being streamed, as it comes.
-    pub fn raw_line(&mut self) -> String {
+    pub(crate) fn raw_line(&mut self) -> String {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
         line
@@ -232,7 +242,7 @@ impl Client {
 
 /// Waits until something holds, without guessing how long it takes.
 #[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let clock = SystemClock::new();
     while !holds() {
         assert!(esker_log::clock::Clock::monotonic(&clock) < PATIENCE, "never happened: {what}");

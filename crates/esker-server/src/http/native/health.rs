@@ -42,3 +42,20 @@ pub(super) async fn ready(State(front): State<Arc<Front>>) -> Result<Response<An
 fn ok() -> Response<AnswerBody> {
     json(&HealthAnswer { status: "ok".into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::test_service;
+
+    #[tokio::test]
+    async fn a_draining_node_is_healthy_but_not_ready() {
+        let (service, _dir) = test_service();
+        let front = service.front();
+        assert!(ready(State(Arc::clone(front))).await.is_ok());
+        front.drain.begin();
+        let refused = ready(State(Arc::clone(front))).await.err().unwrap().into_answer();
+        assert_eq!(refused.status(), 503);
+        assert!(health(State(Arc::clone(front))).await.is_ok());
+    }
+}
