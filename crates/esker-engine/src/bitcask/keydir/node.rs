@@ -183,12 +183,12 @@ impl<V: Copy> Inner<V> {
             return Some(self.split_around(index, new));
         }
         let middle = self.keys.len() / 2;
-        let mut split = self.split(middle);
+        let (separator, mut right) = self.split(middle);
         // Half a node has room, and its bytes fit as they fitted beside more keys.
         let rest =
-            if index <= middle { self.adopt(index, new) } else { split.adopt(index - middle - 1, new) };
+            if index <= middle { self.adopt(index, new) } else { right.adopt(index - middle - 1, new) };
         debug_assert!(rest.is_none());
-        Some(split.into_split())
+        Some(Split { separator, right: Node::Inner(Arc::new(right)) })
     }
 
     /// Splits where `new` belongs, so that its separator moves up and need not fit here. At the right end
@@ -202,11 +202,11 @@ impl<V: Copy> Inner<V> {
     }
 
     /// Splits at separator `middle`, which moves up.
-    fn split(&mut self, middle: usize) -> Half<V> {
+    fn split(&mut self, middle: usize) -> (Vec<u8>, Self) {
         let separator = self.keys.key(middle);
         let children = self.children.drain(middle + 1..).collect();
         let keys = self.split_keys(middle, middle + 1);
-        Half { separator, right: Self { keys, children } }
+        (separator, Self { keys, children })
     }
 
     /// Keeps the keys before `left`, returns those from `right` on.
@@ -214,22 +214,6 @@ impl<V: Copy> Inner<V> {
         let keys = self.keys.copy(right..self.keys.len());
         self.keys = self.keys.copy(0..left);
         keys
-    }
-}
-
-/// An inner node just split off, not yet behind an `Arc`.
-struct Half<V> {
-    separator: Vec<u8>,
-    right: Inner<V>,
-}
-
-impl<V: Copy> Half<V> {
-    fn adopt(&mut self, index: usize, new: Split<V>) -> Option<Split<V>> {
-        self.right.adopt(index, new)
-    }
-
-    fn into_split(self) -> Split<V> {
-        Split { separator: self.separator, right: Node::Inner(Arc::new(self.right)) }
     }
 }
 

@@ -287,7 +287,7 @@ fn remove<V: Copy>(node: &mut Node<V>, key: &[u8], memory: &mut usize) {
 /// Drops child `index` if nothing is left of it, or joins it with a neighbour that has room.
 ///
 /// A node whose neighbours are too full to join may stay small, and nothing is moved between
-/// neighbours: any two of them still hold more than half a node, and a removal stays cheap.
+/// neighbours: what one lacks its neighbours have, and a removal stays cheap.
 fn mend<V: Copy>(parent: &mut Inner<V>, index: usize, memory: &mut usize) {
     if parent.children[index].entries() == 0 {
         *memory -= parent.children[index].memory_bytes();
