@@ -4,7 +4,11 @@
 //! 2. The engine loads its index files, and rebuilds those of sealed segments that have none with
 //!    [`Opening::scan_sealed`].
 //! 3. [`Opening::recover`] replays what comes after, decides whether a bad frame is a torn tail or damage (see "Crash
-//!    reasoning" in `docs/format.md`), cuts and syncs, and only then gives the [`Writer`].
+//!    reasoning" in `docs/format.md`), cuts, makes what it found durable, and only then gives the [`Writer`].
+//!
+//! What an earlier process left unsynced is not made durable by a sync alone: if a sync failed under that process, the
+//! kernel shows bytes, lengths and names that it counts as written and never writes again (Rebello et al., ATC 2020). So
+//! whatever no later write vouches for is *written again* and then synced.
 
 use std::{
     collections::HashMap,
@@ -29,6 +33,8 @@ use crate::{
 
 const STORE_NAME: &str = "STORE";
 const LOCK_NAME: &str = "LOCK";
+/// What an earlier process left unsynced is written again by so many bytes at a time.
+const REWRITE_BYTES: u64 = 1 << 20;
 
 /// A segment as found.
 pub struct FoundSegment {
@@ -125,7 +131,13 @@ impl Opening {
                 }
                 Err(why) => return Err(Error::damage(&segment.path, 0, why)),
             }
-            self.segments.push(FoundSegment { segment: Arc::new(segment), file_len, sealed_end: None });
+            let mut found = FoundSegment { segment: Arc::new(segment), file_len, sealed_end: None };
+            if is_last
+                && FrameScanner::new(&found.segment, SEGMENT_HEADER_LEN as u64, file_len).rest_is_zero()?
+            {
+                found = self.renew_empty(&found.segment)?;
+            }
+            self.segments.push(found);
         }
         for found in &mut self.segments {
             found.sealed_end = previous_ends.get(&found.segment.id).copied();
@@ -148,6 +160,20 @@ impl Opening {
             return Err(Error::damage(&segment.path, 16, "the segment belongs to another store"));
         }
         Ok(())
+    }
+
+    /// Writes a segment without a frame again: neither its header nor its name need ever have been synced. The hint of
+    /// the segment before it may only be written once they are.
+    fn renew_empty(&self, segment: &Segment) -> Result<FoundSegment> {
+        let mut header = [0; SEGMENT_HEADER_LEN];
+        segment
+            .file
+            .read_exact_at(&mut header, 0)
+            .map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+        let disk = self.disk.as_ref();
+        write_durably(disk, &self.dir, &segment_name(segment.id), &header)?;
+        let segment = Arc::new(Segment::open(disk, &self.dir, segment.id, &self.store)?);
+        Ok(FoundSegment { segment, file_len: SEGMENT_HEADER_LEN as u64, sealed_end: None })
     }
 
     fn discard_unfinished(&mut self, segment: &Segment, file_len: u64, why: &'static str) -> Result<()> {
@@ -233,8 +259,12 @@ impl Opening {
                     on_frame(path, frame)
                 })?;
             } else {
-                (end, file_len) =
-                    recover_active(found, start, &mut self.notices, &mut |frame| on_frame(path, frame))?;
+                let mut vouched = start;
+                end = recover_active(found, start, &mut self.notices, &mut |frame| {
+                    vouched = vouched.max(u64::from(frame.header.durable));
+                    on_frame(path, frame)
+                })?;
+                file_len = settle(&found.segment, vouched, end, &self.options)?;
             }
         }
         let log = Log::new(self.disk, self.dir, self.store, self.options, self.lock);
@@ -305,7 +335,12 @@ fn read_or_create_store(
     }
     let mut bytes = [0; STORE_FILE_LEN];
     file.read_exact_at(&mut bytes, 0).map_err(doing)?;
-    decode_store(&bytes).map_err(|invalid| invalid_header(&path, invalid))
+    let id = decode_store(&bytes).map_err(|invalid| invalid_header(&path, invalid))?;
+    if !has_segments {
+        // The process that wrote it got no further, so its name need never have been synced.
+        write_durably(disk, dir, STORE_NAME, &bytes)?;
+    }
+    Ok(id)
 }
 
 /// The error for a header that does not decode.
@@ -355,13 +390,13 @@ fn read_header(segment: &Segment, file_len: u64) -> Result<Result<SegmentHeader,
     }
 }
 
-/// Replays the active segment, cuts off a torn tail durably, and gives the end and the file's length.
+/// Replays the active segment, reports a torn tail, and gives the end.
 fn recover_active(
     found: &FoundSegment,
     start: u64,
     notices: &mut Vec<String>,
     on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>,
-) -> Result<(u64, u64)> {
+) -> Result<u64> {
     let segment = &*found.segment;
     if found.file_len < start {
         let what = format!("the file was cut short: a checkpoint covers it up to {start}");
@@ -377,20 +412,41 @@ fn recover_active(
     };
     let end = scanner.offset();
     if scanner.rest_is_zero()? {
-        return Ok((end, found.file_len));
+        return Ok(end);
     }
     if u64::from(scanner.durable_mark_behind()?) > end {
         return Err(Error::damage(&segment.path, end, why));
     }
-    let doing = |e| Error::io(format_args!("cutting the torn tail of {}", segment.path.display()), e);
-    segment.file.set_len(end).map_err(doing)?;
-    segment.file.sync_data().map_err(doing)?;
     notices.push(format!(
         "{} had a torn tail at byte {end} ({why}): {} bytes that were never synced were cut off",
         segment.path.display(),
         found.file_len - end
     ));
-    Ok((end, end))
+    Ok(end)
+}
+
+/// Cuts the active segment at `end`, writes again what is not vouched for, and syncs; gives the file's length.
+fn settle(segment: &Segment, vouched: u64, end: u64, options: &LogOptions) -> Result<u64> {
+    let doing = |e| Error::io(format_args!("settling the tail of {}", segment.path.display()), e);
+    // Also where there seems to be nothing to cut: an earlier cut may have failed to reach the disk.
+    segment.file.set_len(end).map_err(doing)?;
+    let mut at = vouched;
+    let mut chunk = vec![0; end.saturating_sub(at).min(REWRITE_BYTES) as usize];
+    while at < end {
+        let len = (end - at).min(REWRITE_BYTES) as usize;
+        segment.file.read_exact_at(&mut chunk[..len], at).map_err(doing)?;
+        segment.file.write_all_at(&chunk[..len], at).map_err(doing)?;
+        at += len as u64;
+    }
+    let reserved = end.next_multiple_of(options.allocate_bytes.max(1)).min(options.segment_max_bytes);
+    let file_len = match segment.file.allocate(end, reserved.saturating_sub(end)) {
+        Ok(()) => reserved.max(end),
+        // Nothing depends on it: the next append reserves what it needs.
+        Err(e) if e.kind() == io::ErrorKind::StorageFull => end,
+        Err(e) => return Err(doing(e)),
+    };
+    segment.file.sync_data().map_err(doing)?;
+    Ok(file_len)
 }
 
 fn check_succession(path: &Path, frame: &Frame<'_>, groups: &mut HashMap<GroupId, GroupEnd>) -> Result<()> {

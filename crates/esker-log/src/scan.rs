@@ -107,7 +107,7 @@ impl<'a> FrameScanner<'a> {
     /// Whether everything from here to the limit is zero.
     pub fn rest_is_zero(&mut self) -> Result<bool> {
         let mut at = self.offset;
-        let mut chunk = vec![0; READ_BYTES];
+        let mut chunk = vec![0; self.limit.saturating_sub(at).min(READ_BYTES as u64) as usize];
         while at < self.limit {
             let len = (self.limit - at).min(READ_BYTES as u64) as usize;
             self.read(&mut chunk[..len], at)?;

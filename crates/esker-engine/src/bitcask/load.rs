@@ -181,6 +181,9 @@ fn reach(opening: &Opening, files: &[IndexFile]) -> Loaded {
 fn merge_all(files: &[IndexFile], threads: usize) -> Result<(Tree<Slot>, u64)> {
     let entries: u64 = files.iter().map(|file| file.entries).sum();
     let parts = threads.min((entries / ENTRIES_PER_THREAD_MIN) as usize).max(1);
+    if parts == 1 {
+        return merge_range(files, Bound::Unbounded, Bound::Unbounded);
+    }
     let splits = split_keys(files, parts);
     let ranges = (0..=splits.len()).map(|i| {
         let lower = if i == 0 { Bound::Unbounded } else { Bound::Included(splits[i - 1].as_slice()) };

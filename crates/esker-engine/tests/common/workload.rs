@@ -1,0 +1,156 @@
+//! A deterministic workload, and what is known of it when the machine stops.
+
+use std::time::Duration;
+
+use esker_engine::{Db, Error, Options, SyncPolicy};
+
+use super::{
+    Machine, Rng,
+    model::{History, Op, batch},
+};
+
+/// One thing that the workload does.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Write(Vec<Op>, Option<SyncPolicy>),
+    Sync,
+    Checkpoint,
+    /// Time passes and maintenance runs.
+    Maintain(Duration),
+    /// The store is closed and opened again.
+    Reopen,
+}
+
+/// What is known when a run ends.
+#[derive(Clone)]
+pub(crate) struct Outcome {
+    /// The batches that were acknowledged, in order, and behind them the one under way if there is one.
+    pub(crate) history: History,
+    /// How many batches were acknowledged.
+    pub(crate) acknowledged: usize,
+    /// How many of those must survive a power loss.
+    pub(crate) durable: usize,
+    /// Why the run ended early, if it did.
+    pub(crate) error: Option<Error>,
+}
+
+impl Outcome {
+    fn new() -> Self {
+        Self { history: History::default(), acknowledged: 0, durable: 0, error: None }
+    }
+}
+
+pub(crate) fn key(number: u64) -> Vec<u8> {
+    format!("key/{number:02}").into_bytes()
+}
+
+/// All keys that the workload may touch.
+pub(crate) fn universe() -> Vec<Vec<u8>> {
+    (0..KEYS).map(key).collect()
+}
+
+const KEYS: u64 = 24;
+
+fn value(rng: &mut Rng, unique: u64) -> Vec<u8> {
+    let len = match rng.below(12) {
+        0 => 0,
+        1 => 900,
+        n => n * 13,
+    };
+    let mut value = vec![unique as u8; len as usize];
+    for (at, byte) in value.iter_mut().enumerate().take(8) {
+        *byte = unique.to_be_bytes()[at];
+    }
+    value
+}
+
+fn operations(rng: &mut Rng, unique: u64) -> Vec<Op> {
+    let count = if rng.below(3) == 0 { 2 + rng.below(5) } else { 1 };
+    (0..count)
+        .map(|i| {
+            let key = key(rng.below(KEYS));
+            let delete = rng.below(4) == 0;
+            (key, (!delete).then(|| value(rng, unique * 16 + i)))
+        })
+        .collect()
+}
+
+/// `count` writes with syncs, checkpoints, maintenance and reopenings in between.
+pub(crate) fn steps(seed: u64, count: u64) -> Vec<Step> {
+    let mut rng = Rng::new(seed);
+    let mut steps = Vec::new();
+    for unique in 0..count {
+        let sync = (rng.below(9) == 0).then_some(SyncPolicy::Always);
+        steps.push(Step::Write(operations(&mut rng, unique), sync));
+        match rng.below(24) {
+            0 => steps.push(Step::Sync),
+            1 => steps.push(Step::Checkpoint),
+            2 => steps.push(Step::Reopen),
+            3..=6 => steps.push(Step::Maintain(Duration::from_millis(rng.below(400)))),
+            _ => {}
+        }
+    }
+    steps
+}
+
+/// Runs `steps` on `machine`, from opening the store to just before closing it, until one fails.
+pub(crate) fn run(machine: &Machine, options: &Options, steps: &[Step]) -> Outcome {
+    let mut outcome = Outcome::new();
+    if let Err(error) = try_run(machine, options, steps, &mut outcome) {
+        outcome.error = Some(error);
+    }
+    outcome
+}
+
+fn try_run(machine: &Machine, options: &Options, steps: &[Step], outcome: &mut Outcome) -> Result<(), Error> {
+    let mut db = machine.open(options)?;
+    for step in steps {
+        match step {
+            Step::Write(ops, sync) => write(&db, options, ops, *sync, outcome)?,
+            Step::Sync => {
+                db.sync()?;
+                outcome.durable = outcome.acknowledged;
+            }
+            Step::Checkpoint => {
+                db.checkpoint()?;
+                outcome.durable = outcome.acknowledged;
+            }
+            Step::Maintain(pause) => {
+                machine.clock.advance(*pause);
+                db.maintain();
+                if let Some(why) = db.stats().poisoned {
+                    return Err(Error::Poisoned(why.into()));
+                }
+            }
+            Step::Reopen => {
+                db.close()?;
+                outcome.durable = outcome.acknowledged;
+                drop(db);
+                db = machine.open(options)?;
+            }
+        }
+    }
+    // The process is killed here: nobody closes the store.
+    if !machine.disk.is_off() {
+        machine.disk.fail_at(1, esker_log::disk::sim::Fault::Crash);
+    }
+    Ok(())
+}
+
+fn write(
+    db: &Db,
+    options: &Options,
+    ops: &[Op],
+    sync: Option<SyncPolicy>,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    let existed = outcome.history.push(ops);
+    let committed = db.write(batch(ops), sync)?;
+    outcome.acknowledged += 1;
+    assert_eq!(committed.version, outcome.acknowledged as u64, "versions count the batches");
+    assert_eq!(committed.existed, existed, "existed in batch {}", committed.version);
+    if sync.unwrap_or(options.sync).stronger(options.sync) == SyncPolicy::Always {
+        outcome.durable = outcome.acknowledged;
+    }
+    Ok(())
+}
