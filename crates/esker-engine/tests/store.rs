@@ -1,5 +1,7 @@
 //! A store over the real disk and threads, end to end.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use esker_engine::{Db, KeyRange, Options, SyncPolicy, WriteBatch};
 
 fn options() -> Options {

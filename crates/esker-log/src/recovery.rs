@@ -373,6 +373,11 @@ pub fn invalid_header(path: &Path, invalid: Invalid) -> Error {
     }
 }
 
+/// Opens a segment file without looking into it, to scan a file that is part of no open log.
+pub fn open_for_scan(disk: &dyn Disk, dir: &Path, id: SegmentId, store: &StoreId) -> Result<Segment> {
+    Segment::open(disk, dir, id, store)
+}
+
 /// Checks the header of an open segment.
 pub fn check_segment_header(segment: &Segment) -> Result<Option<Damage>> {
     let damage = |what: &str| Some(Damage { path: segment.path.clone(), offset: 0, what: what.into() });

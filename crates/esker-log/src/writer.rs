@@ -23,7 +23,7 @@ use crate::{
 
 /// Groups up to this many bytes are copied together and written by one call with one buffer; beyond it, the copy
 /// would cost more than the longer list of buffers.
-const COPY_BYTES_MAX: usize = 256 << 10;
+const COPY_BYTES_MAX: u64 = 256 << 10;
 
 /// A frame to be appended.
 #[derive(Debug)]
@@ -84,6 +84,11 @@ pub struct Writer {
     /// successor failed, because a half-made successor may already name where it ends.
     sealing: bool,
     groups: HashMap<GroupId, GroupEnd>,
+    /// Kept between appends, so that none of them allocates: the headers of the frames being written,
+    heads: Vec<[u8; FRAME_HEADER_LEN]>,
+    /// the groups' ends behind them,
+    ends: Vec<(GroupId, GroupEnd)>,
+    /// and headers and payloads in one piece.
     scratch: Vec<u8>,
 }
 
@@ -96,7 +101,17 @@ impl Writer {
         groups: HashMap<GroupId, GroupEnd>,
     ) -> Self {
         log.advance_appended(Position { segment: active.id, offset: end as u32 });
-        Self { log, active, end, allocated, sealing: false, groups, scratch: Vec::new() }
+        Self {
+            log,
+            active,
+            end,
+            allocated,
+            sealing: false,
+            groups,
+            heads: Vec::new(),
+            ends: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// The log this appends to.
@@ -149,8 +164,9 @@ impl Writer {
         let drafts = &mut drafts[..count];
         let total = drafts.iter().map(Draft::frame_len).sum();
         self.reserve(total)?;
-        let ends = self.write_frames(drafts)?;
-        self.groups.extend(ends);
+        self.seal_frames(drafts);
+        self.write_frames(drafts, total).map_err(|e| self.undo_write(e))?;
+        self.groups.extend(self.ends.drain(..));
         self.end += total;
         self.log.advance_appended(Position { segment: self.active.id, offset: self.end as u32 });
         self.log.counters.bytes_written.fetch_add(total, Ordering::Relaxed);
@@ -163,18 +179,19 @@ impl Writer {
             || (self.end == SEGMENT_HEADER_LEN as u64 && self.end + len <= SEGMENT_LEN_MAX)
     }
 
-    /// Binds and writes the frames at the end of the active segment; gives the groups' new ends.
-    fn write_frames(&mut self, drafts: &mut [Draft]) -> Result<HashMap<GroupId, GroupEnd>> {
+    /// Gives the frames their indexes and places at the end of the active segment, and binds them.
+    fn seal_frames(&mut self, drafts: &mut [Draft]) {
         let durable = self.durable_mark();
-        let mut ends = HashMap::with_capacity(1);
         let mut offset = self.end as u32;
-        let mut heads = Vec::with_capacity(drafts.len());
-        for draft in drafts.iter_mut() {
-            let last: GroupEnd =
-                ends.get(&draft.group).copied().unwrap_or_else(|| self.group_end(draft.group));
+        self.heads.clear();
+        self.ends.clear();
+        for draft in drafts {
+            let last = match self.ends.iter().rev().find(|(group, _)| *group == draft.group) {
+                Some((_, end)) => *end,
+                None => self.group_end(draft.group),
+            };
             let index = draft.index.unwrap_or(last.index + 1);
             debug_assert!(index == last.index + 1 || (index <= last.index && draft.term > last.term));
-            ends.insert(draft.group, GroupEnd { index, term: draft.term });
             let header = FrameHeader {
                 payload_len: draft.payload.len() as u32,
                 records: draft.records,
@@ -183,13 +200,16 @@ impl Writer {
                 group: draft.group,
                 durable,
             };
-            heads.push(seal_frame(&header, &mut draft.payload, self.active.salt, offset));
+            self.heads.push(seal_frame(&header, &mut draft.payload, self.active.salt, offset));
             draft.position = Position { segment: self.active.id, offset };
             draft.appended_index = index;
             offset += draft.frame_len() as u32;
+            let end = GroupEnd { index, term: draft.term };
+            match self.ends.last_mut() {
+                Some((group, last)) if *group == draft.group => *last = end,
+                _ => self.ends.push((draft.group, end)),
+            }
         }
-        let written = self.write_all(&heads, drafts);
-        written.map(|()| ends).map_err(|e| self.undo_write(e))
     }
 
     /// How much of the active segment is on the disk for certain. Whatever comes before the segment is.
@@ -198,17 +218,17 @@ impl Writer {
         if durable.segment == self.active.id { durable.offset } else { SEGMENT_HEADER_LEN as u32 }
     }
 
-    fn write_all(&mut self, heads: &[[u8; FRAME_HEADER_LEN]], drafts: &[Draft]) -> io::Result<()> {
-        let total: usize = drafts.iter().map(|draft| draft.frame_len() as usize).sum();
+    fn write_frames(&mut self, drafts: &[Draft], total: u64) -> io::Result<()> {
         if total <= COPY_BYTES_MAX {
             self.scratch.clear();
-            for (head, draft) in heads.iter().zip(drafts) {
+            for (head, draft) in self.heads.iter().zip(drafts) {
                 self.scratch.extend_from_slice(head);
                 self.scratch.extend_from_slice(&draft.payload);
             }
             return self.active.file.write_all_at(&self.scratch, self.end);
         }
-        let mut slices: Vec<_> = heads
+        let mut slices: Vec<_> = self
+            .heads
             .iter()
             .zip(drafts)
             .flat_map(|(head, draft)| [IoSlice::new(head), IoSlice::new(&draft.payload)])

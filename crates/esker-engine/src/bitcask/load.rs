@@ -112,7 +112,7 @@ fn open_or_rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
     let found = &opening.segments()[at];
     let (segment, end) = (found.segment.id, found.sealed_end);
     let name = IndexName::Hint(segment).to_string();
-    if opening.other_files().iter().any(|file| *file == name) {
+    if opening.other_files().contains(&name) {
         match IndexFile::open(opening.disk().as_ref(), &opening.dir().join(&name), opening.store()) {
             Ok(file) if is_whole(&file.stretch, segment, end) => return Ok(file),
             Ok(file) => opening.notice(format!("{} is of another segment: rebuilt", file.path.display())),

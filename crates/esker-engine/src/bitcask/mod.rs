@@ -17,6 +17,8 @@
 
 mod checkpoint;
 mod collect;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index_file;
 pub mod keydir;
 mod load;

@@ -16,10 +16,19 @@ use super::{
 /// The default serves an index that goes on growing. If all leaves were equally full, random inserts
 /// would later fill them all at the same time, and for a while nearly every insert would split; then
 /// memory sits at half-full leaves ("waves of misery", Glombiewski, Seeger, Graefe, 2019). So
-/// leaves are given every fill between the two bounds, in turn.
+/// leaves are given every fill between the two bounds, in turn. Five million random keys of 16 bytes, and
+/// three million more inserted after the load, cost beyond the key at first and at worst, in bytes:
+///
+/// | fill | at first | at worst |
+/// | --- | --- | --- |
+/// | 90 | 30.0 | 48.4 |
+/// | 100 | 26.8 | 50.6 |
+/// | 80 to 100 | 29.9 | 45.9 |
+/// | 75 to 100 | 30.7 | 44.9 |
+/// | 60 to 100 | 33.8 | 41.7 |
 #[derive(Clone, Copy, Debug)]
 pub struct Fill {
-    /// The emptiest leaf. Default 80.
+    /// The emptiest leaf. Default 75.
     pub percent_min: u8,
     /// The fullest leaf. Default 100. Set both to 100 for keys that will not be added to.
     pub percent_max: u8,
@@ -27,7 +36,7 @@ pub struct Fill {
 
 impl Default for Fill {
     fn default() -> Self {
-        Self { percent_min: 80, percent_max: 100 }
+        Self { percent_min: 75, percent_max: 100 }
     }
 }
 

@@ -10,6 +10,8 @@ impl<V: Copy> Tree<V> {
     pub fn check(&self) {
         let mut found = Found::default();
         if let Some(root) = &self.root {
+            let branches = matches!(root, Node::Leaf(_)) || root.entries() > 1;
+            assert!(branches, "a root with one child");
             found.visit(root, None, None, 0);
         }
         assert_eq!(found.len, self.len, "keys");

@@ -19,14 +19,14 @@
 //! 4. Suffixes together take at most [`SUFFIX_BYTES_MAX`], so a node is cheap to copy and a
 //!    sixteen-bit end is enough. A lone key is all prefix, so that any key fits an empty node.
 
-use std::ops::Range;
+use std::{cmp::Ordering, ops::Range};
 
 use arrayvec::ArrayVec;
 
 use super::run::Run;
 
-/// Most keys in a node. 64 measured best: with 32 the tree is a level deeper and the fixed part of a
-/// node weighs twice as much; with 128 an insert moves twice the bytes.
+/// Most keys in a node. With 32, five million random keys cost 3 bytes more each; with 96 or 128, one byte
+/// less and perhaps a tenth of a lookup, but every write beside a snapshot copies that much more.
 pub(super) const FANOUT: usize = 64;
 
 /// Most bytes of suffixes in a node: bounds what a write has to copy while a snapshot shares it.
@@ -34,6 +34,10 @@ pub(super) const SUFFIX_BYTES_MAX: usize = 16 * 1024;
 
 /// The longest key the index takes; the log has the same limit.
 pub const KEY_BYTES_MAX: usize = u16::MAX as usize;
+
+/// How much of a prefix is kept in the node itself. With it the fixed fields and the first heads share a
+/// cache line.
+const INLINE_PREFIX: usize = 14;
 
 const _: () = assert!(SUFFIX_BYTES_MAX <= u16::MAX as usize, "ends are sixteen bits wide");
 
@@ -48,6 +52,9 @@ pub(super) struct Keys {
     bytes: Vec<u8>,
     /// How much of `bytes` is prefix.
     prefix_len: u16,
+    /// The start of the prefix once more: a lookup mostly needs no more of it, and `bytes` is a cache
+    /// miss away.
+    inline_prefix: [u8; INLINE_PREFIX],
     /// The first bytes of each suffix as a number that sorts like them.
     heads: ArrayVec<u32, FANOUT>,
     /// Where each suffix ends, from the end of the prefix.
@@ -66,9 +73,9 @@ impl Keys {
     pub(super) fn from_run(run: &Run) -> Self {
         let prefix = run.prefix();
         let suffixes = run.suffix_bytes();
-        let mut keys = Self { prefix_len: narrow(prefix.len()), ..Self::default() };
-        keys.bytes.reserve_exact(usable(prefix.len() + suffixes));
+        let mut keys = Self::with_capacity(prefix.len(), prefix.len() + suffixes);
         keys.bytes.extend_from_slice(prefix);
+        keys.keep_inline_prefix();
         for key in run.keys() {
             keys.push_suffix(&key[prefix.len()..]);
         }
@@ -108,11 +115,22 @@ impl Keys {
         buffer.extend_from_slice(self.suffix(index));
     }
 
+    /// As [`Keys::search`], where the key is likely to be found or inserted: in a leaf.
+    ///
+    /// Then the ends are needed too, last of all and some cache lines away, so they are asked for at once. In
+    /// inner nodes heads mostly decide, and ends would only crowd the cache.
+    pub(super) fn search_to_use(&self, key: &[u8]) -> Result<usize, usize> {
+        std::hint::black_box((self.ends.first().copied(), self.ends.last().copied()));
+        self.search(key)
+    }
+
     /// Where `key` is, or where it would go.
+    #[inline]
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let prefix = self.prefix();
-        let Some(suffix) = key.strip_prefix(prefix) else {
-            return Err(if key < prefix { 0 } else { self.len() });
+        let suffix = match self.split_prefix(key) {
+            Ok(suffix) => suffix,
+            Err(Ordering::Less) => return Err(0),
+            Err(_) => return Err(self.len()),
         };
         let wanted = head(suffix);
         let low = count_below(&self.heads, wanted);
@@ -122,15 +140,28 @@ impl Keys {
         self.search_equal_heads(low, wanted, suffix)
     }
 
+    /// What follows the prefix in `key`, or else on which side of the keys it is.
+    fn split_prefix<'key>(&self, key: &'key [u8]) -> Result<&'key [u8], Ordering> {
+        let len = usize::from(self.prefix_len);
+        let known = len.min(INLINE_PREFIX);
+        if key.len() < len || !self.inline_prefix[..known].iter().eq(&key[..known]) {
+            return Err(key.cmp(self.prefix()));
+        }
+        if len > known && self.bytes[known..len] != key[known..len] {
+            return Err(key.cmp(self.prefix()));
+        }
+        Ok(&key[len..])
+    }
+
     /// The search's slow end: among keys whose heads equal `wanted`, the bytes decide.
     fn search_equal_heads(&self, mut low: usize, wanted: u32, suffix: &[u8]) -> Result<usize, usize> {
         let mut high = low + self.heads[low..].iter().take_while(|&&head| head == wanted).count();
         while low < high {
             let middle = low.midpoint(high);
             match self.suffix(middle).cmp(suffix) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(middle),
-                std::cmp::Ordering::Greater => high = middle,
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => high = middle,
             }
         }
         Err(low)
@@ -147,9 +178,17 @@ impl Keys {
     /// Whether the bytes of `key` would fit, whatever the number of keys.
     pub(super) fn has_bytes_for(&self, key: &[u8]) -> bool {
         let prefix_len = usize::from(self.prefix_len);
+        if self.suffix_bytes() + self.len() * prefix_len + key.len() <= SUFFIX_BYTES_MAX {
+            return true; // Even without a prefix: no need to see what the key shares.
+        }
         let shared = if self.is_empty() { key.len() } else { common_prefix(self.prefix(), key) };
         let regrown = (prefix_len - shared.min(prefix_len)) * self.len();
         self.suffix_bytes() + regrown + (key.len() - shared) <= SUFFIX_BYTES_MAX
+    }
+
+    /// Asks for the memory an insert or a removal at `index` will move.
+    pub(super) fn touch(&self, index: usize) {
+        std::hint::black_box((self.bytes.get(self.start(index)).copied(), self.bytes.last().copied()));
     }
 
     /// Puts `key` at `index`, which [`Keys::search`] gave and [`Keys::has_bytes_for`] allowed.
@@ -243,6 +282,8 @@ impl Keys {
         assert_eq!(self.heads.len(), self.ends.len());
         assert_eq!(usize::from(self.prefix_len) + self.suffix_bytes(), self.bytes.len());
         assert!(self.suffix_bytes() <= SUFFIX_BYTES_MAX);
+        let known = usize::from(self.prefix_len).min(INLINE_PREFIX);
+        assert_eq!(self.inline_prefix[..known], self.bytes[..known]);
         for index in 0..self.len() {
             assert!(self.start(index) <= self.end(index));
             assert_eq!(self.heads[index], head(self.suffix(index)));
@@ -267,7 +308,8 @@ impl Keys {
         usize::from(self.prefix_len) + usize::from(self.ends[index])
     }
 
-    fn suffix_bytes(&self) -> usize {
+    /// Bytes of all suffixes.
+    pub(super) fn suffix_bytes(&self) -> usize {
         self.ends.last().map_or(0, |&end| usize::from(end))
     }
 
@@ -278,6 +320,7 @@ impl Keys {
             self.bytes.reserve_exact(usable(key.len()));
             self.bytes.extend_from_slice(key);
             self.prefix_len = narrow(key.len());
+            self.keep_inline_prefix();
         } else if !key.starts_with(self.prefix()) {
             *self = self.with_prefix(0..self.len(), common_prefix(self.prefix(), key));
         }
@@ -300,11 +343,11 @@ impl Keys {
         let dropped = prefix_len.saturating_sub(old_len);
         let suffixes = self.end(range.end - 1) - self.start(range.start);
         let suffixes = suffixes + range.len() * returned.len() - range.len() * dropped;
-        let mut keys = Self { prefix_len: narrow(prefix_len), ..Self::default() };
-        keys.bytes.reserve_exact(usable(prefix_len + suffixes));
+        let mut keys = Self::with_capacity(prefix_len, prefix_len + suffixes);
         let longer = &self.bytes[self.start(range.start)..][..dropped];
         keys.bytes.extend_from_slice(&self.bytes[..prefix_len.min(old_len)]);
         keys.bytes.extend_from_slice(longer);
+        keys.keep_inline_prefix();
         for index in range {
             let start = keys.bytes.len();
             keys.bytes.extend_from_slice(returned);
@@ -312,6 +355,18 @@ impl Keys {
             keys.close_suffix(start);
         }
         keys
+    }
+
+    /// No keys yet, but room for `bytes`.
+    fn with_capacity(prefix_len: usize, bytes: usize) -> Self {
+        let bytes = Vec::with_capacity(usable(bytes));
+        Self { bytes, prefix_len: narrow(prefix_len), ..Self::default() }
+    }
+
+    /// Copies the prefix into its place in the node.
+    fn keep_inline_prefix(&mut self) {
+        let known = usize::from(self.prefix_len).min(INLINE_PREFIX);
+        self.inline_prefix[..known].copy_from_slice(&self.bytes[..known]);
     }
 
     fn push_suffix(&mut self, suffix: &[u8]) {
@@ -339,7 +394,7 @@ fn head(suffix: &[u8]) -> u32 {
 
 /// How many `heads` are below `wanted`.
 fn count_below(heads: &[u32], wanted: u32) -> usize {
-    heads.iter().map(|&head| usize::from(head < wanted)).sum()
+    heads.iter().map(|&head| u32::from(head < wanted)).sum::<u32>() as usize
 }
 
 /// How many leading bytes `a` and `b` share.

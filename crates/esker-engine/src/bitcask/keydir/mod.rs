@@ -55,7 +55,7 @@ pub use self::{
 
 /// Most operations to apply under the write lock. Readers wait that long at most: some 50 µs. Beyond it,
 /// copying the nodes the batch touches costs less than what the readers would lose.
-pub const IN_PLACE_OPERATIONS_MAX: usize = 64;
+pub const IN_PLACE_OPERATIONS_MAX: usize = 1024;
 
 /// The index as it stands, for any number of readers and one writer at a time.
 ///

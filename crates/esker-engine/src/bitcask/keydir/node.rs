@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::keys::{FANOUT, Keys};
+use super::keys::{FANOUT, Keys, SUFFIX_BYTES_MAX};
 
 /// A node with fewer entries than this looks for a neighbour to join.
-const UNDERFULL: usize = FANOUT * 3 / 8;
+const UNDERFULL: usize = FANOUT / 2;
 
 /// Two nodes join if the result has at most this many entries. Less than [`FANOUT`], so that the next
 /// insert does not split it again.
@@ -85,8 +85,14 @@ impl<V: Copy> Node<V> {
     }
 
     /// Whether the node should look for a neighbour to join.
+    ///
+    /// Few keys of many bytes are not few: they would not fit into a neighbour.
     pub(super) fn is_underfull(&self) -> bool {
-        self.entries() < UNDERFULL
+        let keys = match self {
+            Self::Leaf(leaf) => &leaf.keys,
+            Self::Inner(inner) => &inner.keys,
+        };
+        self.entries() < UNDERFULL && keys.suffix_bytes() < SUFFIX_BYTES_MAX / 2
     }
 
     /// Whether one node could take the entries of both without being nearly full.
@@ -126,6 +132,15 @@ impl<V: Copy> Leaf<V> {
     /// Whether `key` can be inserted without a split.
     pub(super) fn has_room_for(&self, key: &[u8]) -> bool {
         self.keys.len() < FANOUT && self.keys.has_bytes_for(key)
+    }
+
+    /// Asks for the memory a change at `place` will read, so that its cache misses overlap.
+    pub(super) fn touch(&self, place: Result<usize, usize>) {
+        let (Ok(index) | Err(index)) = place;
+        std::hint::black_box(self.values.get(index).copied());
+        if place.is_err() {
+            self.keys.touch(index);
+        }
     }
 
     /// Puts a key where [`Keys::search`] said.
@@ -168,12 +183,12 @@ impl<V: Copy> Inner<V> {
             return Some(self.split_around(index, new));
         }
         let middle = self.keys.len() / 2;
-        let mut split = self.split(middle);
+        let (separator, mut right) = self.split(middle);
         // Half a node has room, and its bytes fit as they fitted beside more keys.
         let rest =
-            if index <= middle { self.adopt(index, new) } else { split.adopt(index - middle - 1, new) };
+            if index <= middle { self.adopt(index, new) } else { right.adopt(index - middle - 1, new) };
         debug_assert!(rest.is_none());
-        Some(split.into_split())
+        Some(Split { separator, right: Node::Inner(Arc::new(right)) })
     }
 
     /// Splits where `new` belongs, so that its separator moves up and need not fit here. At the right end
@@ -187,11 +202,11 @@ impl<V: Copy> Inner<V> {
     }
 
     /// Splits at separator `middle`, which moves up.
-    fn split(&mut self, middle: usize) -> Half<V> {
+    fn split(&mut self, middle: usize) -> (Vec<u8>, Self) {
         let separator = self.keys.key(middle);
         let children = self.children.drain(middle + 1..).collect();
         let keys = self.split_keys(middle, middle + 1);
-        Half { separator, right: Self { keys, children } }
+        (separator, Self { keys, children })
     }
 
     /// Keeps the keys before `left`, returns those from `right` on.
@@ -199,22 +214,6 @@ impl<V: Copy> Inner<V> {
         let keys = self.keys.copy(right..self.keys.len());
         self.keys = self.keys.copy(0..left);
         keys
-    }
-}
-
-/// An inner node just split off, not yet behind an `Arc`.
-struct Half<V> {
-    separator: Vec<u8>,
-    right: Inner<V>,
-}
-
-impl<V: Copy> Half<V> {
-    fn adopt(&mut self, index: usize, new: Split<V>) -> Option<Split<V>> {
-        self.right.adopt(index, new)
-    }
-
-    fn into_split(self) -> Split<V> {
-        Split { separator: self.separator, right: Node::Inner(Arc::new(self.right)) }
     }
 }
 

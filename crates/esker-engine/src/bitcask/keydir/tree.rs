@@ -61,7 +61,7 @@ impl<V: Copy> Tree<V> {
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.keys.count_up_to(key)],
-                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|index| leaf.values[index]),
+                Node::Leaf(leaf) => return leaf.keys.search_to_use(key).ok().map(|index| leaf.values[index]),
             }
         }
     }
@@ -143,7 +143,7 @@ impl<V: Copy> Tree<V> {
     }
 }
 
-impl<'tree, V: Copy> IntoIterator for &'tree Tree<V> {
+impl<V: Copy> IntoIterator for &Tree<V> {
     type Item = (Vec<u8>, V);
     type IntoIter = Range<V>;
 
@@ -171,25 +171,46 @@ struct Inserted<V> {
 }
 
 /// Inserts below `node`.
+///
+/// Both kinds of node are searched before `make_mut`, whose atomic operation holds up all later loads: so
+/// the cache misses of the search overlap.
 fn insert<V: Copy>(node: &mut Node<V>, key: &[u8], value: V, memory: &mut usize) -> Inserted<V> {
-    let before = node.memory_bytes();
-    let inserted = match node {
-        Node::Leaf(leaf) => insert_in_leaf(Arc::make_mut(leaf), key, value),
+    match node {
+        Node::Leaf(leaf) => {
+            let place = leaf.keys.search_to_use(key);
+            leaf.touch(place);
+            let before = leaf.memory_bytes();
+            let leaf = Arc::make_mut(leaf);
+            let inserted = insert_in_leaf(leaf, place, key, value);
+            settle(memory, before, leaf.memory_bytes(), &inserted);
+            inserted
+        }
         Node::Inner(inner) => {
-            let inner = Arc::make_mut(inner);
             let index = inner.keys.count_up_to(key);
+            let before = inner.memory_bytes();
+            let inner = Arc::make_mut(inner);
             let below = insert(&mut inner.children[index], key, value, memory);
             let split = below.split.and_then(|split| inner.adopt(index, split));
-            Inserted { outcome: below.outcome, split }
+            let inserted = Inserted { outcome: below.outcome, split };
+            settle(memory, before, inner.memory_bytes(), &inserted);
+            inserted
         }
-    };
-    *memory += inserted.split.as_ref().map_or(0, |split| split.right.memory_bytes());
-    *memory = *memory + node.memory_bytes() - before;
-    inserted
+    }
 }
 
-fn insert_in_leaf<V: Copy>(leaf: &mut Leaf<V>, key: &[u8], value: V) -> Inserted<V> {
-    match leaf.keys.search(key) {
+/// Accounts for a node that was changed and perhaps split.
+fn settle<V: Copy>(memory: &mut usize, before: usize, after: usize, inserted: &Inserted<V>) {
+    let split = inserted.split.as_ref().map_or(0, |split| split.right.memory_bytes());
+    *memory = *memory + after + split - before;
+}
+
+fn insert_in_leaf<V: Copy>(
+    leaf: &mut Leaf<V>,
+    place: Result<usize, usize>,
+    key: &[u8],
+    value: V,
+) -> Inserted<V> {
+    match place {
         Ok(index) => {
             let old = std::mem::replace(&mut leaf.values[index], value);
             Inserted { outcome: Outcome::Replaced(old), split: None }
@@ -266,7 +287,7 @@ fn remove<V: Copy>(node: &mut Node<V>, key: &[u8], memory: &mut usize) {
 /// Drops child `index` if nothing is left of it, or joins it with a neighbour that has room.
 ///
 /// A node whose neighbours are too full to join may stay small, and nothing is moved between
-/// neighbours: any two of them still hold more than half a node, and a removal stays cheap.
+/// neighbours: what one lacks its neighbours have, and a removal stays cheap.
 fn mend<V: Copy>(parent: &mut Inner<V>, index: usize, memory: &mut usize) {
     if parent.children[index].entries() == 0 {
         *memory -= parent.children[index].memory_bytes();

@@ -1,0 +1,121 @@
+//! What can go wrong, told by what the caller can do about it.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use esker_wire::ErrorCode;
+
+/// The result of a request.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a request did not succeed. An absent key is no error.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request is wrong or breaks a limit: fix it. Nothing was written.
+    InvalidRequest {
+        /// The server's code; `None` where the client noticed first.
+        code: Option<ErrorCode>,
+        /// What is wrong.
+        message: String,
+    },
+    /// The server cannot take the request now: send it again after a while. Nothing was written.
+    RetryLater {
+        /// Why.
+        code: ErrorCode,
+        /// Why, in words.
+        message: String,
+        /// When a retry is likely to be taken.
+        retry_after: Duration,
+    },
+    /// The server failed: its operator has to act.
+    Server {
+        /// The status of the answer.
+        status: u16,
+        /// What kind of failure.
+        code: ErrorCode,
+        /// What happened.
+        message: String,
+    },
+    /// No connection could be made: nothing was sent.
+    Unreachable {
+        /// The address tried.
+        endpoint: Arc<str>,
+        /// What the system said.
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The connection broke after the request was sent. A write may or may not have been done.
+    Interrupted {
+        /// What happened to the connection.
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// No answer came in time. A write may or may not have been done.
+    TimedOut {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A stream of items ended before its end: what came is good but not all.
+    Truncated {
+        /// How many items came.
+        items: u64,
+        /// What happened.
+        why: String,
+    },
+    /// The answer is not what Esker's interface promises: is another program listening there?
+    Protocol(String),
+}
+
+impl Error {
+    /// A mistake the client noticed before sending anything.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::InvalidRequest { code: None, message: message.into() }
+    }
+
+    /// The server's code, where it gave one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::InvalidRequest { code, .. } => *code,
+            Self::RetryLater { code, .. } | Self::Server { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidRequest { message, .. } => f.write_str(message),
+            Self::RetryLater { message, retry_after, .. } => {
+                write!(f, "{message} (try again in {} ms)", retry_after.as_millis())
+            }
+            Self::Server { status, code, message } => write!(f, "{message} ({status} {code})"),
+            Self::Unreachable { endpoint, source } => {
+                let cause = root(source.as_ref());
+                write!(f, "cannot connect to {endpoint}: {cause}; is `esker serve` running there?")
+            }
+            Self::Interrupted { source } => {
+                write!(f, "the connection broke before the answer came: {}", root(source.as_ref()))
+            }
+            Self::TimedOut { after } => write!(f, "no answer within {} ms", after.as_millis()),
+            Self::Truncated { items, why } => write!(f, "the stream broke after {items} items: {why}"),
+            Self::Protocol(what) => write!(f, "not an answer of Esker: {what}"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Unreachable { source, .. } | Self::Interrupted { source } => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// The innermost cause: what the system said, without each layer's preamble.
+pub(crate) fn root<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
+}

@@ -1,0 +1,157 @@
+//! What requests take and answers hold.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use esker_wire::percent;
+
+/// A value and its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The value.
+    pub value: Bytes,
+    /// The version of the write that put it.
+    pub version: u64,
+}
+
+/// What is known of a key without its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// The version of the write that put the value.
+    pub version: u64,
+    /// The value's length in bytes.
+    pub value_len: u64,
+}
+
+/// A put was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The write's version.
+    pub version: u64,
+}
+
+/// A delete was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// The write's version.
+    pub version: u64,
+    /// Whether the key was present.
+    pub existed: bool,
+}
+
+/// A batch was done, all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchDone {
+    /// The version of every write in it.
+    pub version: u64,
+    /// How many operations it held.
+    pub operations: u64,
+}
+
+/// One key of a list or a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value; `None` where only keys were asked for.
+    pub value: Option<Vec<u8>>,
+    /// The version of the write that put the value.
+    pub version: u64,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The items.
+    pub items: Vec<Item>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Which keys to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Range {
+    /// Every key.
+    #[default]
+    All,
+    /// Every key that begins with this.
+    Prefix(Vec<u8>),
+    /// From a key to a key, both of them in the range; `None` leaves that side open.
+    Between(Option<Vec<u8>>, Option<Vec<u8>>),
+}
+
+/// What to list, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Which keys.
+    pub range: Range,
+    /// At most so many items.
+    pub limit: Option<u64>,
+    /// From the end of the range to its start.
+    pub reverse: bool,
+    /// Without the values.
+    pub keys_only: bool,
+}
+
+impl Query {
+    /// The query's parameters, without the question mark.
+    pub(crate) fn to_parameters(&self, cursor: Option<&str>) -> String {
+        let mut parameters = Vec::new();
+        let mut add = |name: &str, value: &[u8]| {
+            parameters.push(format!("{name}={}", percent::encode_query(value)));
+        };
+        match &self.range {
+            Range::All => {}
+            Range::Prefix(prefix) => add("prefix", prefix),
+            Range::Between(start, end) => {
+                start.iter().for_each(|start| add("start", start));
+                end.iter().for_each(|end| add("end", end));
+            }
+        }
+        if let Some(limit) = self.limit {
+            add("limit", limit.to_string().as_bytes());
+        }
+        for (name, on) in [("reverse", self.reverse), ("keys_only", self.keys_only)] {
+            if on {
+                add(name, b"true");
+            }
+        }
+        if let Some(cursor) = cursor {
+            add("cursor", cursor.as_bytes());
+        }
+        parameters.join("&")
+    }
+}
+
+/// How durable a write is when it is acknowledged, where that is to be more than the server's setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// On the disk.
+    Always,
+    /// On the disk at most this long after.
+    Every(Duration),
+}
+
+impl fmt::Display for Sync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always => f.write_str("always"),
+            Self::Every(period) => write!(f, "every:{}", period.as_millis()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_coded() {
+        let range = Range::Between(Some(b"a&b".to_vec()), Some(b"\xff".to_vec()));
+        let query = Query { range, limit: Some(7), reverse: true, keys_only: false };
+        assert_eq!(query.to_parameters(Some("c=")), "start=a%26b&end=%FF&limit=7&reverse=true&cursor=c%3D");
+        assert_eq!(Query::default().to_parameters(None), "");
+        let prefix = Query { range: Range::Prefix(b"p/".to_vec()), keys_only: true, ..Query::default() };
+        assert_eq!(prefix.to_parameters(None), "prefix=p%2F&keys_only=true");
+    }
+}

@@ -1,0 +1,23 @@
+//! Esker's Store: the one asynchronous interface through which every front reads and writes.
+//!
+//! ```text
+//! front -> Store -> Single (this node commits for itself) -> Db
+//!            |-> I/O pool: cold reads, chunks of scans
+//! ```
+//!
+//! What the Store adds to the engine: limits ([`Limits`], [`Batch`]), budgets (bytes of writes under way, jobs
+//! that wait for the I/O pool), and futures that never block the thread that polls them. It runs under any
+//! executor and starts none. How writes are committed is `single.rs`'s business; nothing else knows the mode.
+
+mod batch;
+mod error;
+pub mod metrics;
+mod pool;
+mod scan;
+mod single;
+mod store;
+
+pub use batch::{Batch, Limits};
+pub use error::{Error, Result};
+pub use scan::{Chunk, Scan, ScanOptions};
+pub use store::{Status, Store, StoreConfig};

@@ -1,0 +1,123 @@
+//! Mode `single`: this node commits for itself. What a replicated mode will do otherwise is all in here.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use esker_engine::{Committed, Db, SyncPolicy};
+use esker_log::clock::Clock;
+use tokio::sync::oneshot;
+
+use crate::{Batch, Error, Result, metrics::StoreMetrics};
+
+/// When a writer may come back that found the budget spent: about what a sync or two take.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+pub(crate) struct Single {
+    db: Db,
+    /// What a write under way holds on to: one reference, because every write takes it.
+    accounts: Arc<Accounts>,
+}
+
+struct Accounts {
+    /// Bytes of writes submitted and not yet answered.
+    bytes_under_way: AtomicUsize,
+    bytes_under_way_max: usize,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<StoreMetrics>,
+}
+
+impl Single {
+    pub(crate) fn new(
+        db: Db,
+        bytes_under_way_max: usize,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<StoreMetrics>,
+    ) -> Self {
+        let accounts = Accounts { bytes_under_way: AtomicUsize::new(0), bytes_under_way_max, clock, metrics };
+        Self { db, accounts: Arc::new(accounts) }
+    }
+
+    /// Submits at once; the future only waits for the answer. Dropping it does not take the write back.
+    pub(crate) fn write(
+        &self,
+        batch: Batch,
+        sync: Option<SyncPolicy>,
+    ) -> impl Future<Output = Result<Committed>> + Send + use<> {
+        let submitted = self.submit(batch, sync);
+        async move { submitted?.await.map_err(|_| Error::WorkerDied)? }
+    }
+
+    fn submit(&self, batch: Batch, sync: Option<SyncPolicy>) -> Result<oneshot::Receiver<Result<Committed>>> {
+        let batch = batch.into_encoded();
+        // The permit travels with the write, not with the caller, who may go away before the commit.
+        let permit = Accounts::permit(&self.accounts, batch.encoded_len())?;
+        let (answer, answered) = oneshot::channel();
+        let done = move |committed: esker_engine::Result<Committed>| {
+            permit.committed();
+            // Nobody may be waiting any more: the write is committed all the same.
+            let _gone = answer.send(committed.map_err(Error::from)).is_err();
+        };
+        self.db.submit(batch, sync, Box::new(done))?;
+        Ok(answered)
+    }
+}
+
+impl Accounts {
+    fn permit(accounts: &Arc<Self>, bytes: usize) -> Result<Permit> {
+        let under_way = accounts.bytes_under_way.fetch_add(bytes, Ordering::Relaxed);
+        let permit = Permit { accounts: Arc::clone(accounts), bytes, start: accounts.clock.monotonic() };
+        // A write that is alone always passes, however large: the limits bound it.
+        if under_way > 0 && under_way.saturating_add(bytes) > accounts.bytes_under_way_max {
+            accounts.metrics.writes_refused.add_one();
+            return Err(Error::Engine(esker_engine::Error::Busy { retry_after: RETRY_AFTER }));
+        }
+        Ok(permit)
+    }
+}
+
+/// A write's share of the budget; dropping gives it back.
+struct Permit {
+    accounts: Arc<Accounts>,
+    bytes: usize,
+    start: Duration,
+}
+
+impl Permit {
+    fn committed(self) {
+        let accounts = &self.accounts;
+        accounts.metrics.write.record(accounts.clock.monotonic().saturating_sub(self.start));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.accounts.bytes_under_way.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_engine::Options;
+    use esker_log::clock::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn the_budget_refuses_and_recovers() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), Options::default()).unwrap();
+        let single = Single::new(db, 10, Arc::new(ManualClock::default()), Arc::default());
+        let permit = |bytes| Accounts::permit(&single.accounts, bytes);
+        let large = permit(100).unwrap();
+        assert!(matches!(permit(1), Err(Error::Engine(esker_engine::Error::Busy { .. }))));
+        drop(large);
+        let _first = permit(5).unwrap();
+        let _second = permit(5).unwrap();
+        assert!(permit(1).is_err());
+    }
+}

@@ -1,0 +1,321 @@
+//! The Store itself.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use esker_engine::{Committed, Db, Entry, KeyRange, Lookup, Meta, Stats, SyncPolicy, VerifyReport, Version};
+use esker_log::clock::Clock;
+use tokio::sync::oneshot;
+
+use crate::{
+    Batch, Error, Limits, Result, Scan, ScanOptions,
+    metrics::StoreMetrics,
+    pool::IoPool,
+    scan::{Workers, on_pool},
+    single::Single,
+};
+
+/// The settings of a Store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// This node's number in its cluster. Default 1.
+    pub node_id: u64,
+    /// How large requests may be.
+    pub limits: Limits,
+    /// Writes are refused with `Busy` while more than so many bytes of them wait for their commit. Default 128 MiB.
+    pub write_bytes_under_way: usize,
+    /// Threads that read what is not in memory. Default: twice the cores, at least 4: they mostly wait.
+    pub io_threads: NonZeroUsize,
+    /// Reads are refused with `Busy` while more than so many wait for such a thread. Default 4,096.
+    pub io_queue: usize,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            node_id: 1,
+            limits: Limits::default(),
+            write_bytes_under_way: 128 << 20,
+            io_threads: NonZeroUsize::new((2 * cores).max(4)).expect("at least 4"),
+            io_queue: 4096,
+        }
+    }
+}
+
+/// What a node is and how it fares.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Status {
+    /// This node's number.
+    pub node_id: u64,
+    /// The leader's number.
+    pub leader_id: u64,
+    /// The present term; 0 outside Raft.
+    pub term: u64,
+    /// The version of the last committed write.
+    pub commit_index: Version,
+    /// Since the Store was opened.
+    pub uptime: Duration,
+    /// Why writes are refused, if they are.
+    pub trouble: Option<String>,
+    /// The engine's figures.
+    pub stats: Stats,
+}
+
+/// The one interface of all fronts. Cloning gives another handle to the same Store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Db,
+    committer: Single,
+    workers: Workers,
+    config: StoreConfig,
+    opened: Duration,
+    /// Whether a checkpoint or verification that somebody asked for is under way.
+    maintenance: AtomicBool,
+}
+
+impl Store {
+    /// A Store over this node's engine alone.
+    pub fn single(db: Db, config: StoreConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        let metrics = Arc::<StoreMetrics>::default();
+        let pool = Arc::new(IoPool::new(config.io_threads, config.io_queue)?);
+        let committer =
+            Single::new(db.clone(), config.write_bytes_under_way, Arc::clone(&clock), Arc::clone(&metrics));
+        let opened = clock.monotonic();
+        let workers = Workers { pool, clock, metrics };
+        let maintenance = AtomicBool::new(false);
+        Ok(Self { inner: Arc::new(Inner { db, committer, workers, config, opened, maintenance }) })
+    }
+
+    /// How large requests may be.
+    pub fn limits(&self) -> Limits {
+        self.inner.config.limits
+    }
+
+    /// Commits a batch; `sync` may ask for a stronger policy than the store's. The write is submitted at once,
+    /// whether or not the future is polled, and dropping the future does not take it back.
+    pub fn write(
+        &self,
+        batch: Batch,
+        sync: Option<SyncPolicy>,
+    ) -> impl Future<Output = Result<Committed>> + Send + use<> {
+        self.inner.committer.write(batch, sync)
+    }
+
+    /// Reads a key: at once if it is in memory, else through the I/O pool.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Entry>> {
+        match self.inner.db.try_get(key)? {
+            Lookup::Absent => Ok(None),
+            Lookup::Found(entry) => Ok(Some(entry)),
+            Lookup::Cold(read) => {
+                let workers = &self.inner.workers;
+                let start = workers.clock.monotonic();
+                let entry = on_pool(workers, move || read.fetch().map_err(Error::from)).await;
+                workers.metrics.cold_read.record(workers.clock.monotonic().saturating_sub(start));
+                entry.map(Some)
+            }
+        }
+    }
+
+    /// A key's version and value length, from memory.
+    pub fn meta(&self, key: &[u8]) -> Option<Meta> {
+        self.inner.db.meta(key)
+    }
+
+    /// Reads a range as it is when the first chunk is made.
+    pub fn scan(&self, range: KeyRange, options: ScanOptions) -> Scan {
+        Scan::new(self.inner.db.clone(), range, options, self.inner.workers.clone())
+    }
+
+    /// What this node is and how it fares.
+    pub fn status(&self) -> Status {
+        let stats = self.inner.db.stats();
+        let full = stats.disk_full.then(|| esker_engine::Error::DiskFull.to_string());
+        Status {
+            node_id: self.inner.config.node_id,
+            leader_id: self.inner.config.node_id,
+            term: 0,
+            commit_index: stats.version,
+            uptime: self.inner.workers.clock.monotonic().saturating_sub(self.inner.opened),
+            trouble: stats.poisoned.clone().or(full),
+            stats,
+        }
+    }
+
+    /// What the Store measures of itself.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.inner.workers.metrics
+    }
+
+    /// The clock the Store was given.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.workers.clock
+    }
+
+    /// Writes a checkpoint; answers with a version that is in it.
+    pub async fn checkpoint(&self) -> Result<Version> {
+        let db = self.inner.db.clone();
+        self.maintain("a checkpoint or verification", move || {
+            let version = db.stats().version;
+            db.checkpoint().map(|()| version).map_err(Error::from)
+        })
+        .await
+    }
+
+    /// Reads and checks every byte of the store.
+    pub async fn verify(&self) -> Result<VerifyReport> {
+        let db = self.inner.db.clone();
+        self.maintain("a checkpoint or verification", move || db.verify(&mut |_, _| ()).map_err(Error::from))
+            .await
+    }
+
+    /// Runs long work on a thread of its own, one at a time, so that it takes none from the readers.
+    async fn maintain<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.inner.maintenance.swap(true, Ordering::AcqRel) {
+            return Err(Error::AlreadyRunning(what));
+        }
+        let running = Running(Arc::clone(&self.inner));
+        on_own_thread("esker-maintain", move || {
+            let _running = running;
+            work()
+        })
+        .await
+    }
+
+    /// Commits what was submitted, writes a checkpoint, ends the threads. Reads and writes fail from then on.
+    pub async fn close(&self) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        on_own_thread("esker-close", move || {
+            inner.workers.pool.close();
+            inner.db.close().map_err(Error::from)
+        })
+        .await
+    }
+}
+
+/// Lets the next maintenance begin when dropped, also by a panic.
+struct Running(Arc<Inner>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.maintenance.store(false, Ordering::Release);
+    }
+}
+
+async fn on_own_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (answer, answered) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name.into());
+    let spawned = thread.spawn(move || {
+        // Whoever asked may have gone away; the work is done all the same.
+        let _gone = answer.send(work()).is_err();
+    });
+    spawned.map_err(|e| esker_engine::Error::io("starting a thread", e))?;
+    answered.await.map_err(|_| Error::WorkerDied)?
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_engine::Options;
+    use esker_log::clock::ManualClock;
+
+    use super::*;
+
+    fn store() -> (Store, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), Options::default()).unwrap();
+        let config = StoreConfig { io_threads: NonZeroUsize::MIN, ..StoreConfig::default() };
+        (Store::single(db, config, Arc::new(ManualClock::default())).unwrap(), dir)
+    }
+
+    async fn fill(store: &Store, keys: u32) {
+        let mut batch = Batch::new(store.limits());
+        for key in 0..keys {
+            batch.put(&key.to_be_bytes(), b"value").unwrap();
+        }
+        store.write(batch, None).await.unwrap();
+    }
+
+    async fn collect(mut scan: Scan) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        while let Some(chunk) = scan.next_chunk().await {
+            let chunk = chunk.unwrap();
+            assert!(!chunk.is_empty());
+            keys.extend(chunk.into_iter().map(|item| item.key));
+        }
+        keys
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read() {
+        let (store, _dir) = store();
+        let mut batch = Batch::new(store.limits());
+        batch.put(b"k", b"v").unwrap();
+        let committed = store.write(batch, None).await.unwrap();
+        let entry = store.get(b"k").await.unwrap().unwrap();
+        assert_eq!((&*entry.value, entry.version), (&b"v"[..], committed.version));
+        assert_eq!(store.meta(b"k").unwrap().value_len, 1);
+        assert!(store.get(b"absent").await.unwrap().is_none());
+        assert_eq!(store.status().commit_index, committed.version);
+        store.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_scan_spans_chunks_in_both_directions_and_stops_at_its_limit() {
+        let (store, _dir) = store();
+        fill(&store, 5000).await;
+        let forward = collect(store.scan(KeyRange::all(), ScanOptions::default())).await;
+        assert_eq!(forward.len(), 5000);
+        assert!(forward.is_sorted());
+        let options = ScanOptions { reverse: true, keys_only: true, limit: Some(2000) };
+        let backward = collect(store.scan(KeyRange::all(), options)).await;
+        assert!(backward.iter().eq(forward.iter().rev().take(2000)));
+        let nothing = ScanOptions { limit: Some(0), ..ScanOptions::default() };
+        assert!(collect(store.scan(KeyRange::all(), nothing)).await.is_empty());
+        assert!(
+            collect(store.scan(KeyRange::inclusive(*b"b", *b"a"), ScanOptions::default())).await.is_empty()
+        );
+    }
+
+    /// More scans than threads, none of them being read: a thread is free for whoever comes next.
+    #[tokio::test]
+    async fn a_scan_that_nobody_reads_holds_no_thread() {
+        let (store, _dir) = store();
+        fill(&store, 5000).await;
+        let mut stalled = Vec::new();
+        for _ in 0..8 {
+            let mut scan = store.scan(KeyRange::all(), ScanOptions::default());
+            scan.next_chunk().await.unwrap().unwrap();
+            stalled.push(scan);
+        }
+        assert_eq!(collect(store.scan(KeyRange::all(), ScanOptions::default())).await.len(), 5000);
+    }
+
+    #[tokio::test]
+    async fn maintenance_runs_one_at_a_time() {
+        let (store, _dir) = store();
+        store.inner.maintenance.store(true, Ordering::Release);
+        assert!(matches!(store.verify().await, Err(Error::AlreadyRunning(_))));
+        store.inner.maintenance.store(false, Ordering::Release);
+        fill(&store, 1).await;
+        assert_eq!(store.checkpoint().await.unwrap(), 1);
+        assert!(store.verify().await.unwrap().damage.is_empty());
+    }
+}

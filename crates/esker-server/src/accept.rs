@@ -1,0 +1,165 @@
+//! The accept loop: takes connections, keeps their number under the cap, and never spins on an error.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use esker_wire::ErrorCode;
+use rustix::io::Errno;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    connection::{linger, serve},
+    guard::raw_answer,
+    http::{Front, Service},
+};
+
+/// The first pause after the system ran out of something; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Connections over the cap that are being told so at any moment; more are just closed.
+const REFUSALS_MAX: usize = 64;
+
+/// Where connections come from.
+pub(crate) trait Accept: Send + 'static {
+    /// The next connection.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+}
+
+impl Accept for TcpListener {
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        Self::accept(self).await
+    }
+}
+
+/// Accepts until the drain begins.
+pub(crate) async fn accept_all(mut listener: impl Accept, service: Service) {
+    let front = Arc::clone(service.front());
+    let mut draining = front.drain.subscribe();
+    let mut pause = PAUSE_MIN;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = draining.begun() => return,
+        };
+        match accepted {
+            Ok((stream, _peer)) => {
+                pause = PAUSE_MIN;
+                admit(stream, &service);
+            }
+            Err(e) if is_exhaustion(&e) => {
+                front.metrics.accept_errors.add_one();
+                tracing::error!(error = %e, pause_ms = pause.as_millis() as u64, "cannot accept connections");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            // The client went away before it was accepted: that concerns nobody else.
+            Err(e) => tracing::debug!(error = %e, "a connection failed before it was accepted"),
+        }
+    }
+}
+
+/// Whether accepting again at once would fail again: the system or the process is out of something.
+fn is_exhaustion(e: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    e.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+fn admit(stream: TcpStream, service: &Service) {
+    let front = service.front();
+    let place = Place::take(&front.connections, front.config.limits.connections);
+    match place {
+        Some(place) => {
+            front.metrics.connections_accepted.add_one();
+            let service = service.clone();
+            tokio::spawn(async move {
+                let _place = place;
+                serve(stream, service).await;
+            });
+        }
+        None => refuse(stream, front),
+    }
+}
+
+/// Tells a client over the cap to come back, at little cost.
+fn refuse(mut stream: TcpStream, front: &Arc<Front>) {
+    front.metrics.connections_refused.add_one();
+    let Some(place) = Place::take(&front.refusals, REFUSALS_MAX) else { return };
+    let time = front.config.timeouts.linger;
+    tokio::spawn(async move {
+        let _place = place;
+        let answer = raw_answer(
+            ErrorCode::TooManyConnections,
+            "the server has as many connections as it may: retry later or raise its connection limit",
+        );
+        // The client may be gone already, which is all the same to a refusal.
+        if tokio::time::timeout(time, stream.write_all(&answer)).await.is_ok_and(|written| written.is_ok()) {
+            linger(stream, time).await;
+        }
+    });
+}
+
+/// One of a bounded number of places; dropping gives it back.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(taken: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let place = Self(Arc::clone(taken));
+        (taken.fetch_add(1, Ordering::AcqRel) < max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::http::test_service;
+
+    /// Runs out of files for ever.
+    struct OutOfFiles(Arc<AtomicU64>);
+
+    impl Accept for OutOfFiles {
+        async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(io::Error::from_raw_os_error(Errno::MFILE.raw_os_error()))
+        }
+    }
+
+    /// CHECKS 34: EMFILE makes no accept spin.
+    #[tokio::test(start_paused = true)]
+    async fn running_out_of_files_does_not_spin() {
+        let calls = Arc::new(AtomicU64::new(0));
+        let (service, _dir) = test_service();
+        let accepting = tokio::spawn(accept_all(OutOfFiles(Arc::clone(&calls)), service));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let calls = calls.load(Ordering::Relaxed);
+        assert!((10..=70).contains(&calls), "{calls} calls in a minute");
+        assert!(!accepting.is_finished());
+        accepting.abort();
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let place = Place::take(&taken, 1).unwrap();
+        assert!(Place::take(&taken, 1).is_none());
+        drop(place);
+        assert!(Place::take(&taken, 1).is_some());
+    }
+}

@@ -1,0 +1,121 @@
+//! The settings of the server. Every limit of the fronts has its name, default and unit here.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+/// The settings of a server.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where the native HTTP front listens. Default 127.0.0.1:8080; port 0 takes any free port.
+    pub http_address: SocketAddr,
+    /// How the work is spread over the cores. Default [`Runtime::PerCore`] with one runtime a core.
+    pub runtime: Runtime,
+    /// Connections that nobody has accepted yet, per listener. Default 1,024.
+    pub backlog: u32,
+    /// What clients may take.
+    pub limits: ServerLimits,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            http_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            runtime: Runtime::default(),
+            backlog: 1024,
+            limits: ServerLimits::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// How the work is spread over the cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// So many single-threaded runtimes, each with a listener of its own on the same port (SO_REUSEPORT).
+    /// A connection stays on one core; nothing is stolen or shared.
+    PerCore(NonZeroUsize),
+    /// One runtime whose so many threads share all connections: evener when few connections do all the work.
+    Shared(NonZeroUsize),
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self::PerCore(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+}
+
+/// The most that clients may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Open connections; one more is answered 503 and closed. Default 10,000. Keep it below the open-files limit.
+    pub connections: usize,
+    /// Bytes of a request's target (path and query). Default and most: 65,534. More is answered 414.
+    pub request_target_bytes: usize,
+    /// Bytes of a request's header names and values. Default 32 KiB. More, or over 100 headers, is answered 431.
+    pub header_bytes: usize,
+    /// Bytes of all request bodies being received, over all connections. Default 256 MiB. A request whose body
+    /// does not fit is answered 429.
+    pub body_bytes_under_way: usize,
+    /// Bytes of keys and values in one answer to a list; the rest comes with the cursor. Default 4 MiB.
+    pub list_answer_bytes: usize,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            request_target_bytes: REQUEST_TARGET_BYTES_MAX,
+            header_bytes: 32 << 10,
+            body_bytes_under_way: 256 << 20,
+            list_answer_bytes: 4 << 20,
+        }
+    }
+}
+
+/// The longest request target that the `http` crate's `Uri` holds.
+pub const REQUEST_TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
+
+/// The longest that clients may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the opening of a connection to its first byte, and from a request's first byte to the end of its
+    /// headers. Default 10 s. Half-sent headers are answered 408; silence is closed.
+    pub header: Duration,
+    /// Between requests on one connection. Default 75 s: longer than the usual proxy's 60.
+    pub idle: Duration,
+    /// Between two pieces of a request's body. Default 20 s. Answered 408.
+    pub body_stall: Duration,
+    /// For a whole body, plus a second for every [`Timeouts::body_bytes_per_second`] received. Default 30 s.
+    pub body_grace: Duration,
+    /// The slowest that a body may arrive once the grace is over, in bytes a second. Default 8 KiB.
+    pub body_bytes_per_second: u64,
+    /// How long a client may take nothing of an answer before its connection is dropped. Default 30 s.
+    pub write_stall: Duration,
+    /// How long a refused client is given to read the refusal while what it still sends is discarded. Default 1 s.
+    pub linger: Duration,
+    /// How long requests under way may take to finish at shutdown. Default 20 s.
+    pub drain: Duration,
+    /// A request that takes longer is logged. Default 1 s.
+    pub slow_request: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body_stall: Duration::from_secs(20),
+            body_grace: Duration::from_secs(30),
+            body_bytes_per_second: 8 << 10,
+            write_stall: Duration::from_secs(30),
+            linger: Duration::from_secs(1),
+            drain: Duration::from_secs(20),
+            slow_request: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One connection: hyper, the watchdog and the drain, in one task.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    config::ServerLimits,
+    guard::{ConnectionState, GuardedIo, Phase, Watchdog},
+    http::Service,
+};
+
+/// The most that is read and thrown away of what a refused client still sends.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(stream: TcpStream, service: Service) {
+    // Answers are written whole; Nagle would only delay them. Without it they are slower, not wrong.
+    if let Err(e) = stream.set_nodelay(true) {
+        tracing::debug!(error = %e, "cannot set TCP_NODELAY");
+    }
+    let service = Arc::new(service);
+    let front = service.front();
+    let timeouts = &front.config.timeouts;
+    let state = Arc::new(ConnectionState::new());
+    let io = TokioIo::new(GuardedIo::new(stream, Arc::clone(&state)));
+    let mut connection = pin!(builder(&front.config.limits).serve_connection(
+        io,
+        service_fn(|request| {
+            let (service, answering) = (Arc::clone(&service), state.begin());
+            async move { service.answer(request, answering).await }
+        })
+    ));
+    let mut watchdog = Watchdog::new(timeouts);
+    let mut drain = front.drain.subscribe();
+    let mut drained = pin!(drain.begun());
+    let mut draining = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Err(e) = ended {
+                    tracing::debug!(error = %e, "a connection ended early");
+                }
+                return Poll::Ready(());
+            }
+            if !draining && drained.as_mut().poll(cx).is_ready() {
+                draining = true;
+                if matches!(state.phase(), Phase::Fresh | Phase::Idle) {
+                    return Poll::Ready(());
+                }
+                connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            match watchdog.poll_expired(cx, &state, timeouts) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Phase::Head) => state.expire_head(),
+                Poll::Ready(phase) => {
+                    if phase == Phase::Busy {
+                        front.metrics.connections_stalled.add_one();
+                    }
+                    tracing::debug!(?phase, "a connection timed out");
+                    return Poll::Ready(());
+                }
+            }
+        }
+    })
+    .await;
+}
+
+fn builder(limits: &ServerLimits) -> http1::Builder {
+    /// The request line's method and version, and what separates headers.
+    const HEAD_SLACK: usize = 4 << 10;
+    /// hyper takes no smaller buffer.
+    const BUFFER_MIN: usize = 8 << 10;
+    let head = limits.request_target_bytes + limits.header_bytes + HEAD_SLACK;
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(head).max_buf_size(head.max(BUFFER_MIN)).half_close(false);
+    builder
+}
+
+/// Ends a connection so that the client can read what was written: closes our side, then reads and forgets until
+/// the client closes or the time is over.
+pub(crate) async fn linger(mut stream: TcpStream, time: Duration) {
+    let discard = async {
+        stream.shutdown().await?;
+        let mut space = [0; 4 << 10];
+        let mut discarded = 0;
+        while discarded < LINGER_BYTES {
+            match stream.read(&mut space).await? {
+                0 => break,
+                read => discarded += read,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // However it ends, the connection is closed now.
+    let _ended = tokio::time::timeout(time, discard).await.is_ok();
+}

@@ -1,0 +1,142 @@
+//! Answers and their bodies.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use serde_json::Error;
+
+use crate::guard::Answering;
+
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// What goes wrong while a body is produced: it ends the connection, so that the client sees the truncation.
+pub(crate) type BodyError = axum::BoxError;
+
+/// The body of an answer.
+pub(crate) enum AnswerBody {
+    /// Bytes at hand; `None` once they are taken.
+    Full(Option<Bytes>),
+    /// Anything else: streams, and what came through the router.
+    Boxed(Body),
+}
+
+impl AnswerBody {
+    pub(crate) fn empty() -> Self {
+        Self::Full(None)
+    }
+
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::Full((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Boxed(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A body that tells its connection when it has ended.
+pub(crate) struct TrackedBody {
+    pub(crate) body: AnswerBody,
+    pub(crate) _answering: Answering,
+}
+
+impl HttpBody for TrackedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// 200 with JSON.
+pub(crate) fn json(value: &impl serde::Serialize) -> Response<AnswerBody> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => json_bytes(bytes),
+        Err(e) => unserialisable(&e),
+    }
+}
+
+/// 200 with bytes that are JSON.
+pub(crate) fn json_bytes(bytes: impl Into<Bytes>) -> Response<AnswerBody> {
+    let mut answer = Response::new(AnswerBody::full(bytes));
+    answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    answer
+}
+
+fn unserialisable(e: &Error) -> Response<AnswerBody> {
+    let code = esker_wire::ErrorCode::Internal;
+    super::error::ApiError::new(code, format!("the answer cannot be written as JSON: {e}")).into_answer()
+}
+
+/// `"<version>"`.
+pub(crate) fn etag(version: u64) -> HeaderValue {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(version).as_bytes();
+    let mut text = [b'"'; 22];
+    text[1..=digits.len()].copy_from_slice(digits);
+    HeaderValue::from_bytes(&text[..digits.len() + 2]).expect("quotes and digits make a header")
+}
+
+/// 304 for a version that the client has.
+pub(crate) fn not_modified(version: u64) -> Response<AnswerBody> {
+    let mut answer = Response::new(AnswerBody::empty());
+    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    answer.headers_mut().insert(header::ETAG, etag(version));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etags_quote_any_version() {
+        assert_eq!(etag(7), "\"7\"");
+        assert_eq!(etag(u64::MAX), "\"18446744073709551615\"");
+    }
+}

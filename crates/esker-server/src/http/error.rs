@@ -1,0 +1,155 @@
+//! Errors as answers: what to tell the client, with which status and headers.
+
+use std::time::Duration;
+
+use axum::response::IntoResponse;
+use esker_wire::{ErrorAnswer, ErrorCode};
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::answer::{AnswerBody, JSON};
+
+/// When to come back if nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    answer: ErrorAnswer,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+}
+
+/// Left in the answer for the log.
+#[derive(Debug, Clone)]
+pub(crate) struct ErrorNote {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let retry_after = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER);
+        Self { answer: ErrorAnswer::new(code, message), retry_after, allow: None }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadRequest, message)
+    }
+
+    pub(crate) fn not_supported(what: impl std::fmt::Display) -> Self {
+        Self::new(ErrorCode::NotSupported, format!("{what} is not supported by this version: leave it out"))
+    }
+
+    pub(crate) fn too_large(message: impl Into<String>, limit: usize) -> Self {
+        Self::new(ErrorCode::PayloadTooLarge, message)
+            .with_details(serde_json::json!({ "limit_bytes": limit }))
+    }
+
+    /// `allow` lists the methods that the route has.
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let message = format!("this path takes no such method, only {allow}");
+        Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, message) }
+    }
+
+    pub(crate) fn with_details(mut self, details: serde_json::Value) -> Self {
+        self.answer = self.answer.with_details(details);
+        self
+    }
+
+    /// The answer; `Retry-After` is in whole seconds, at least one.
+    pub(crate) fn into_answer(self) -> Response<AnswerBody> {
+        let code = self.answer.error.code;
+        let mut answer = Response::new(AnswerBody::full(self.answer.to_json()));
+        *answer.status_mut() =
+            StatusCode::from_u16(code.status()).expect("the table of codes holds valid statuses");
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, JSON);
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        answer.extensions_mut().insert(ErrorNote { code, message: self.answer.error.message });
+        answer
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> axum::response::Response {
+        self.into_answer().into_response()
+    }
+}
+
+impl From<esker_wire::DecodeError> for ApiError {
+    fn from(e: esker_wire::DecodeError) -> Self {
+        Self::bad_request(e.to_string())
+    }
+}
+
+impl From<esker_cluster::Error> for ApiError {
+    fn from(e: esker_cluster::Error) -> Self {
+        use esker_cluster::Error;
+        match e {
+            Error::TooLarge(why) => Self::new(ErrorCode::PayloadTooLarge, why),
+            Error::AlreadyRunning(_) => Self::new(ErrorCode::Conflict, e.to_string()),
+            Error::Engine(e) => e.into(),
+            other => Self::new(ErrorCode::Internal, other.to_string()),
+        }
+    }
+}
+
+impl From<esker_engine::Error> for ApiError {
+    fn from(e: esker_engine::Error) -> Self {
+        use esker_engine::Error;
+        let message = e.to_string();
+        match e {
+            Error::InvalidRequest(why) => Self::bad_request(why),
+            Error::Busy { retry_after } => {
+                Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::Busy, message) }
+            }
+            Error::DiskFull => Self::new(ErrorCode::DiskFull, message),
+            Error::Poisoned(_) => Self::new(ErrorCode::WritesRefused, message),
+            Error::Damage(_) => Self::new(
+                ErrorCode::Damaged,
+                format!(
+                    "{message}. Restore the file from a backup or a replica, or run `esker admin repair`"
+                ),
+            ),
+            Error::Closed => Self::new(ErrorCode::Draining, "the server is shutting down: retry later"),
+            _ => Self::new(ErrorCode::Internal, message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use esker_engine::{Damage, Error};
+
+    use super::*;
+
+    /// What the engine refuses reaches the client with the status that says what to do.
+    #[test]
+    fn every_kind_of_refusal_has_its_status() {
+        let retry_after = Duration::from_millis(1200);
+        let damage = Damage { path: "f".into(), offset: 7, what: "a checksum".into() };
+        let io = Error::Io { doing: "reading".into(), source: Arc::new(io::Error::other("broken")) };
+        for (error, status, code, after) in [
+            (Error::InvalidRequest("why".into()), 400, ErrorCode::BadRequest, None),
+            (Error::Busy { retry_after }, 503, ErrorCode::Busy, Some("2")),
+            (Error::DiskFull, 507, ErrorCode::DiskFull, None),
+            (Error::Poisoned("why".into()), 503, ErrorCode::WritesRefused, Some("1")),
+            (Error::Damage(damage), 500, ErrorCode::Damaged, None),
+            (io, 500, ErrorCode::Internal, None),
+            (Error::Closed, 503, ErrorCode::Draining, Some("1")),
+        ] {
+            let answer = ApiError::from(esker_cluster::Error::from(error)).into_answer();
+            let given = answer.extensions().get::<ErrorNote>().map(|note| note.code);
+            let retry = answer.headers().get(header::RETRY_AFTER).map(|after| after.to_str().unwrap());
+            assert_eq!((answer.status().as_u16(), given, retry), (status, Some(code), after));
+        }
+    }
+}

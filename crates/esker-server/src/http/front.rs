@@ -1,0 +1,67 @@
+//! What all requests share.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use esker_cluster::Store;
+
+use super::{budget::Budget, drain::Drain};
+use crate::{ServerConfig, metrics::ServerMetrics};
+
+/// What all requests share, over all runtimes.
+pub(crate) struct Front {
+    pub(crate) config: ServerConfig,
+    pub(crate) store: Store,
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: ServerMetrics,
+    pub(crate) drain: Drain,
+    /// Open connections.
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// Connections over the cap that are being told so.
+    pub(crate) refusals: Arc<AtomicUsize>,
+    pub(crate) body_budget: Budget,
+}
+
+impl Front {
+    pub(crate) fn new(config: ServerConfig, store: Store, address: SocketAddr) -> Self {
+        let body_budget = Budget::new(config.limits.body_bytes_under_way);
+        Self {
+            config,
+            store,
+            address,
+            metrics: ServerMetrics::default(),
+            drain: Drain::new(),
+            connections: Arc::default(),
+            refusals: Arc::default(),
+            body_budget,
+        }
+    }
+
+    /// Ready when no connection is open.
+    pub(crate) async fn connections_ended(&self) {
+        /// Nobody is in a hurry at shutdown, and counting costs nothing.
+        const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
+        while self.connections.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// A service over an empty store, for unit tests.
+#[cfg(test)]
+pub(crate) fn test_service() -> (super::Service, tempfile::TempDir) {
+    use esker_cluster::StoreConfig;
+    use esker_log::clock::ManualClock;
+
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let db = esker_engine::Db::open(dir.path(), Default::default()).expect("an empty store opens");
+    let clock = Arc::new(ManualClock::default());
+    let store = Store::single(db, StoreConfig::default(), clock).expect("threads start");
+    let front = Front::new(ServerConfig::default(), store, ([127, 0, 0, 1], 0).into());
+    (super::Service::new(Arc::new(front)), dir)
+}

@@ -1,0 +1,72 @@
+//! `/api/v1/admin`: maintenance, run when asked for.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{body::Body, extract::State};
+use esker_engine::Damage;
+use esker_wire::admin::{CheckpointAnswer, DamageReport, VerifyAnswer};
+use http::{Request, Response};
+
+use crate::http::{
+    Front,
+    answer::{AnswerBody, json},
+    error::ApiError,
+    query::Query,
+    receive::receive,
+};
+
+/// Makes every write durable and writes a checkpoint, so that reopening replays nothing before it.
+#[utoipa::path(post, path = "/api/v1/admin/checkpoint", tag = "operations", responses(
+    (status = 200, description = "Written", body = CheckpointAnswer),
+    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
+))]
+pub(super) async fn checkpoint(
+    State(front): State<Arc<Front>>,
+    request: Request<Body>,
+) -> Result<Response<AnswerBody>, ApiError> {
+    refuse_particulars(&front, request).await?;
+    let start = front.store.clock().monotonic();
+    let version = front.store.checkpoint().await?;
+    Ok(json(&CheckpointAnswer { version, took_ms: elapsed_ms(&front, start) }))
+}
+
+/// Reads and checks every byte of the store. Damage found is an answer, not an error.
+#[utoipa::path(post, path = "/api/v1/admin/verify", tag = "operations", responses(
+    (status = 200, description = "What was read and every damage found", body = VerifyAnswer),
+    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
+))]
+pub(super) async fn verify(
+    State(front): State<Arc<Front>>,
+    request: Request<Body>,
+) -> Result<Response<AnswerBody>, ApiError> {
+    refuse_particulars(&front, request).await?;
+    let start = front.store.clock().monotonic();
+    let report = front.store.verify().await?;
+    Ok(json(&VerifyAnswer {
+        intact: report.damage.is_empty(),
+        files: report.files,
+        bytes: report.bytes,
+        records: report.records,
+        damage: report.damage.into_iter().map(damage_report).collect(),
+        took_ms: elapsed_ms(&front, start),
+    }))
+}
+
+/// Neither request takes parameters or a body (an empty JSON object will do): what is ignored would mislead.
+async fn refuse_particulars(front: &Front, request: Request<Body>) -> Result<(), ApiError> {
+    const EMPTY_BODY_MAX: usize = 64;
+    Query::parse(request.uri().query(), &[])?;
+    let received = receive(front, request.into_body(), EMPTY_BODY_MAX).await?;
+    match received.bytes.trim_ascii() {
+        b"" | b"{}" => Ok(()),
+        _ => Err(ApiError::bad_request("this request takes no body")),
+    }
+}
+
+fn damage_report(damage: Damage) -> DamageReport {
+    DamageReport { file: damage.path.display().to_string(), offset: damage.offset, what: damage.what }
+}
+
+fn elapsed_ms(front: &Front, start: Duration) -> u64 {
+    front.store.clock().monotonic().saturating_sub(start).as_millis() as u64
+}

@@ -1,0 +1,112 @@
+//! `POST /api/v1/batch`: puts and deletes that commit together or not at all.
+
+use std::sync::Arc;
+
+use axum::{body::Body, extract::State};
+use bytes::Bytes;
+use esker_cluster::{Batch, Limits};
+use esker_wire::{
+    ErrorCode,
+    batch::{BatchAnswer, BatchError, BatchLimits, Operation, decode},
+};
+use http::{HeaderMap, Request, Response, header};
+
+use super::key::refuse_write_conditions;
+use crate::http::{
+    Front,
+    answer::{AnswerBody, json},
+    error::ApiError,
+    query::{Query, refuse_content_encoding},
+    receive::receive,
+};
+
+/// Larger bodies are decoded on a thread of their own: a runtime thread has others to serve.
+const DECODE_INLINE_MAX: usize = 128 << 10;
+
+/// Commits puts and deletes together. The body is taken as JSON whatever its type says (`curl -d` says form),
+/// unless the type cannot be JSON.
+#[utoipa::path(post, path = "/api/v1/batch", tag = "keys",
+    params(("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy")),
+    request_body = esker_wire::batch::BatchRequest<'static>,
+    responses(
+        (status = 200, description = "All committed, at one version", body = BatchAnswer),
+        (status = 400, description = "Not a batch; nothing was written", body = esker_wire::ErrorAnswer),
+        (status = 413, description = "Larger than the limits; nothing was written", body = esker_wire::ErrorAnswer),
+        (status = 415, description = "The body cannot be JSON", body = esker_wire::ErrorAnswer),
+        (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    ))]
+pub(super) async fn batch(
+    State(front): State<Arc<Front>>,
+    request: Request<Body>,
+) -> Result<Response<AnswerBody>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let sync = Query::parse(parts.uri.query(), &["sync"])?.sync()?;
+    refuse_write_conditions(&parts.headers)?;
+    refuse_content_encoding(&parts.headers)?;
+    refuse_other_types(&parts.headers)?;
+    let limits = front.store.limits();
+    let received = receive(&front, body, body_limit(limits)).await?;
+    let batch = if received.bytes.len() > DECODE_INLINE_MAX {
+        let json = received.bytes.clone();
+        tokio::task::spawn_blocking(move || read(&json, limits)).await.map_err(|_| decoder_died())??
+    } else {
+        read(&received.bytes, limits)?
+    };
+    drop(received);
+    let operations = batch.len() as u64;
+    let committed = front.store.write(batch, sync).await?;
+    Ok(json(&BatchAnswer { version: committed.version, operations }))
+}
+
+fn decoder_died() -> ApiError {
+    ApiError::new(ErrorCode::Internal, "the batch's decoder failed; nothing was written: report this defect")
+}
+
+/// Room for the JSON around and the escapes within the largest batch, as far as is reasonable.
+fn body_limit(limits: Limits) -> usize {
+    limits.batch_bytes.saturating_mul(2).saturating_add(limits.batch_ops.saturating_mul(64))
+}
+
+fn read(json: &Bytes, limits: Limits) -> Result<Batch, ApiError> {
+    let mut batch = Batch::new(limits);
+    // The value limit is the one that only the Store knows; it is kept aside for its status.
+    let mut refused = None;
+    let decoded = decode(
+        json,
+        BatchLimits { operations: limits.batch_ops, bytes: limits.batch_bytes },
+        &mut |operation| {
+            let added = match operation {
+                Operation::Put { key, value } => batch.put(&key, &value),
+                Operation::Delete { key } => batch.delete(&key),
+            };
+            added.map_err(|e| {
+                let why = e.to_string();
+                refused = Some(e);
+                why
+            })
+        },
+    );
+    match (decoded, refused) {
+        (Ok(_), _) => Ok(batch),
+        (Err(BatchError::TooLarge(why)), _) => Err(ApiError::new(ErrorCode::PayloadTooLarge, why)),
+        (Err(e), Some(esker_cluster::Error::TooLarge(_))) => {
+            Err(ApiError::new(ErrorCode::PayloadTooLarge, e.to_string()))
+        }
+        (Err(e), _) => Err(ApiError::bad_request(e.to_string())),
+    }
+}
+
+fn refuse_other_types(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let essence = given.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let essence = essence.to_ascii_lowercase();
+    let other =
+        [&b"image/"[..], b"audio/", b"video/", b"multipart/", b"text/html", b"text/xml", b"application/xml"];
+    if other.iter().any(|prefix| essence.starts_with(prefix)) || essence.ends_with(b"+xml") {
+        let given = given.as_bytes().escape_ascii();
+        let why = format!("a batch is JSON, not {given}: send it as application/json");
+        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, why));
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! `/api/v1/kv/{key}`: one key.
+//!
+//! The key is all of the raw path that follows, percent-decoded once: `..`, `//`, NUL and `%2f` are bytes like
+//! any other.
+
+use std::borrow::Cow;
+
+use axum::body::HttpBody;
+use bytes::Bytes;
+use esker_cluster::Batch;
+use esker_engine::{Entry, SyncPolicy, Version};
+use esker_wire::{
+    ErrorCode, KEY_PREFIX,
+    kv::{DeleteAnswer, PutAnswer},
+    percent,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
+
+use crate::http::{
+    Front,
+    answer::{AnswerBody, OCTET_STREAM, etag, json, not_modified},
+    error::ApiError,
+    query::{Query, refuse_conditions, refuse_content_encoding},
+    receive::receive,
+};
+
+type Answer = Result<Response<AnswerBody>, ApiError>;
+
+/// Answers a request whose path begins with [`KEY_PREFIX`].
+pub(crate) async fn answer_key<B>(front: &Front, request: Request<B>) -> Answer
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let (parts, body) = request.into_parts();
+    match parts.method {
+        Method::GET => get(front, &parts).await,
+        Method::PUT => put(front, &parts, body).await,
+        Method::HEAD => head(front, &parts),
+        Method::DELETE => delete(front, &parts).await,
+        _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
+    }
+}
+
+fn key_of(parts: &Parts) -> Result<Cow<'_, [u8]>, ApiError> {
+    let coded = parts.uri.path().as_bytes().get(KEY_PREFIX.len()..).unwrap_or_default();
+    let key = percent::decode(coded)?;
+    if key.is_empty() {
+        return Err(ApiError::bad_request("the key is empty: write it behind /api/v1/kv/"));
+    }
+    Ok(key)
+}
+
+fn not_found(key: &[u8]) -> ApiError {
+    let shown = esker_wire::kv::PutAnswer::new(key, 0).key;
+    ApiError::new(ErrorCode::KeyNotFound, "the key is absent")
+        .with_details(serde_json::json!({ "key": shown }))
+}
+
+/// Reads a key.
+#[utoipa::path(get, path = "/api/v1/kv/{key}", tag = "keys",
+    params(
+        ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags: answers 304 if one is the value's"),
+    ),
+    responses(
+        (status = 200, description = "The value as it was put; ETag is its version",
+            content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 304, description = "The value has not changed"),
+        (status = 404, description = "The key is absent", body = esker_wire::ErrorAnswer),
+    ))]
+async fn get(front: &Front, parts: &Parts) -> Answer {
+    let key = readable_key(parts)?;
+    // The version is in memory: what has not changed is not read.
+    if let Some(condition) = parts.headers.get(header::IF_NONE_MATCH)
+        && let Some(meta) = front.store.meta(&key)
+        && matches(condition, meta.version)
+    {
+        return Ok(not_modified(meta.version));
+    }
+    let entry = front.store.get(&key).await?.ok_or_else(|| not_found(&key))?;
+    Ok(value_answer(entry))
+}
+
+/// Reads a key's version and length.
+#[utoipa::path(head, path = "/api/v1/kv/{key}", tag = "keys",
+    params(("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself")),
+    responses(
+        (status = 200, description = "The key is present; ETag is its version, Content-Length its value's"),
+        (status = 304, description = "The value has not changed"),
+        (status = 404, description = "The key is absent"),
+    ))]
+fn head(front: &Front, parts: &Parts) -> Answer {
+    let key = readable_key(parts)?;
+    let meta = front.store.meta(&key).ok_or_else(|| not_found(&key))?;
+    if parts.headers.get(header::IF_NONE_MATCH).is_some_and(|condition| matches(condition, meta.version)) {
+        return Ok(not_modified(meta.version));
+    }
+    let mut answer = with_version(Response::new(AnswerBody::empty()), meta.version);
+    answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(meta.value_len));
+    Ok(answer)
+}
+
+fn readable_key(parts: &Parts) -> Result<Cow<'_, [u8]>, ApiError> {
+    Query::parse(parts.uri.query(), &[])?;
+    refuse_conditions(&parts.headers, &[header::IF_MATCH])?;
+    key_of(parts)
+}
+
+fn value_answer(Entry { value, version }: Entry) -> Response<AnswerBody> {
+    let (buffer, window) = value.into_parts();
+    with_version(Response::new(AnswerBody::full(Bytes::from(buffer).slice(window))), version)
+}
+
+fn with_version(mut answer: Response<AnswerBody>, version: Version) -> Response<AnswerBody> {
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, OCTET_STREAM);
+    headers.insert(header::ETAG, etag(version));
+    answer
+}
+
+/// Whether an If-None-Match names the version. Compared weakly, as RFC 9110 says for this header.
+fn matches(condition: &HeaderValue, version: Version) -> bool {
+    let etag = etag(version);
+    let mut tags = condition.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+}
+
+/// Sets a key to a value.
+#[utoipa::path(put, path = "/api/v1/kv/{key}", tag = "keys",
+    params(
+        ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
+        ("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value, any bytes"),
+    responses(
+        (status = 200, description = "Committed; ETag is the version", body = esker_wire::kv::PutAnswer<'static>),
+        (status = 413, description = "The value is larger than the limit", body = esker_wire::ErrorAnswer),
+        (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    ))]
+async fn put<B>(front: &Front, parts: &Parts, body: B) -> Answer
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let (key, sync) = writable_key(parts)?;
+    refuse_content_encoding(&parts.headers)?;
+    let limits = front.store.limits();
+    let value = receive(front, body, limits.value_bytes).await?;
+    let mut batch = Batch::with_capacity(limits, key.len() + value.bytes.len());
+    batch.put(&key, &value.bytes)?;
+    drop(value);
+    let committed = front.store.write(batch, sync).await?;
+    let mut answer = json(&PutAnswer::new(&key, committed.version));
+    answer.headers_mut().insert(header::ETAG, etag(committed.version));
+    Ok(answer)
+}
+
+/// Removes a key; absent keys may be removed too.
+#[utoipa::path(delete, path = "/api/v1/kv/{key}", tag = "keys",
+    params(
+        ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
+        ("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy"),
+    ),
+    responses(
+        (status = 200, description = "Committed", body = esker_wire::kv::DeleteAnswer<'static>),
+        (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    ))]
+async fn delete(front: &Front, parts: &Parts) -> Answer {
+    let (key, sync) = writable_key(parts)?;
+    let mut batch = Batch::with_capacity(front.store.limits(), key.len());
+    batch.delete(&key)?;
+    let committed = front.store.write(batch, sync).await?;
+    Ok(json(&DeleteAnswer::new(&key, committed.version, committed.existed > 0)))
+}
+
+fn writable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, Option<SyncPolicy>), ApiError> {
+    let sync = Query::parse(parts.uri.query(), &["sync"])?.sync()?;
+    refuse_write_conditions(&parts.headers)?;
+    Ok((key_of(parts)?, sync))
+}
+
+pub(super) fn refuse_write_conditions(headers: &HeaderMap) -> Result<(), ApiError> {
+    refuse_conditions(headers, &[header::IF_MATCH, header::IF_NONE_MATCH])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_name_versions_in_lists_weakly_or_all() {
+        for (condition, holds) in [
+            ("\"7\"", true),
+            ("\"6\", W/\"7\"", true),
+            ("*", true),
+            ("\"77\"", false),
+            ("7", false),
+            ("", false),
+        ] {
+            assert_eq!(matches(&HeaderValue::from_static(condition), 7), holds, "{condition}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The native API, `/api/v1`: a module a subject, and the table of routes.
+
+mod admin;
+mod batch;
+mod cluster;
+mod health;
+mod key;
+mod list;
+mod openapi;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+use esker_wire::ErrorCode;
+
+use super::{Front, error::ApiError};
+
+pub(crate) use key::answer_key;
+pub use openapi::openapi_json;
+
+pub(crate) const LIST_PATH: &str = "/api/v1/kv";
+pub(crate) const BATCH_PATH: &str = "/api/v1/batch";
+
+type Routes = MethodRouter<Arc<Front>>;
+
+/// Every route but that of single keys: path, methods, handler. The API description is tested against it.
+fn routes() -> [(&'static str, &'static str, Routes); 11] {
+    const READ: &str = "GET, HEAD";
+    const POST: &str = "POST";
+    [
+        (LIST_PATH, READ, get(list::list)),
+        (BATCH_PATH, POST, post(batch::batch)),
+        ("/api/v1/cluster/status", READ, get(cluster::status)),
+        ("/api/v1/cluster/nodes", READ, get(cluster::nodes)),
+        ("/api/v1/admin/checkpoint", POST, post(admin::checkpoint)),
+        ("/api/v1/admin/verify", POST, post(admin::verify)),
+        ("/api/v1/openapi.json", READ, get(openapi::openapi)),
+        ("/health", READ, get(health::health)),
+        ("/ready", READ, get(health::ready)),
+        ("/metrics", READ, get(metrics)),
+        ("/", READ, get(root)),
+    ]
+}
+
+pub(crate) fn router(front: Arc<Front>) -> Router {
+    let mut router = Router::new();
+    for (path, allow, methods) in routes() {
+        let refuse = move || async move { ApiError::method_not_allowed(allow) };
+        router = router.route(path, methods.fallback(refuse));
+    }
+    router.fallback(unknown_route).with_state(front)
+}
+
+async fn unknown_route(uri: http::Uri) -> ApiError {
+    let hint = "the API begins at /api/v1 and is described at /api/v1/openapi.json";
+    ApiError::new(ErrorCode::RouteNotFound, format!("nothing is at {}: {hint}", uri.path()))
+}
+
+/// There is no page at `/`; who looks there is told where to go.
+async fn root(uri: http::Uri) -> ApiError {
+    unknown_route(uri).await
+}
+
+/// Prometheus metrics.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses(
+    (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text", body = String),
+))]
+async fn metrics(State(front): State<Arc<Front>>) -> Response {
+    /// What prometheus-client writes.
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match crate::metrics::encode(&front) {
+        Ok(text) => ([(http::header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(e) => {
+            ApiError::new(ErrorCode::Internal, format!("the metrics cannot be written: {e}")).into_response()
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `/api/v1/openapi.json`: the API described for programs, derived from the handlers.
+
+use std::sync::LazyLock;
+
+use http::Response;
+use utoipa::OpenApi;
+
+use super::{admin, batch, cluster, health, key, list};
+use crate::http::answer::{AnswerBody, json_bytes};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Esker", description = "The native HTTP API of Esker, a persistent key/value store"),
+    paths(
+        key::get,
+        key::head,
+        key::put,
+        key::delete,
+        list::list,
+        batch::batch,
+        cluster::status,
+        cluster::nodes,
+        admin::checkpoint,
+        admin::verify,
+        health::health,
+        health::ready,
+        super::metrics,
+        openapi
+    )
+)]
+struct Description;
+
+/// The description as JSON.
+pub fn openapi_json() -> &'static str {
+    static JSON: LazyLock<String> =
+        LazyLock::new(|| Description::openapi().to_pretty_json().expect("a description is plain data"));
+    &JSON
+}
+
+/// This description.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "operations", responses(
+    (status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object),
+))]
+pub(super) async fn openapi() -> Response<AnswerBody> {
+    json_bytes(openapi_json())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every route is described, and everything described is a route.
+    #[test]
+    fn the_description_is_complete_and_true() {
+        let description: serde_json::Value = serde_json::from_str(openapi_json()).unwrap();
+        let mut described = Vec::new();
+        for (path, methods) in description["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                described.push(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+        let key = ["GET", "HEAD", "PUT", "DELETE"].map(|method| format!("{method} /api/v1/kv/{{key}}"));
+        let mut routes = Vec::from(key);
+        for (path, methods, _) in super::super::routes() {
+            // HEAD goes with every GET; `/` only tells where to look.
+            let named = methods.split(", ").filter(|&method| method != "HEAD" && path != "/");
+            routes.extend(named.map(|method| format!("{method} {path}")));
+        }
+        described.sort();
+        routes.sort();
+        assert_eq!(described, routes);
+    }
+}

@@ -1,0 +1,69 @@
+//! A list as a stream of lines, in constant memory.
+//!
+//! An error in mid-stream cannot be an answer any more. The body then fails, hyper ends the connection without the
+//! final chunk, and the client sees that the list was cut off.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use esker_cluster::{Chunk, Scan};
+use esker_wire::NDJSON;
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
+
+use super::list::write_item;
+use crate::http::{
+    answer::{AnswerBody, BodyError},
+    error::ApiError,
+};
+
+/// The answer; the first chunk is awaited, so that a scan that fails at once is an error with a status.
+pub(super) async fn answer(mut scan: Scan, base64: bool) -> Result<Response<AnswerBody>, ApiError> {
+    let first = scan.next_chunk().await.transpose()?;
+    let body = Body::new(Lines { first, scan, base64 });
+    let mut answer = Response::new(AnswerBody::Boxed(body));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    Ok(answer)
+}
+
+struct Lines {
+    first: Option<Chunk>,
+    scan: Scan,
+    base64: bool,
+}
+
+impl HttpBody for Lines {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let chunk = match this.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => ready!(this.scan.poll_next_chunk(cx)),
+        };
+        Poll::Ready(chunk.map(|chunk| {
+            chunk.map_err(BodyError::from).and_then(|chunk| this.lines(&chunk)).inspect_err(|e| {
+                tracing::error!(error = %e, "a list was cut off");
+            })
+        }))
+    }
+}
+
+impl Lines {
+    fn lines(&self, chunk: &Chunk) -> Result<Frame<Bytes>, BodyError> {
+        let mut lines = Vec::new();
+        for item in chunk {
+            write_item(&mut lines, item, self.base64).map_err(|_| "an item cannot be written as JSON")?;
+            lines.push(b'\n');
+        }
+        Ok(Frame::data(lines.into()))
+    }
+}

@@ -1,0 +1,260 @@
+//! What the server counts, and how `/metrics` tells it.
+//!
+//! Counting is done with the Store's per-thread counters; prometheus-client only writes the text, from figures
+//! collected when somebody asks.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use esker_cluster::metrics::{Counter, Histogram, HistogramSnapshot};
+use http::{HeaderValue, StatusCode};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text::encode as encode_text},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use crate::{http::Front, process};
+
+/// What a request asks for, as far as the metrics tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Get,
+    Put,
+    Delete,
+    List,
+    Batch,
+    Other,
+}
+
+impl Operation {
+    const ALL: [Self; 6] = [Self::Get, Self::Put, Self::Delete, Self::List, Self::Batch, Self::Other];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::List => "list",
+            Self::Batch => "batch",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Statuses by their first digit.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What the server counts.
+#[derive(Default)]
+pub(crate) struct ServerMetrics {
+    requests: [OperationMetrics; Operation::ALL.len()],
+    pub(crate) connections_accepted: Counter,
+    /// Over the cap.
+    pub(crate) connections_refused: Counter,
+    /// Dropped because the client took nothing of an answer.
+    pub(crate) connections_stalled: Counter,
+    /// Failures for want of files or memory.
+    pub(crate) accept_errors: Counter,
+    request_ids: AtomicU64,
+}
+
+#[derive(Default)]
+struct OperationMetrics {
+    /// To the head of the answer.
+    latency: Histogram,
+    statuses: [Counter; CLASSES.len()],
+}
+
+impl ServerMetrics {
+    pub(crate) fn record(&self, operation: Operation, status: StatusCode, took: Duration) {
+        let metrics = &self.requests[operation as usize];
+        metrics.latency.record(took);
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        metrics.statuses[class].add_one();
+    }
+
+    /// An id for a request that brought none but is worth finding in the log. Unique within the process.
+    pub(crate) fn next_request_id(&self) -> HeaderValue {
+        HeaderValue::from(self.request_ids.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// The metrics as OpenMetrics text.
+pub(crate) fn encode(front: &Arc<Front>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Figures(Arc::clone(front))));
+    let mut text = String::new();
+    encode_text(&mut text, &registry)?;
+    Ok(text)
+}
+
+struct Figures(Arc<Front>);
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut writer = Writer(encoder);
+        self.requests(&mut writer)?;
+        self.connections(&mut writer)?;
+        self.store(&mut writer)?;
+        self.engine(&mut writer)?;
+        process_figures(&mut writer)
+    }
+}
+
+impl Figures {
+    fn requests(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let all = || Operation::ALL.iter().zip(&self.0.metrics.requests);
+        let counts = all().flat_map(|(operation, metrics)| {
+            let counts = CLASSES.iter().zip(&metrics.statuses);
+            counts
+                .map(|(class, count)| ([("operation", operation.as_str()), ("status", *class)], count.get()))
+        });
+        let counts = counts.filter(|(_, count)| *count > 0);
+        writer.counters("esker_http_requests", "Requests answered", counts)?;
+        let latencies = all().map(|(operation, metrics)| (operation.as_str(), metrics.latency.snapshot()));
+        writer.histograms("esker_http_request_seconds", "Time to the head of the answer", latencies)
+    }
+
+    fn connections(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let front = &self.0;
+        let open = front.connections.load(Ordering::Relaxed) as u64;
+        writer.gauge("esker_http_connections", "Open connections", open)?;
+        let receiving = front.body_budget.taken() as u64;
+        writer.gauge("esker_http_body_bytes", "Bytes of request bodies being received", receiving)?;
+        let metrics = &front.metrics;
+        for (name, help, counter) in [
+            ("esker_http_connections_accepted", "Connections accepted", &metrics.connections_accepted),
+            ("esker_http_connections_refused", "Connections over the cap", &metrics.connections_refused),
+            (
+                "esker_http_connections_stalled",
+                "Connections dropped while answering",
+                &metrics.connections_stalled,
+            ),
+            ("esker_http_accept_errors", "Failures for want of files or memory", &metrics.accept_errors),
+        ] {
+            writer.counter(name, help, counter.get())?;
+        }
+        Ok(())
+    }
+
+    fn store(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let metrics = self.0.store.metrics();
+        let times = [
+            ("write", &metrics.write),
+            ("cold_read", &metrics.cold_read),
+            ("scan_chunk", &metrics.scan_chunk),
+        ];
+        let times = times.into_iter().map(|(operation, histogram)| (operation, histogram.snapshot()));
+        writer.histograms("esker_store_seconds", "Time in the store, waits included", times)?;
+        let refused = metrics.writes_refused.get();
+        writer.counter("esker_store_writes_refused", "Writes over the budget of bytes under way", refused)
+    }
+
+    fn engine(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let status = self.0.store.status();
+        writer.gauge("esker_uptime_seconds", "Since the store was opened", status.uptime.as_secs())?;
+        let stats = status.stats;
+        for (name, help, figure) in [
+            ("esker_engine_keys", "Keys present", stats.keys),
+            ("esker_engine_version", "The version of the last committed write", stats.version),
+            ("esker_engine_index_bytes", "Memory held by the index", stats.index_bytes),
+            ("esker_engine_segments", "Segments of the log", stats.segments),
+            ("esker_engine_log_bytes", "Bytes of the log", stats.log_bytes),
+            ("esker_engine_live_bytes", "Bytes of live records", stats.live_bytes),
+            ("esker_engine_queued_batches", "Batches waiting to be committed", stats.queued_batches),
+            ("esker_engine_queued_bytes", "Bytes waiting to be committed", stats.queued_bytes),
+            (
+                "esker_engine_poisoned",
+                "1 if writes are refused for good",
+                u64::from(stats.poisoned.is_some()),
+            ),
+            ("esker_engine_disk_full", "1 if the disk is full", u64::from(stats.disk_full)),
+        ] {
+            writer.gauge(name, help, figure)?;
+        }
+        for (name, help, figure) in [
+            ("esker_engine_syncs", "Calls of fdatasync on the log", stats.syncs),
+            ("esker_engine_groups", "Groups committed", stats.groups),
+            ("esker_engine_batches", "Batches committed", stats.batches),
+            ("esker_engine_operations", "Operations committed", stats.operations),
+            ("esker_engine_bytes_written", "Bytes handed to the disk", stats.bytes_written),
+            ("esker_engine_checkpoints", "Checkpoints and hint files written", stats.checkpoints),
+        ] {
+            writer.counter(name, help, figure)?;
+        }
+        Ok(())
+    }
+}
+
+fn process_figures(writer: &mut Writer<'_>) -> fmt::Result {
+    let Some(figures) = process::figures() else { return Ok(()) };
+    writer.gauge("process_resident_memory_bytes", "Resident memory", figures.resident_bytes)?;
+    writer.gauge("process_open_fds", "Open files", figures.open_files)?;
+    writer.gauge("process_threads", "Threads", figures.threads)?;
+    writer.counter_f64("process_cpu_seconds", "Processor time used", figures.cpu_seconds)
+}
+
+/// Writes one metric at a time; prometheus-client appends `_total` to the names of counters.
+struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        metric.encode_gauge(&(value as f64))
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+
+    fn counter_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+
+    fn counters<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = ([(&'static str, &'l str); 2], u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn histograms<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (&'l str, HistogramSnapshot)>,
+    ) -> fmt::Result {
+        const NANO: f64 = 1e-9;
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (operation, times) in values {
+            let bound = |ns| if ns == u64::MAX { f64::INFINITY } else { ns as f64 * NANO };
+            let buckets: Vec<_> = times.buckets.iter().map(|&(ns, count)| (bound(ns), count)).collect();
+            let (sum, count) = (times.sum_ns as f64 * NANO, times.count());
+            let labels = [("operation", operation)];
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! The server: sockets, runtimes, drain.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use esker_cluster::Store;
+use tokio::{net::TcpListener, runtime, sync::mpsc};
+
+use crate::{
+    BindError, Runtime, ServerConfig,
+    accept::accept_all,
+    http::{Front, Service},
+    listen::listen,
+};
+
+/// Threads for what takes long without waiting, such as decoding large batches.
+const BLOCKING_THREADS: usize = 4;
+
+/// A server whose sockets are open and which serves once it is [run](Server::run).
+pub struct Server {
+    front: Arc<Front>,
+    listeners: Vec<std::net::TcpListener>,
+}
+
+/// How a drain went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections that were cut off because their requests did not finish in time.
+    pub connections_cut: usize,
+}
+
+/// What ended a server other than its shutdown.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A thread or runtime could not be started, or died.
+    Runtime(io::Error),
+    /// The Store could not be closed in order: what was acknowledged is in the log, but reopening takes longer.
+    Close(esker_cluster::Error),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runtime(e) => write!(f, "cannot run the server: {e}"),
+            Self::Close(e) => write!(f, "the store was not closed in order: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Runtime(e) => Some(e),
+            Self::Close(e) => Some(e),
+        }
+    }
+}
+
+impl Server {
+    /// Opens the sockets. Connections wait in the backlog until the server runs.
+    pub fn bind(config: ServerConfig, store: Store) -> Result<Self, BindError> {
+        let count = match config.runtime {
+            Runtime::PerCore(count) => count.get(),
+            Runtime::Shared(_) => 1,
+        };
+        let listeners = listen(config.http_address, config.backlog, count)?;
+        let address = listeners.first().and_then(|listener| listener.local_addr().ok());
+        let front = Front::new(config.clone(), store, address.unwrap_or(config.http_address));
+        Ok(Self { front: Arc::new(front), listeners })
+    }
+
+    /// Where the native HTTP front listens; never port 0.
+    pub fn http_address(&self) -> SocketAddr {
+        self.front.address
+    }
+
+    /// Serves until `shutdown` is ready, then drains and closes the Store. Blocks the calling thread, on which
+    /// `shutdown` is polled within a tokio runtime: waiting for signals works there.
+    pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<DrainReport, ServerError> {
+        let control =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
+        let front = self.front;
+        let (leaving, mut left_early) = mpsc::channel::<()>(1);
+        let workers = start_workers(&front, self.listeners, leaving).map_err(ServerError::Runtime)?;
+        control.block_on(async {
+            tokio::select! {
+                () = shutdown => {}
+                // No worker leaves before the drain unless it died: a part of a server is not left running.
+                _ = left_early.recv() => {}
+            }
+        });
+        front.drain.begin();
+        let left: Vec<io::Result<usize>> = workers.into_iter().map(join).collect();
+        control.block_on(front.store.close()).map_err(ServerError::Close)?;
+        let left = left.into_iter().collect::<io::Result<Vec<usize>>>().map_err(ServerError::Runtime)?;
+        // Connections are counted over all workers, so each reports all that were left when it gave up.
+        Ok(DrainReport { connections_cut: left.into_iter().max().unwrap_or(0) })
+    }
+}
+
+type Worker = JoinHandle<io::Result<usize>>;
+
+fn join(worker: Worker) -> io::Result<usize> {
+    worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker died of a defect")))
+}
+
+/// Says, when dropped, that its worker leaves; also if it panics.
+struct Leaving(mpsc::Sender<()>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        // One such word is enough, and after the drain nobody listens.
+        let _said_already = self.0.try_send(()).is_err();
+    }
+}
+
+fn start_workers(
+    front: &Arc<Front>,
+    listeners: Vec<std::net::TcpListener>,
+    leaving: mpsc::Sender<()>,
+) -> io::Result<Vec<Worker>> {
+    let mut workers = Vec::new();
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let runtime = build_runtime(front.config.runtime)?;
+        let (front, leaving) = (Arc::clone(front), Leaving(leaving.clone()));
+        let thread = std::thread::Builder::new().name(format!("esker-http-{number}"));
+        workers.push(thread.spawn(move || {
+            let _leaving = leaving;
+            let left = work(&runtime, listener, front);
+            // Cuts off what the drain has left.
+            runtime.shutdown_timeout(Duration::ZERO);
+            left
+        })?);
+    }
+    Ok(workers)
+}
+
+fn build_runtime(kind: Runtime) -> io::Result<runtime::Runtime> {
+    let mut builder = match kind {
+        Runtime::PerCore(_) => runtime::Builder::new_current_thread(),
+        Runtime::Shared(threads) => {
+            let mut builder = runtime::Builder::new_multi_thread();
+            builder.worker_threads(NonZeroUsize::get(threads));
+            builder
+        }
+    };
+    builder.max_blocking_threads(BLOCKING_THREADS).thread_name("esker-http").enable_all().build()
+}
+
+/// Accepts until the drain begins, then waits for the connections; says how many are left after that.
+fn work(runtime: &runtime::Runtime, listener: std::net::TcpListener, front: Arc<Front>) -> io::Result<usize> {
+    runtime.block_on(async {
+        let service = Service::new(Arc::clone(&front));
+        accept_all(TcpListener::from_std(listener)?, service).await;
+        let drained = front.connections_ended();
+        if tokio::time::timeout(front.config.timeouts.drain, drained).await.is_err() {
+            tracing::warn!("requests did not finish in time and are cut off");
+        }
+        Ok(front.connections.load(Ordering::Acquire))
+    })
+}

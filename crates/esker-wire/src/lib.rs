@@ -1,0 +1,26 @@
+//! What the native HTTP API says: JSON shapes, error codes, percent-coded keys and cursors.
+//!
+//! Server and client share this crate, so they cannot disagree. It does no I/O, and every decoder is a pure
+//! function of bytes whose lengths are checked before anything is kept: see [`batch::decode`],
+//! [`cursor::Cursor::decode`] and [`percent::decode`].
+
+pub mod admin;
+pub mod batch;
+pub mod cluster;
+pub mod cursor;
+mod encoding;
+pub mod error;
+pub mod kv;
+pub mod percent;
+
+pub use encoding::{DecodeError, Encoding, decode_base64, encode_base64, encode_base64url};
+pub use error::{ErrorAnswer, ErrorBody, ErrorCode};
+
+/// Where every route of the native API begins.
+pub const API_PREFIX: &str = "/api/v1";
+/// Where the path of a single key begins: all that follows is the percent-coded key.
+pub const KEY_PREFIX: &str = "/api/v1/kv/";
+/// The content type of a streamed list: one JSON item a line.
+pub const NDJSON: &str = "application/x-ndjson";
+/// The longest key, in bytes.
+pub const KEY_LEN_MAX: usize = 65_535;

@@ -1,0 +1,49 @@
+//! `esker bench`: a load generator.
+//!
+//! ```text
+//! args -> plan: what every operation does     workload, distribution, data, random
+//!      -> workers: who does it, and when      worker, pace
+//!      -> session: how it is done             session, http, redis, embedded
+//!      -> report: what it took                tally, report
+//! ```
+//!
+//! Latency is measured from the moment an operation *should* have begun: with `--rate` a server that stalls is
+//! charged for all the operations that had to wait meanwhile (no coordinated omission). Without `--rate` every
+//! connection begins the next operation when the last one ended, and latency is the service time alone.
+
+mod args;
+mod data;
+mod distribution;
+mod embedded;
+mod http;
+mod pace;
+mod plan;
+mod random;
+mod redis;
+mod report;
+mod session;
+mod tally;
+mod worker;
+mod workload;
+
+pub(crate) use args::BenchArgs;
+
+use crate::{cli::Connection, exit::Failure};
+use plan::Plan;
+use session::Target;
+
+/// Loads the records a workload needs, runs it, and reports.
+pub(crate) fn run(connection: &Connection, args: BenchArgs) -> Result<(), Failure> {
+    let target = Target::parse(args.target.as_deref().unwrap_or(&connection.endpoint), &args)?;
+    args.check(&target)?;
+    if args.needs_load() {
+        eprintln!("loading {} records ...", args.records);
+        let loaded = worker::run(&target, &Plan::load(&args))?;
+        if let Some(error) = loaded.tally.first_error() {
+            return Err(Failure::Error(format!("loading: {error}")));
+        }
+    }
+    let outcome = worker::run(&target, &Plan::new(&args))?;
+    target.close()?;
+    report::print(&args, &target, &outcome)
+}

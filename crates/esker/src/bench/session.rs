@@ -1,0 +1,114 @@
+//! What is measured, and one connection to it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{BenchArgs, embedded::Embedded, http::Http, redis::Redis};
+use crate::exit::Failure;
+
+/// What is measured.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// A running Esker.
+    Http(Arc<HttpTarget>),
+    /// A server of the Redis protocol, as `host:port`.
+    Redis(Arc<str>),
+    /// The engine in this process.
+    Embedded(Embedded),
+}
+
+/// Where a running Esker is.
+#[derive(Debug)]
+pub(super) struct HttpTarget {
+    pub(super) address: String,
+    pub(super) sync: bool,
+}
+
+impl Target {
+    /// Reads `http://host:port`, `redis://host:port` or `dir:PATH`; opens the latter.
+    pub(super) fn parse(text: &str, args: &BenchArgs) -> Result<Self, Failure> {
+        if let Some(path) = text.strip_prefix("dir:") {
+            return Ok(Self::Embedded(Embedded::open(PathBuf::from(path), args.sync)?));
+        }
+        let address = |rest: &str| rest.trim_end_matches('/').to_owned();
+        if let Some(rest) = text.strip_prefix("redis://") {
+            return Ok(Self::Redis(address(rest).into()));
+        }
+        match text.strip_prefix("http://") {
+            Some(rest) => Ok(Self::Http(Arc::new(HttpTarget { address: address(rest), sync: args.sync }))),
+            None => Err(Failure::Usage(format!(
+                "`{text}` is no target: give http://host:port, redis://host:port or dir:PATH"
+            ))),
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<Session, String> {
+        match self {
+            Self::Http(target) => Ok(Session::Http(Http::connect(target).await?)),
+            Self::Redis(address) => Ok(Session::Redis(Redis::connect(address).await?)),
+            Self::Embedded(embedded) => Ok(Session::Embedded(embedded.clone())),
+        }
+    }
+
+    /// Whether a call keeps its thread until it is done.
+    pub(super) fn blocks(&self) -> bool {
+        matches!(self, Self::Embedded(_))
+    }
+
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Http(target) => format!("http://{}", target.address),
+            Self::Redis(address) => format!("redis://{address}"),
+            Self::Embedded(embedded) => format!("dir:{}", embedded.dir().display()),
+        }
+    }
+
+    pub(super) fn close(&self) -> Result<(), Failure> {
+        match self {
+            Self::Embedded(embedded) => embedded.close(),
+            Self::Http(_) | Self::Redis(_) => Ok(()),
+        }
+    }
+}
+
+/// One connection. After an error it is of no further use.
+pub(super) enum Session {
+    Http(Http),
+    Redis(Redis),
+    Embedded(Embedded),
+}
+
+impl Session {
+    /// Whether the key was present.
+    pub(super) async fn read(&mut self, key: &[u8]) -> Result<bool, String> {
+        match self {
+            Self::Http(http) => http.read(key).await,
+            Self::Redis(redis) => redis.read(key).await,
+            Self::Embedded(embedded) => embedded.read(key),
+        }
+    }
+
+    pub(super) async fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        match self {
+            Self::Http(http) => http.write(key, value).await,
+            Self::Redis(redis) => redis.write(&[(key.to_vec(), value)]).await,
+            Self::Embedded(embedded) => embedded.write(key, value),
+        }
+    }
+
+    pub(super) async fn write_batch(&mut self, pairs: &[(Vec<u8>, &[u8])]) -> Result<(), String> {
+        match self {
+            Self::Http(http) => http.write_batch(pairs).await,
+            Self::Redis(redis) => redis.write(pairs).await,
+            Self::Embedded(embedded) => embedded.write_batch(pairs),
+        }
+    }
+
+    /// Reads up to `limit` keys and values from `start` on.
+    pub(super) async fn scan(&mut self, start: &[u8], limit: u64) -> Result<(), String> {
+        match self {
+            Self::Http(http) => http.scan(start, limit).await,
+            Self::Redis(_) => Err("Redis has no ordered scans".into()),
+            Self::Embedded(embedded) => embedded.scan(start, limit),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! What can be typed.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
+use clap_complete::Shell;
+use esker_client::{Query, Range};
+
+use crate::{
+    bench::BenchArgs,
+    config::{ConfigArgs, parse_bytes, parse_millis},
+    exit::{CODES, Failure},
+    records::Format,
+};
+
+/// A persistent key/value store.
+#[derive(Debug, Parser)]
+#[command(name = "esker", version, after_help = CODES, propagate_version = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How the client commands reach the server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Connection {
+    /// The server
+    #[arg(
+        long,
+        global = true,
+        env = "KV_ENDPOINT",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub(crate) endpoint: String,
+    /// How long to wait for an answer, such as 500ms or 30s
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = millis)]
+    pub(crate) timeout: u64,
+}
+
+/// The command words.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    #[command(visible_alias = "start")]
+    Serve(ServeArgs),
+    /// Print a key's value
+    Get(GetArgs),
+    /// Set a key to a value given as an argument, in a file, or on standard input
+    Put(PutArgs),
+    /// Delete keys
+    Del(DelArgs),
+    /// Print the keys and values of a range
+    Scan(ScanArgs),
+    /// Do puts and deletes from a file or standard input, all or none of them
+    ///
+    /// Reads one operation a line, {"type":"put","key":"k","value":"v"} or {"type":"delete","key":"k"}, or one
+    /// JSON object {"operations":[...]}. "encoding":"base64" on an operation carries any bytes.
+    Batch(BatchArgs),
+    /// Load keys and values from JSON Lines or CSV
+    ///
+    /// A line of JSON Lines is {"key":"k","value":"v"}, with "encoding":"base64" for any bytes. A CSV file has the
+    /// columns key and value (and encoding, if it likes) in its header, or key and value in its first two columns.
+    /// Where a key occurs more than once, the last one counts.
+    Import(ImportArgs),
+    /// Write keys and values as JSON Lines or CSV
+    Export(ExportArgs),
+    /// Show how the server and its store are
+    Status(JsonArgs),
+    /// Check every stored byte, through a running server or in a data directory that none is using
+    Verify(VerifyArgs),
+    /// Show every setting's value and where it came from
+    Config(ConfigCommandArgs),
+    /// Measure throughput and latency
+    Bench(BenchArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the version
+    Version(JsonArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Write the address served, as host:port, to this file once requests are taken
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCommandArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the manual's page about the settings
+    #[arg(long, hide = true, conflicts_with = "json")]
+    pub(crate) markdown: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The key
+    pub(crate) key: OsString,
+    /// Write the value to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write the value in hexadecimal
+    #[arg(long)]
+    pub(crate) hex: bool,
+    /// Print JSON: key, value, version
+    #[arg(long, conflicts_with_all = ["hex", "output"])]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").args(["value", "file"]))]
+pub(crate) struct PutArgs {
+    /// The key
+    pub(crate) key: OsString,
+    /// The value; without it and --file, standard input is the value
+    pub(crate) value: Option<OsString>,
+    /// A file that holds the value; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Print JSON: key, version
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DelArgs {
+    /// The keys
+    #[arg(required = true, value_name = "KEY")]
+    pub(crate) keys: Vec<OsString>,
+    /// Print JSON: a line for each key
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which keys a command is about.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RangeArgs {
+    /// Only keys that begin with this
+    #[arg(long, conflicts_with_all = ["start", "end"])]
+    pub(crate) prefix: Option<OsString>,
+    /// The first key, itself in the range
+    #[arg(long, value_name = "KEY")]
+    pub(crate) start: Option<OsString>,
+    /// The last key, itself in the range
+    #[arg(long, value_name = "KEY")]
+    pub(crate) end: Option<OsString>,
+}
+
+impl RangeArgs {
+    pub(crate) fn range(self) -> Range {
+        let bytes = OsString::into_encoded_bytes;
+        match (self.prefix, self.start, self.end) {
+            (Some(prefix), ..) => Range::Prefix(bytes(prefix)),
+            (None, None, None) => Range::All,
+            (None, start, end) => Range::Between(start.map(bytes), end.map(bytes)),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScanArgs {
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// Stop after so many
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// From the last key to the first
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// Leave out the values
+    #[arg(long)]
+    pub(crate) keys_only: bool,
+    /// Print JSON Lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ScanArgs {
+    pub(crate) fn query(self) -> Query {
+        let Self { range, limit, reverse, keys_only, .. } = self;
+        Query { range: range.range(), limit, reverse, keys_only }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BatchArgs {
+    /// The file; - is standard input
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Print JSON: version, operations
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file; - is standard input
+    pub(crate) file: PathBuf,
+    /// The format; by default the file's extension tells: .csv, or .jsonl, .ndjson, .json
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    /// At most so many keys in one atomic batch
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) batch_ops: u32,
+    /// At most so many bytes of keys and values in one batch
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = bytes)]
+    pub(crate) batch_bytes: u64,
+    /// Send batches on so many connections at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) connections: u16,
+    /// Go on past lines that cannot be read, and count them
+    #[arg(long)]
+    pub(crate) skip_bad: bool,
+    /// How long to try again while the server is busy, restarting or away
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = millis)]
+    pub(crate) retry_for: u64,
+    #[command(flatten)]
+    pub(crate) csv: CsvArgs,
+    /// Print JSON: what was done
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How a CSV file is laid out.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CsvArgs {
+    /// CSV: what separates columns
+    #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
+    pub(crate) delimiter: u8,
+    /// CSV: the first line is data, even if it reads key,value
+    #[arg(long, conflicts_with_all = ["key_column", "value_column"])]
+    pub(crate) no_header: bool,
+    /// CSV: the name of the keys' column
+    #[arg(long, value_name = "NAME")]
+    pub(crate) key_column: Option<String>,
+    /// CSV: the name of the values' column
+    #[arg(long, value_name = "NAME")]
+    pub(crate) value_column: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The file; - is standard output. A file appears only when it is complete
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// The format; by default the file's extension tells; on standard output it is JSON Lines
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Check this data directory, without a server
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads a time such as `30s`, for clap.
+pub(crate) fn millis(text: &str) -> Result<u64, String> {
+    parse_millis(text).ok_or_else(|| "give a time such as 500ms, 30s or 5m".into())
+}
+
+/// Reads a size such as `64MiB`, for clap.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    parse_bytes(text).filter(|bytes| *bytes > 0).ok_or_else(|| "give a size such as 4KiB or 64MiB".into())
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [byte] => Ok(*byte),
+        b"\\t" => Ok(b'\t'),
+        _ => Err("give one character, or \\t for a tab".into()),
+    }
+}
+
+/// Reads the command line. clap itself ends the process for `--help` and wrong usage.
+pub(crate) fn parse() -> Result<Cli, Failure> {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    refuse_idle_options(&cli, &matches)?;
+    Ok(cli)
+}
+
+/// An option that would have no effect is a misunderstanding: better told than ignored.
+fn refuse_idle_options(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Failure> {
+    let offline = match &cli.command {
+        Command::Serve(_) => "serve",
+        Command::Config(_) => "config",
+        Command::Completions { .. } => "completions",
+        Command::Version(_) => "version",
+        Command::Verify(args) if args.data_dir.is_some() => "verify --data-dir",
+        _ => return Ok(()),
+    };
+    let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+    match ["endpoint", "timeout"].into_iter().find(|name| typed(name)) {
+        Some(name) => {
+            Err(Failure::Usage(format!("--{name} has no meaning with `esker {offline}`: leave it out")))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_endpoint_goes_on_either_side_of_the_word() {
+        for line in [
+            ["esker", "--endpoint", "http://h:1", "get", "k"],
+            ["esker", "get", "k", "--endpoint", "http://h:1"],
+        ] {
+            let matches = Cli::command().try_get_matches_from(line).unwrap();
+            assert_eq!(Cli::from_arg_matches(&matches).unwrap().connection.endpoint, "http://h:1");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_means_nothing_to_the_server() {
+        let matches = Cli::command().try_get_matches_from(["esker", "serve", "--endpoint", "x"]).unwrap();
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        assert!(matches!(refuse_idle_options(&cli, &matches), Err(Failure::Usage(_))));
+    }
+}

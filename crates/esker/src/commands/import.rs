@@ -1,0 +1,252 @@
+//! `esker import`: one thread reads and parses, several connections send atomic batches.
+//!
+//! ```text
+//! file -> records -> lane 0: batch being filled -> queue of 1 -> connection 0
+//!                    lane 1: ...
+//! ```
+//!
+//! A key's hash chooses its lane, so that the later of two lines with the same key wins, as if they were sent one
+//! by one. Memory is bounded: a lane holds at most three batches (filled, queued, sent).
+
+use std::{
+    fs::File,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    io::{self, BufReader, Read},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use esker_client::{Batch, Client, Retry};
+use esker_log::clock::{Clock, SystemClock};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{client, progress};
+use crate::{
+    cli::{Connection, ImportArgs},
+    exit::Failure,
+    files, output,
+    records::{self, Format, Record, Records},
+};
+
+const QUEUE: usize = 1;
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// What an import did; printed with `--json`.
+#[derive(Debug, Serialize)]
+struct Summary {
+    imported: u64,
+    bytes: u64,
+    skipped: u64,
+    took_ms: u64,
+}
+
+/// What the connections have committed so far.
+#[derive(Debug, Default)]
+struct Committed {
+    operations: AtomicU64,
+    bytes: AtomicU64,
+}
+
+pub(super) async fn run(connection: &Connection, args: ImportArgs) -> Result<(), Failure> {
+    let mut retry = Retry::default();
+    retry.within = Duration::from_millis(args.retry_for);
+    let client = client(connection, retry)?;
+    // Told before the file is read: a wrong address should not look like a slow import.
+    client.health().await?;
+
+    let clock = SystemClock::new();
+    let (input, bar) = open(&args.file, args.json)?;
+    let format = format(&args)?;
+    let committed = Arc::new(Committed::default());
+    let mut lanes = Lanes::start(&client, &args, &committed);
+    let queues = std::mem::take(&mut lanes.queues);
+    let filler = Filler::new(queues, &args, bar.clone());
+    let csv = args.csv.clone();
+    let name = args.file.display().to_string();
+    let filled = tokio::task::spawn_blocking(move || {
+        let records = records::read(format, BufReader::with_capacity(BUFFER_BYTES, input), &csv);
+        filler.run(records.map_err(|bad| Failure::Error(format!("{name}: {bad}")))?, &name)
+    });
+    // A lane's failure explains why the filler stopped, so it is the one to tell.
+    let sent = lanes.finish().await;
+    let filled = filled.await.map_err(|e| Failure::Error(format!("the reader died: {e}")))?;
+    bar.finish_and_clear();
+
+    let imported = committed.operations.load(Ordering::Relaxed);
+    let outcome = sent.and(filled);
+    let skipped = match outcome {
+        Ok(skipped) => skipped,
+        Err(failure) => {
+            eprintln!("esker: {imported} keys were imported before this:");
+            return Err(failure);
+        }
+    };
+    let bytes = committed.bytes.load(Ordering::Relaxed);
+    let took_ms = clock.monotonic().as_millis() as u64;
+    report(&Summary { imported, bytes, skipped, took_ms }, args.json)
+}
+
+fn report(summary: &Summary, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::json(summary);
+    }
+    let Summary { imported, bytes, skipped, took_ms } = summary;
+    let rate = imported * 1000 / took_ms.max(&1);
+    let size = super::status::size(*bytes);
+    let took = Duration::from_millis(*took_ms);
+    output::line(format_args!(
+        "imported {imported} keys, {size}, in {took:.1?} ({rate} keys/s), {skipped} lines skipped"
+    ))
+}
+
+fn format(args: &ImportArgs) -> Result<Format, Failure> {
+    args.format
+        .or_else(|| Format::of(&args.file))
+        .ok_or_else(|| Failure::Usage(format!("{}: say --format jsonl or --format csv", args.file.display())))
+}
+
+/// The input, counted by the bar.
+enum Input {
+    File(File, ProgressBar),
+    Stdin(io::Stdin, ProgressBar),
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (read, bar) = match self {
+            Self::File(file, bar) => (file.read(buffer)?, bar),
+            Self::Stdin(stdin, bar) => (stdin.read(buffer)?, bar),
+        };
+        bar.inc(read as u64);
+        Ok(read)
+    }
+}
+
+fn open(path: &PathBuf, json: bool) -> Result<(Input, ProgressBar), Failure> {
+    if path == Path::new("-") {
+        let bar = progress::bar(None, json);
+        return Ok((Input::Stdin(io::stdin(), bar.clone()), bar));
+    }
+    let failed = Failure::doing(format!("reading {}", path.display()));
+    let file = files::open(path).map_err(&failed)?;
+    let length = file.metadata().map_err(&failed)?.len();
+    let bar = progress::bar(Some(length), json);
+    Ok((Input::File(file, bar.clone()), bar))
+}
+
+/// Reads records and fills the lanes' batches. Runs where blocking is allowed.
+struct Filler {
+    queues: Vec<mpsc::Sender<Batch>>,
+    batches: Vec<Batch>,
+    batch_ops: usize,
+    batch_bytes: usize,
+    skip_bad: bool,
+    skipped: u64,
+    bar: ProgressBar,
+}
+
+impl Filler {
+    fn new(queues: Vec<mpsc::Sender<Batch>>, args: &ImportArgs, bar: ProgressBar) -> Self {
+        let batches = queues.iter().map(|_| Batch::new()).collect();
+        let batch_bytes = usize::try_from(args.batch_bytes).unwrap_or(usize::MAX);
+        let (batch_ops, skip_bad) = (args.batch_ops as usize, args.skip_bad);
+        Self { queues, batches, batch_ops, batch_bytes, skip_bad, skipped: 0, bar }
+    }
+
+    /// Says how many lines were skipped.
+    fn run(mut self, records: Records, name: &str) -> Result<u64, Failure> {
+        for record in records {
+            match record {
+                Ok(record) => {
+                    if !self.take(&record) {
+                        // The lane's own failure is told in place of this.
+                        return Ok(self.skipped);
+                    }
+                }
+                Err(bad) if self.skip_bad && !bad.fatal => {
+                    self.skipped += 1;
+                    self.bar.suspend(|| eprintln!("esker: {name}: {bad}: skipped"));
+                }
+                Err(bad) => {
+                    self.flush();
+                    return Err(Failure::Error(format!("{name}: {bad}")));
+                }
+            }
+        }
+        self.flush();
+        Ok(self.skipped)
+    }
+
+    /// Whether the lane still takes batches.
+    fn take(&mut self, record: &Record) -> bool {
+        let lane = lane_of(&record.key, self.batches.len());
+        let batch = &mut self.batches[lane];
+        let bytes = record.key.len() + record.value.len();
+        let full = batch.len() >= self.batch_ops || batch.bytes() + bytes > self.batch_bytes;
+        if full && !batch.is_empty() && self.queues[lane].blocking_send(std::mem::take(batch)).is_err() {
+            return false;
+        }
+        self.batches[lane].put(&record.key, &record.value);
+        true
+    }
+
+    fn flush(&mut self) {
+        let queues = &self.queues;
+        for (lane, batch) in self.batches.iter_mut().enumerate().filter(|(_, batch)| !batch.is_empty()) {
+            // A closed queue means that its lane failed, which that lane tells itself.
+            let _ = queues[lane].blocking_send(std::mem::take(batch));
+        }
+    }
+}
+
+fn lane_of(key: &[u8], lanes: usize) -> usize {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+    (hash % lanes as u64) as usize
+}
+
+/// The connections.
+struct Lanes {
+    queues: Vec<mpsc::Sender<Batch>>,
+    tasks: JoinSet<Result<(), Failure>>,
+}
+
+impl Lanes {
+    fn start(client: &Client, args: &ImportArgs, committed: &Arc<Committed>) -> Self {
+        let mut tasks = JoinSet::new();
+        let mut queues = Vec::new();
+        for _ in 0..args.connections {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            queues.push(sender);
+            tasks.spawn(send_all(client.clone(), receiver, Arc::clone(committed)));
+        }
+        Self { queues, tasks }
+    }
+
+    /// Waits for all of them; the first failure closes the other queues, and the filler stops.
+    async fn finish(mut self) -> Result<(), Failure> {
+        while let Some(done) = self.tasks.join_next().await {
+            done.map_err(|e| Failure::Error(format!("a connection's task died: {e}")))??;
+        }
+        Ok(())
+    }
+}
+
+async fn send_all(
+    client: Client,
+    mut queue: mpsc::Receiver<Batch>,
+    committed: Arc<Committed>,
+) -> Result<(), Failure> {
+    while let Some(batch) = queue.recv().await {
+        let (operations, bytes) = (batch.len() as u64, batch.bytes() as u64);
+        client.batch(batch, None).await?;
+        committed.operations.fetch_add(operations, Ordering::Relaxed);
+        committed.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+    Ok(())
+}

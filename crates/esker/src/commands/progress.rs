@@ -1,0 +1,21 @@
+//! Progress bars on standard error, where somebody looks at it.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar over `total` bytes; without a total, what was done so far.
+pub(super) fn bar(total: Option<u64>, hidden: bool) -> ProgressBar {
+    if hidden || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match total {
+        Some(total) => (
+            ProgressBar::new(total),
+            "{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left {msg}",
+        ),
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes} {binary_bytes_per_sec} {elapsed} {msg}"),
+    };
+    let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
+    bar.with_style(style)
+}

@@ -1,0 +1,144 @@
+//! `esker serve`: settings, store, sockets, banner, signals; the rest is the server's.
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, mpsc},
+};
+
+use esker_cluster::Store;
+use esker_engine::{Db, OpenReport};
+use esker_log::clock::SystemClock;
+use esker_server::Server;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{
+    cli::ServeArgs,
+    config::{LogFormat, Settings},
+    exit::{Failure, output as output_error},
+    files::Whole,
+    output,
+};
+
+/// What the shell reports for a process that an interrupt killed.
+const INTERRUPTED: i32 = 130;
+
+pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
+    let effective = args.config.effective().map_err(Failure::Usage)?;
+    effective.warn();
+    let settings = Settings::new(&effective).map_err(Failure::Usage)?;
+    start_log(&settings);
+    // From here on a signal is heard, also while a large store is being opened.
+    let shutdown = listen_for_signals()?;
+
+    let db = Db::open(&settings.data_dir, settings.engine.clone())?;
+    let report = db.open_report();
+    let store = Store::single(db, settings.store.clone(), Arc::new(SystemClock::new()));
+    let store = store.map_err(|e| Failure::Error(format!("cannot start: {e}")))?;
+    let server = Server::bind(settings.server.clone(), store).map_err(|e| Failure::Error(e.to_string()))?;
+
+    let address = server.http_address();
+    banner(&settings, address, &report).map_err(output_error)?;
+    if let Some(path) = &args.ready_file {
+        write_ready_file(path, address).map_err(Failure::doing(format!("writing {}", path.display())))?;
+    }
+    // A listener that died has said why; draining is then the right thing, too.
+    let drained = server.run(async { shutdown.await.unwrap_or_default() });
+    let drained = drained.map_err(|e| Failure::Error(e.to_string()))?;
+    match drained.connections_cut {
+        0 => tracing::info!("stopped"),
+        cut => tracing::warn!(
+            connections_cut = cut,
+            "stopped; requests that did not finish in time were cut off"
+        ),
+    }
+    Ok(())
+}
+
+/// The log goes to standard error: standard output is for the banner.
+fn start_log(settings: &Settings) {
+    let builder = tracing_subscriber::fmt().with_max_level(settings.log_level).with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+fn banner(settings: &Settings, address: SocketAddr, report: &OpenReport) -> std::io::Result<()> {
+    let mut out = output::stdout();
+    let dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
+    writeln!(out, "Esker {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  listening  http://{address}")?;
+    writeln!(out, "  data       {}", dir.display())?;
+    writeln!(out, "  sync       {}", settings.engine.sync)?;
+    writeln!(out, "  opened     in {:.1?}, {} operations replayed", report.took, report.replayed)?;
+    for notice in &report.notices {
+        writeln!(out, "  noticed    {notice}")?;
+    }
+    let endpoint =
+        if address.port() == 8080 { String::new() } else { format!(" --endpoint http://{address}") };
+    writeln!(out, "Try:")?;
+    writeln!(out, "  curl -X PUT --data-binary 'hello' http://{address}/api/v1/kv/greeting")?;
+    writeln!(out, "  esker get greeting{endpoint}")?;
+    out.flush()
+}
+
+/// Scripts wait for this file; it appears with its content in it.
+fn write_ready_file(path: &Path, address: SocketAddr) -> std::io::Result<()> {
+    let mut file = Whole::create(path)?;
+    writeln!(file, "{address}")?;
+    file.finish()
+}
+
+/// The first SIGTERM or SIGINT makes the answer ready; the second ends the process at once. On a thread of its own,
+/// because a drain that hangs is when the second one is wanted.
+fn listen_for_signals() -> Result<oneshot::Receiver<()>, Failure> {
+    let (first, shutdown) = oneshot::channel();
+    let (ready, started) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("esker-signals".into())
+        .spawn(move || signals(first, &ready))
+        .map_err(Failure::doing("starting a thread"))?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(shutdown),
+        Ok(Err(e)) => Err(Failure::doing("listening for signals")(e)),
+        Err(_) => Err(Failure::Error("the thread that listens for signals died".into())),
+    }
+}
+
+fn signals(first: oneshot::Sender<()>, ready: &mpsc::Sender<std::io::Result<()>>) {
+    let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+        let guard = runtime.enter();
+        let both = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)))?;
+        drop(guard);
+        Ok((runtime, both))
+    });
+    let (runtime, (mut terminate, mut interrupt)) = match outcome {
+        Ok(outcome) => outcome,
+        Err(e) => {
+            // Nobody waits for it any more only if the process is ending.
+            let _ = ready.send(Err(e));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    runtime.block_on(async {
+        either(&mut terminate, &mut interrupt).await;
+        tracing::info!("stopping: requests under way are finished first; signal again to stop at once");
+        // The server may not have started yet: then it finds the answer waiting.
+        let _ = first.send(());
+        either(&mut terminate, &mut interrupt).await;
+        std::process::exit(INTERRUPTED);
+    });
+}
+
+async fn either(a: &mut Signal, b: &mut Signal) {
+    tokio::select! {
+        _ = a.recv() => {}
+        _ = b.recv() => {}
+    }
+}

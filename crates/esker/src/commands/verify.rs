@@ -1,0 +1,77 @@
+//! `esker verify`: through a server, or in a data directory that none is using.
+
+use std::{path::Path, time::Duration};
+
+use esker_client::{
+    Retry,
+    admin::{DamageReport, VerifyAnswer},
+};
+use esker_engine::{Db, Options};
+use esker_log::clock::{Clock, SystemClock};
+
+use super::{block_on, client, progress, status::size};
+use crate::{
+    cli::{Connection, VerifyArgs},
+    exit::Failure,
+    output,
+};
+
+/// Reading every byte of a store takes as long as it takes; the server stops when nobody waits.
+const ONLINE_TIMEOUT_MS: u64 = 24 * 3_600_000;
+
+pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failure> {
+    match &args.data_dir {
+        Some(dir) => report(&offline(dir, args.json)?, args.json),
+        None => {
+            let connection = Connection { timeout: ONLINE_TIMEOUT_MS, ..connection.clone() };
+            let client = client(&connection, Retry::never())?;
+            block_on(async { report(&client.verify().await?, args.json) })
+        }
+    }
+}
+
+fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
+    if !dir.is_dir() {
+        return Err(Failure::Error(format!("{} is no directory", dir.display())));
+    }
+    let clock = SystemClock::new();
+    let db = Db::open(dir, Options::default())?;
+    let bar = progress::bar(Some(0), json);
+    let found = db.verify(&mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let found = found?;
+    db.close()?;
+    let damage = found.damage.into_iter().map(|damage| DamageReport {
+        file: damage.path.display().to_string(),
+        offset: damage.offset,
+        what: damage.what,
+    });
+    let damage: Vec<_> = damage.collect();
+    let (files, bytes, records) = (found.files, found.bytes, found.records);
+    let took_ms = clock.monotonic().as_millis() as u64;
+    Ok(VerifyAnswer { intact: damage.is_empty(), files, bytes, records, damage, took_ms })
+}
+
+fn report(found: &VerifyAnswer, json: bool) -> Result<(), Failure> {
+    match json {
+        true => output::json(found)?,
+        false => {
+            found.damage.iter().try_for_each(|damage| {
+                output::line(format_args!("{}:{}: {}", damage.file, damage.offset, damage.what))
+            })?;
+            let took = Duration::from_millis(found.took_ms);
+            let (files, bytes, records) = (found.files, size(found.bytes), found.records);
+            output::line(format_args!("checked {records} records in {files} files, {bytes}, in {took:.1?}"))?;
+        }
+    }
+    match found.intact {
+        true => Ok(()),
+        false => Err(Failure::Damage(format!(
+            "{} places are damaged; restore those files from a backup",
+            found.damage.len()
+        ))),
+    }
+}

@@ -1,0 +1,239 @@
+//! The effective values as the parts of the server take them.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+
+use esker_cluster::{Limits, StoreConfig};
+use esker_engine::Options;
+use esker_log::SyncPolicy;
+use esker_server::{Runtime, ServerConfig, ServerLimits, Timeouts};
+use tracing::Level;
+
+use super::{effective::Effective, kind::Value};
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The server's settings.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) engine: Options,
+    pub(crate) store: StoreConfig,
+    pub(crate) server: ServerConfig,
+    pub(crate) log_level: Level,
+    pub(crate) log_format: LogFormat,
+}
+
+impl Settings {
+    /// The settings of what was given; an error says which of them do not go together.
+    pub(crate) fn new(effective: &Effective) -> Result<Self, String> {
+        let store = store(effective);
+        if store.write_bytes_under_way < store.limits.batch_bytes {
+            return Err(together(effective, "write_bytes_under_way", "max_batch_bytes", "must not be below"));
+        }
+        if store.limits.batch_bytes < store.limits.value_bytes {
+            return Err(together(effective, "max_batch_bytes", "max_value_bytes", "must not be below"));
+        }
+        Ok(Self {
+            data_dir: effective.text("data_dir").into(),
+            engine: engine(effective),
+            store,
+            server: server(effective)?,
+            log_level: effective.text("log_level").parse().expect("the table's words are tracing's levels"),
+            log_format: if effective.text("log_format") == "json" {
+                LogFormat::Json
+            } else {
+                LogFormat::Text
+            },
+        })
+    }
+}
+
+fn together(effective: &Effective, a: &str, b: &str, rule: &str) -> String {
+    let said = |name| {
+        let outcome = effective.outcome(name);
+        format!("`{name}` ({}, {})", outcome.value, outcome.source)
+    };
+    format!("{} {rule} {}", said(a), said(b))
+}
+
+fn engine(effective: &Effective) -> Options {
+    let mut options = Options::default();
+    options.sync = effective.sync("wal_sync_policy");
+    options.segment_max_bytes = effective.bytes("segment_max_bytes") as u64;
+    options.checkpoint_ops = effective.count("checkpoint_ops");
+    options.checkpoint_interval = effective.time("checkpoint_interval_ms");
+    options.queue_max_bytes = effective.bytes("queue_max_bytes");
+    options.queue_max_batches = effective.size("queue_max_batches");
+    options.open_threads = effective.size("open_threads");
+    options
+}
+
+fn store(effective: &Effective) -> StoreConfig {
+    StoreConfig {
+        limits: Limits {
+            value_bytes: effective.bytes("max_value_bytes"),
+            batch_ops: effective.size("max_batch_ops"),
+            batch_bytes: effective.bytes("max_batch_bytes"),
+        },
+        write_bytes_under_way: effective.bytes("write_bytes_under_way"),
+        io_threads: effective.threads("io_threads"),
+        io_queue: effective.size("io_queue"),
+        ..StoreConfig::default()
+    }
+}
+
+fn server(effective: &Effective) -> Result<ServerConfig, String> {
+    let threads = effective.threads("runtime_threads");
+    Ok(ServerConfig {
+        http_address: address(effective)?,
+        runtime: match effective.text("runtime") {
+            "shared" => Runtime::Shared(threads),
+            _ => Runtime::PerCore(threads),
+        },
+        backlog: u32::try_from(effective.count("listen_backlog")).expect("the table bounds it"),
+        limits: ServerLimits {
+            connections: effective.size("max_connections"),
+            header_bytes: effective.bytes("max_header_bytes"),
+            body_bytes_under_way: effective.bytes("body_bytes_under_way"),
+            list_answer_bytes: effective.bytes("list_answer_bytes"),
+            ..ServerLimits::default()
+        },
+        timeouts: Timeouts {
+            header: effective.time("header_timeout_ms"),
+            idle: effective.time("idle_timeout_ms"),
+            body_stall: effective.time("body_stall_timeout_ms"),
+            write_stall: effective.time("write_stall_timeout_ms"),
+            drain: effective.time("drain_timeout_ms"),
+            slow_request: effective.time("slow_request_ms"),
+            ..Timeouts::default()
+        },
+    })
+}
+
+/// Where to listen. As long as there is neither encryption nor a password, only who is on this machine may come.
+fn address(effective: &Effective) -> Result<SocketAddr, String> {
+    let (host, source) = (effective.text("host"), &effective.outcome("host").source);
+    let port = u16::try_from(effective.count("port")).expect("the table bounds it");
+    let resolved = (host.trim_matches(['[', ']']), port).to_socket_addrs();
+    let address =
+        resolved.map_err(|e| format!("{source}: `host`: `{host}` is no address or known name: {e}"))?.next();
+    let address = address.ok_or_else(|| format!("{source}: `host`: `{host}` has no address"))?;
+    match address.ip().is_loopback() || effective.flag("insecure") {
+        true => Ok(address),
+        false => Err(format!(
+            "{source}: `host`: {host} can be reached from other machines, and this version has neither encryption nor \
+             passwords. Listen on 127.0.0.1, or say --insecure if every machine that reaches it may read and write"
+        )),
+    }
+}
+
+/// The values by kind. Which kind a name has is the table's word, which a test holds against what is asked here.
+impl Effective {
+    fn text(&self, name: &str) -> &str {
+        match &self.outcome(name).value {
+            Value::Text(text) => text,
+            other => unreachable!("`{name}` is {other:?}"),
+        }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        matches!(self.outcome(name).value, Value::Flag(true))
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        match self.outcome(name).value {
+            Value::Count(count) => count,
+            ref other => unreachable!("`{name}` is {other:?}"),
+        }
+    }
+
+    fn size(&self, name: &str) -> usize {
+        usize::try_from(self.count(name)).unwrap_or(usize::MAX)
+    }
+
+    fn threads(&self, name: &str) -> NonZeroUsize {
+        NonZeroUsize::new(self.size(name)).expect("the table starts threads at 1")
+    }
+
+    fn bytes(&self, name: &str) -> usize {
+        match self.outcome(name).value {
+            Value::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+            ref other => unreachable!("`{name}` is {other:?}"),
+        }
+    }
+
+    fn time(&self, name: &str) -> Duration {
+        match self.outcome(name).value {
+            Value::Millis(millis) => Duration::from_millis(millis),
+            ref other => unreachable!("`{name}` is {other:?}"),
+        }
+    }
+
+    fn sync(&self, name: &str) -> SyncPolicy {
+        match self.outcome(name).value {
+            Value::Sync(policy) => policy,
+            ref other => unreachable!("`{name}` is {other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        effective::{Given, Source},
+        layers,
+        table::Setting,
+    };
+
+    fn settings(given: &[(&str, &str)]) -> Result<Settings, String> {
+        let given = given.iter().map(|(name, text)| Given {
+            setting: Setting::find(name).unwrap(),
+            text: (*text).to_owned(),
+            source: Source::Flag((*name).to_owned()),
+        });
+        Settings::new(&layers::merge(vec![given.collect()], Vec::new())?)
+    }
+
+    #[test]
+    fn the_tables_defaults_are_the_parts_defaults() {
+        let settings = settings(&[]).unwrap();
+        let debug = |value: &dyn std::fmt::Debug| format!("{value:?}");
+        assert_eq!(debug(&settings.engine), debug(&Options::default()));
+        assert_eq!(debug(&settings.store), debug(&StoreConfig::default()));
+        assert_eq!(debug(&settings.server), debug(&ServerConfig::default()));
+    }
+
+    #[test]
+    fn other_machines_are_let_in_only_on_demand() {
+        for host in ["127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"] {
+            assert!(settings(&[("host", host)]).unwrap().server.http_address.ip().is_loopback());
+        }
+        for host in ["0.0.0.0", "::", "192.0.2.1"] {
+            let refusal = settings(&[("host", host)]).unwrap_err();
+            assert!(refusal.contains("--insecure") && refusal.contains(host), "{refusal}");
+            settings(&[("host", host), ("insecure", "true")]).unwrap();
+        }
+        assert!(settings(&[("host", "no such host")]).unwrap_err().contains("no such host"));
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_refused() {
+        let refusal = settings(&[("max_batch_bytes", "8MiB")]).unwrap_err();
+        assert!(
+            refusal.contains("max_value_bytes") && refusal.contains("flag --max_batch_bytes"),
+            "{refusal}"
+        );
+        assert!(settings(&[("max_batch_bytes", "512MiB")]).unwrap_err().contains("write_bytes_under_way"));
+    }
+}

@@ -1,0 +1,347 @@
+//! The one table of settings.
+
+use super::kind::Kind;
+
+/// A setting. Its name gives its key in a file (`data_dir`), its flag (`--data-dir`) and its variable
+/// (`KV_DATA_DIR`).
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Words joined by underscores, the unit last.
+    pub(crate) name: &'static str,
+    /// What it may be.
+    pub(crate) kind: Kind,
+    /// Its default, as one would write it. A setting that only stands for another one has none.
+    pub(crate) default: Standard,
+    /// One or two sentences: what it does, and when to change it.
+    pub(crate) help: &'static str,
+}
+
+/// What holds when a setting is given nowhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Standard {
+    /// This value.
+    Value(&'static str),
+    /// So many times the machine's cores, within bounds.
+    Cores {
+        /// How many times.
+        times: u64,
+        /// Not less.
+        least: u64,
+        /// Not more.
+        most: u64,
+    },
+    /// Nothing of its own: the setting is another name for the one named here.
+    AliasOf(&'static str),
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const HOUR: u64 = 3_600_000;
+
+use Kind::{Bytes, Choice, Count, Flag, Millis, Path, Sync, Text};
+use Standard::{AliasOf, Cores, Value};
+
+const fn setting(name: &'static str, kind: Kind, default: Standard, help: &'static str) -> Setting {
+    Setting { name, kind, default, help }
+}
+
+/// Every setting there is.
+pub(crate) const TABLE: &[Setting] = &[
+    setting(
+        "data_dir",
+        Path,
+        Value("./esker-data"),
+        "Where the data is kept; created if absent. One process per data directory.",
+    ),
+    setting(
+        "host",
+        Text,
+        Value("127.0.0.1"),
+        "The address or host name to listen on. Anything but a loopback address needs `insecure`.",
+    ),
+    setting("port", Count(0, 65_535), Value("8080"), "The port of the HTTP front; 0 takes a free one."),
+    setting(
+        "insecure",
+        Flag,
+        Value("false"),
+        "Allows listening on an address that other machines reach, with neither encryption nor passwords.",
+    ),
+    setting(
+        "wal_sync_policy",
+        Sync,
+        Value("always"),
+        "When an acknowledged write is on the disk. `always`: before it is acknowledged; a power loss loses \
+         nothing. `every:<ms>`: at most that long after. `never`: when the operating system likes. A killed \
+         process loses nothing under any of them.",
+    ),
+    setting(
+        "sync_on_put",
+        Sync,
+        AliasOf("wal_sync_policy"),
+        "Another name for `wal_sync_policy`, where true means always and false means never. Giving both in one \
+         place with different meanings is an error.",
+    ),
+    setting(
+        "segment_max_bytes",
+        Bytes(MIB, 2 * GIB),
+        Value("256MiB"),
+        "A file of the log is sealed before it grows beyond this.",
+    ),
+    setting(
+        "checkpoint_ops",
+        Count(1, u64::MAX),
+        Value("500000"),
+        "A checkpoint of the index is written after this many operations. It bounds what a restart replays.",
+    ),
+    setting(
+        "checkpoint_interval_ms",
+        Millis(100, 24 * HOUR),
+        Value("60s"),
+        "A checkpoint is written when there were writes and this long has passed.",
+    ),
+    setting(
+        "queue_max_bytes",
+        Bytes(MIB, 16 * GIB),
+        Value("64MiB"),
+        "Writes are answered 503 with Retry-After while this much waits to be committed.",
+    ),
+    setting(
+        "queue_max_batches",
+        Count(1, 16_777_216),
+        Value("65536"),
+        "The same bound for the number of waiting writes.",
+    ),
+    setting(
+        "write_bytes_under_way",
+        Bytes(MIB, 64 * GIB),
+        Value("128MiB"),
+        "Writes are answered 503 while more than this is taken in and not yet committed. Not below `max_batch_bytes`.",
+    ),
+    setting(
+        "open_threads",
+        Count(1, 256),
+        Cores { times: 1, least: 1, most: 8 },
+        "Threads that load the index at start.",
+    ),
+    setting(
+        "max_value_bytes",
+        Bytes(1, GIB),
+        Value("16MiB"),
+        "The largest value; a larger one is answered 413.",
+    ),
+    setting("max_batch_ops", Count(1, 10_000_000), Value("100000"), "The most operations in one batch."),
+    setting(
+        "max_batch_bytes",
+        Bytes(KIB, GIB),
+        Value("64MiB"),
+        "The largest batch, keys and values together.",
+    ),
+    setting(
+        "max_connections",
+        Count(1, 1_000_000),
+        Value("10000"),
+        "Open connections; one more is answered 503 and closed. Keep it below the limit of open files.",
+    ),
+    setting(
+        "listen_backlog",
+        Count(1, 65_535),
+        Value("1024"),
+        "Connections that wait to be accepted, per listener.",
+    ),
+    setting(
+        "max_header_bytes",
+        Bytes(KIB, MIB),
+        Value("32KiB"),
+        "The longest header of a request; more is answered 431.",
+    ),
+    setting(
+        "body_bytes_under_way",
+        Bytes(MIB, 64 * GIB),
+        Value("256MiB"),
+        "The bytes of all request bodies being received at once. A request that does not fit is answered 429.",
+    ),
+    setting(
+        "list_answer_bytes",
+        Bytes(KIB, GIB),
+        Value("4MiB"),
+        "The keys and values in one page of a list; the rest comes with the cursor.",
+    ),
+    setting(
+        "header_timeout_ms",
+        Millis(1, HOUR),
+        Value("10s"),
+        "How long a request's header may take to arrive.",
+    ),
+    setting(
+        "idle_timeout_ms",
+        Millis(1, 24 * HOUR),
+        Value("75s"),
+        "How long a connection may wait for its next request.",
+    ),
+    setting(
+        "body_stall_timeout_ms",
+        Millis(1, HOUR),
+        Value("20s"),
+        "How long a request's body may stand still.",
+    ),
+    setting(
+        "write_stall_timeout_ms",
+        Millis(1, HOUR),
+        Value("30s"),
+        "How long a client may take nothing of its answer.",
+    ),
+    setting(
+        "drain_timeout_ms",
+        Millis(1, HOUR),
+        Value("20s"),
+        "How long requests may take to finish at shutdown.",
+    ),
+    setting("slow_request_ms", Millis(1, HOUR), Value("1s"), "A request that takes longer is logged."),
+    setting(
+        "runtime",
+        Choice(&["per-core", "shared"]),
+        Value("per-core"),
+        "`per-core`: each thread serves connections of its own. `shared`: all threads share them, which is evener when \
+         few connections do all the work.",
+    ),
+    setting(
+        "runtime_threads",
+        Count(1, 1024),
+        Cores { times: 1, least: 1, most: 1024 },
+        "Threads that serve requests.",
+    ),
+    setting(
+        "io_threads",
+        Count(1, 1024),
+        Cores { times: 2, least: 4, most: 1024 },
+        "Threads that read what is not in memory.",
+    ),
+    setting(
+        "log_level",
+        Choice(&["error", "warn", "info", "debug", "trace"]),
+        Value("info"),
+        "How much is logged.",
+    ),
+    setting("log_format", Choice(&["text", "json"]), Value("text"), "How a line of the log looks."),
+    setting(
+        "io_queue",
+        Count(1, 1_048_576),
+        Value("4096"),
+        "Reads are answered 503 while more than this wait for the disk.",
+    ),
+];
+
+/// Variables that other versions know and this one does not, from the family of stores Esker comes from.
+pub(crate) const UNSUPPORTED: &[&str] = &[
+    "binary_port",
+    "max_files",
+    "merge_trigger_ratio",
+    "merge_throttle_ms",
+    "cache_max_size",
+    "cache_ttl_ms",
+    "compression_algorithm",
+    "compression_level",
+    "cluster_enabled",
+    "node_id",
+    "cluster_nodes",
+    "raft_election_timeout_ms",
+    "raft_heartbeat_interval_ms",
+    "engine",
+    "resp_port",
+    "grpc_port",
+    "memtable_bytes",
+    "replication_factor",
+    "write_quorum",
+    "read_quorum",
+    "virtual_nodes",
+];
+
+impl Setting {
+    /// The setting of that name.
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        TABLE.iter().find(|setting| setting.name == name)
+    }
+
+    /// The environment variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("KV_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// The flag, without its dashes.
+    pub(crate) fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// The setting this one sets: itself, or the one it is another name for.
+    pub(crate) fn target(&'static self) -> &'static Self {
+        match self.default {
+            AliasOf(name) => Self::find(name).expect("the table names only settings that it has"),
+            Value(_) | Cores { .. } => self,
+        }
+    }
+
+    /// The default in words, the same on every machine.
+    pub(crate) fn default_text(&self) -> String {
+        match self.default {
+            Value(text) => text.to_owned(),
+            Cores { times, least, most } => {
+                let times = if times == 1 {
+                    "the number of cores".to_owned()
+                } else {
+                    format!("{times} times the cores")
+                };
+                let least = if least > 1 { format!(", at least {least}") } else { String::new() };
+                let most = if most < 1024 { format!(", at most {most}") } else { String::new() };
+                times + &least + &most
+            }
+            AliasOf(name) => format!("see `{name}`"),
+        }
+    }
+}
+
+/// The settings' name most like `name`, where one is like it at all: what a typing error meant.
+pub(crate) fn similar(name: &str) -> Option<&'static str> {
+    let close = |candidate: &&'static str| distance(name, candidate) <= 2;
+    TABLE.iter().map(|setting| setting.name).filter(close).min_by_key(|candidate| distance(name, candidate))
+}
+
+/// How many letters have to be put in, left out or changed to make one word of the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_allowed_and_aliases_resolve() {
+        for setting in TABLE {
+            if let Value(text) = setting.default {
+                setting.kind.parse(text).unwrap();
+            }
+            assert!(!matches!(setting.target().default, AliasOf(_)), "{}", setting.name);
+            assert!(!UNSUPPORTED.contains(&setting.name), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn typing_errors_are_understood() {
+        assert_eq!(similar("datadir"), Some("data_dir"));
+        assert_eq!(similar("prot"), Some("port"));
+        assert_eq!(similar("colour"), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

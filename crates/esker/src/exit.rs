@@ -1,0 +1,90 @@
+//! How the process ends. Scripts rely on these codes; `esker --help` and docs/cli.md list them.
+
+use std::{fmt, io, process::ExitCode};
+
+use esker_client::Error as ClientError;
+use esker_engine::Error as EngineError;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What was asked for failed.
+    Error(String),
+    /// The command line or the configuration is wrong.
+    Usage(String),
+    /// The key is absent.
+    NotFound(String),
+    /// The server cannot be reached.
+    Unreachable(String),
+    /// Stored bytes are damaged; what is printed says where.
+    Damage(String),
+    /// Whoever read our output has gone, as `head` does when it has enough. Nothing to complain about.
+    OutputClosed,
+}
+
+/// The codes as `--help` shows them.
+pub(crate) const CODES: &str = "\
+Exit codes:
+  0    success
+  1    an error
+  2    wrong usage or configuration
+  3    the key is absent
+  4    the server cannot be reached
+  5    damage found in stored data
+  130  stopped by a second signal before the first one's work was done";
+
+impl Failure {
+    /// An error with what was being done.
+    pub(crate) fn doing(what: impl fmt::Display) -> impl Fn(io::Error) -> Self {
+        move |e| Self::Error(format!("{what}: {e}"))
+    }
+
+    /// Tells the user; gives the process's exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        let (code, message) = match self {
+            Self::Error(message) => (1, message),
+            Self::Usage(message) => (2, message),
+            Self::NotFound(message) => (3, message),
+            Self::Unreachable(message) => (4, message),
+            Self::Damage(message) => (5, message),
+            Self::OutputClosed => return ExitCode::SUCCESS,
+        };
+        eprintln!("esker: {message}");
+        ExitCode::from(code)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(e: ClientError) -> Self {
+        match e {
+            ClientError::Unreachable { .. } => Self::Unreachable(e.to_string()),
+            ClientError::Server { code: esker_client::ErrorCode::Damaged, .. } => Self::Damage(e.to_string()),
+            _ => Self::Error(e.to_string()),
+        }
+    }
+}
+
+/// An engine's error, with what the one who runs it can do.
+impl From<EngineError> for Failure {
+    fn from(e: EngineError) -> Self {
+        match &e {
+            EngineError::Damage(_) => Self::Damage(format!(
+                "{e}\nNothing was changed. Restore that file from a backup; if there is none, keep a copy of the data \
+                 directory before anything else is tried."
+            )),
+            EngineError::Locked { .. } => Self::Error(format!(
+                "{e}\nStop the other process, or give this one a directory of its own with --data-dir."
+            )),
+            EngineError::DiskFull => Self::Error(format!("{e}\nFree space on the disk and start again.")),
+            _ => Self::Error(e.to_string()),
+        }
+    }
+}
+
+/// Failing to write the command's output.
+pub(crate) fn output(e: io::Error) -> Failure {
+    match e.kind() {
+        io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+        _ => Failure::Error(format!("writing the output: {e}")),
+    }
+}

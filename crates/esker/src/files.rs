@@ -1,0 +1,74 @@
+//! The command line's own files: configuration, and what is read from or written to where the user says.
+//! The store's files are the engine's; this is the one place where the command line opens any.
+
+#![expect(clippy::disallowed_methods, reason = "the home of the command line's own files")]
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Reads a whole text file.
+pub(crate) fn read_to_string(path: &Path) -> io::Result<String> {
+    fs::read_to_string(path)
+}
+
+/// Reads a whole file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    fs::read(path)
+}
+
+/// Opens a file for reading.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// A file that appears under its name only when it is complete: written beside it, synced, then renamed.
+/// Dropped before [`Whole::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl Whole {
+    /// Begins the file that is to be at `path`.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let file = File::create(&temporary)?;
+        Ok(Self { file, temporary, path: path.to_owned(), finished: false })
+    }
+
+    /// Makes the file durable and gives it its name.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.temporary, &self.path)?;
+        self.finished = true;
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Nobody is left to tell, and a temporary file left behind harms nothing but the eye.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
