@@ -16,10 +16,13 @@
 //! because the submitter must never block on the disk.
 //!
 //! Invariants: `leading` is set from the moment a leader is named until it finds the queue empty; whoever is named
-//! leader takes the queue's front; groups are applied in the order of their tickets, which is log order.
+//! leader takes the queue's front; groups are applied in the order of their tickets, which is log order. A leader does not
+//! die of a panic: the log is poisoned instead, and everybody is told.
 
 use std::{
     collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -63,7 +66,8 @@ pub trait Consumer: Send + Sync + 'static {
     fn consume(&self, drafts: &[Draft], outcomes: &mut Vec<Self::Outcome>);
 }
 
-/// Called with the outcome of a submitted batch.
+/// Called with the outcome of a submitted batch, by whichever thread leads: it must neither write nor block, or all
+/// writers wait for it. To submit is fine.
 pub type Callback<T> = Box<dyn FnOnce(Result<T>) + Send>;
 
 /// Limits of the queue.
@@ -164,14 +168,22 @@ pub struct GroupCommit<C: Consumer> {
     call: Condvar,
     /// Locked by the leader alone, so never waited for.
     writer: Mutex<Writer>,
-    /// The ticket of the group that may be applied now.
-    turn: Mutex<u64>,
+    /// Whose turn it is to be applied.
+    turn: Mutex<Turn>,
     turn_passed: Condvar,
     /// When the oldest write under [`SyncPolicy::Every`] must be on the disk, in monotonic nanoseconds; `u64::MAX`: never.
     sync_due: AtomicU64,
     /// Raised when `sync_due` is set.
     maintenance: Arc<Signal>,
     counters: CommitCounters,
+}
+
+#[derive(Default)]
+struct Turn {
+    /// The ticket of the group that may be applied now.
+    ticket: u64,
+    /// Whether a group before could not be applied: then none behind it may be.
+    broken: bool,
 }
 
 /// A group on its way: drafts and what goes with each, in the same order.
@@ -209,7 +221,7 @@ impl<C: Consumer> GroupCommit<C> {
             space: Condvar::new(),
             call: Condvar::new(),
             writer: Mutex::new(writer),
-            turn: Mutex::new(0),
+            turn: Mutex::default(),
             turn_passed: Condvar::new(),
             sync_due: AtomicU64::new(u64::MAX),
             maintenance,
@@ -327,7 +339,7 @@ impl<C: Consumer> GroupCommit<C> {
         self.call.notify_all();
         drop(queue);
         let mut turn = self.turn.lock();
-        while *turn < last_ticket {
+        while turn.ticket < last_ticket {
             self.turn_passed.wait(&mut turn);
         }
     }
@@ -354,7 +366,9 @@ impl<C: Consumer> GroupCommit<C> {
 
     /// Bytes appended to the active segment that are not known to be durable.
     fn unsynced_bytes(&self) -> u32 {
-        let (appended, durable) = (self.log.appended(), self.log.durable());
+        // In this order: both grow meanwhile, and what is appended is never behind what is durable.
+        let durable = self.log.durable();
+        let appended = self.log.appended();
         if appended.segment == durable.segment { appended.offset - durable.offset } else { appended.offset }
     }
 
@@ -417,7 +431,8 @@ impl<C: Consumer> GroupCommit<C> {
     fn lead(&self, mut group: Group<C::Outcome>) -> Option<Result<C::Outcome>> {
         let mut own = None;
         for round in 1.. {
-            let (appended, error) = self.persist(&mut group);
+            let persisted = self.unless_it_panics("appending", || self.persist(&mut group));
+            let (appended, error) = persisted.unwrap_or_else(|error| (0, Some(error)));
             let synced = group.syncs == SyncPolicy::Always;
             if synced {
                 self.hand_on(&mut self.queue.lock());
@@ -487,16 +502,26 @@ impl<C: Consumer> GroupCommit<C> {
     fn apply_and_answer(
         &self,
         group: Group<C::Outcome>,
-        appended: usize,
-        error: Option<Error>,
+        mut appended: usize,
+        mut error: Option<Error>,
     ) -> Option<Result<C::Outcome>> {
         let mut outcomes = Vec::with_capacity(appended);
         let mut turn = self.turn.lock();
-        while *turn != group.ticket {
+        while turn.ticket != group.ticket {
             self.turn_passed.wait(&mut turn);
         }
-        self.consumer.consume(&group.drafts[..appended], &mut outcomes);
-        *turn += 1;
+        let applied = if turn.broken {
+            self.log.check_healthy()
+        } else {
+            let drafts = &group.drafts[..appended];
+            self.unless_it_panics("applying", || self.consumer.consume(drafts, &mut outcomes))
+        };
+        if let Err(broken) = applied {
+            turn.broken = true;
+            outcomes.clear();
+            (appended, error) = (0, Some(broken));
+        }
+        turn.ticket += 1;
         drop(turn);
         self.turn_passed.notify_all();
         let operations: u64 = group.drafts[..appended].iter().map(|draft| u64::from(draft.records)).sum();
@@ -510,10 +535,22 @@ impl<C: Consumer> GroupCommit<C> {
             match reply {
                 Reply::Own => own = Some(outcome),
                 Reply::Waiter(waiter) => waiter.finish(outcome),
-                Reply::Callback(done) => done(outcome),
+                // Its panic, of which the panic hook has told, must not cost the others their answers.
+                Reply::Callback(done) => drop(catch_unwind(AssertUnwindSafe(|| done(outcome)))),
             }
         }
         own
+    }
+
+    /// Does the part of the work that everybody waits for. Were the leader to die of a panic in it, all writers would
+    /// wait for ever: the log is poisoned instead, which they are told.
+    fn unless_it_panics<R>(&self, doing: &str, work: impl FnOnce() -> R) -> Result<R> {
+        catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+            let error =
+                Error::io(format_args!("{doing} a batch"), io::Error::other("a panic, see the error output"));
+            self.log.poison_with(&error);
+            Error::Poisoned(error.to_string().into())
+        })
     }
 }
 

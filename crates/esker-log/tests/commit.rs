@@ -1,0 +1,213 @@
+//! Group commit under threads: order, answers for everyone, and what a panic does.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use esker_log::{
+    Consumer, Draft, Error, GroupCommit, QueueLimits, SyncPolicy,
+    clock::ManualClock,
+    disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
+    record::Records,
+    signal::Signal,
+};
+use parking_lot::Mutex;
+use support::{draft, open};
+
+/// Keeps the values in the order in which they are applied.
+#[derive(Default)]
+struct Recorder {
+    applied: Mutex<Vec<Vec<u8>>>,
+}
+
+const PANIC: &[u8] = b"panic";
+
+impl Consumer for Recorder {
+    type Outcome = u64;
+
+    fn consume(&self, drafts: &[Draft], outcomes: &mut Vec<u64>) {
+        for draft in drafts {
+            let (_, record) = Records::new(&draft.payload).next().unwrap().unwrap();
+            assert_ne!(record.value, PANIC, "as the test asks for");
+            self.applied.lock().push(record.value.to_vec());
+            outcomes.push(draft.appended_index);
+        }
+    }
+}
+
+fn group_commit(disk: &SimDisk, policy: SyncPolicy, batches: usize) -> Arc<GroupCommit<Recorder>> {
+    let limits = QueueLimits { batches, bytes: 1 << 20 };
+    let writer = open(disk).unwrap().0.writer;
+    let (clock, signal) = (Arc::new(ManualClock::default()), Arc::new(Signal::default()));
+    Arc::new(GroupCommit::new(writer, Recorder::default(), clock, policy, limits, signal))
+}
+
+fn start_committers(commit: &Arc<GroupCommit<Recorder>>) -> Vec<std::thread::JoinHandle<()>> {
+    (0..esker_log::COMMITTERS)
+        .map(|_| {
+            let commit = Arc::clone(commit);
+            std::thread::spawn(move || commit.run_committer())
+        })
+        .collect()
+}
+
+/// Writers and submitters of all policies, a narrow queue, and a background thread that syncs: what is applied is
+/// what the log holds, in its order, and each outcome is the frame's index.
+#[test]
+fn everything_is_applied_once_in_log_order() {
+    let disk = SimDisk::new();
+    let commit = group_commit(&disk, SyncPolicy::Never, 4);
+    let committers = start_committers(&commit);
+    let done = AtomicBool::new(false);
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                commit.maintain_sync().unwrap();
+                commit.log().sync().unwrap();
+            }
+        });
+        let writers: Vec<_> = (0..6_u32)
+            .map(|writer| {
+                let (commit, outcomes) = (&commit, &outcomes);
+                scope.spawn(move || {
+                    let mut last = 0;
+                    for n in 0..300_u32 {
+                        let value = [writer.to_le_bytes(), n.to_le_bytes()].concat();
+                        let sync = match n % 3 {
+                            0 => Some(SyncPolicy::Always),
+                            1 => Some(SyncPolicy::Every(Duration::from_millis(1))),
+                            _ => None,
+                        };
+                        let index = if writer < 4 {
+                            commit.write(draft(&value), sync).unwrap()
+                        } else {
+                            submit_and_wait(commit, &value, sync)
+                        };
+                        assert!(index > last, "a writer's own writes are in its order");
+                        last = index;
+                        outcomes.lock().push((index, value));
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::Release);
+    });
+    commit.close();
+    committers.into_iter().for_each(|thread| thread.join().unwrap());
+    let mut outcomes = outcomes.into_inner();
+    outcomes.sort_unstable();
+    let expected: Vec<_> = outcomes.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(expected.len(), 1800);
+    assert_eq!(*commit.consumer().applied.lock(), expected);
+    assert_eq!(open(&disk.crash(CrashMode::ProcessKill)).unwrap().1, expected);
+}
+
+fn submit_and_wait(commit: &GroupCommit<Recorder>, value: &[u8], sync: Option<SyncPolicy>) -> u64 {
+    loop {
+        let (sender, receiver) = mpsc::channel();
+        let done = Box::new(move |outcome| drop(sender.send(outcome)));
+        match commit.submit(draft(value), sync, done) {
+            Ok(()) => return receiver.recv().unwrap().unwrap(),
+            Err(Error::Busy { .. }) => std::thread::yield_now(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// CHECKS 4: everyone in a group whose sync fails is told so, and nothing of it is applied.
+#[test]
+fn a_failed_sync_is_everybodys_answer() {
+    let disk = SimDisk::new();
+    let commit = group_commit(&disk, SyncPolicy::Always, 64);
+    commit.write(draft(b"before"), None).unwrap();
+    disk.inject(FaultPlan::nth(Ops::Syncs, 3, Fault::Io));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut refused = false;
+                for _ in 0..10 {
+                    let outcome = commit.write(draft(b"while it fails"), None);
+                    assert!(!(refused && outcome.is_ok()), "a poisoned log takes no writes");
+                    refused |= outcome.is_err();
+                }
+                assert!(refused);
+            });
+        }
+    });
+    commit.close();
+    let applied = commit.consumer().applied.lock().len();
+    let found = open(&disk.crash(CrashMode::DropUnsynced)).unwrap().1.len();
+    assert!(found >= applied, "{applied} were acknowledged, {found} are there");
+}
+
+/// Waits for `threads` as long as a hang takes to be sure of.
+fn join_or_report_hang(threads: Vec<std::thread::JoinHandle<()>>) {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let joined: Vec<_> = threads.into_iter().map(std::thread::JoinHandle::join).collect();
+        drop(sender.send(joined.into_iter().all(|joined| joined.is_ok())));
+    });
+    assert!(receiver.recv_timeout(Duration::from_secs(20)).expect("threads hang"), "a thread panicked");
+}
+
+/// A panic while applying poisons the log; nobody is left waiting, and nothing is applied behind the gap.
+#[test]
+fn a_panic_while_applying_poisons_and_leaves_nobody_waiting() {
+    for policy in [SyncPolicy::Always, SyncPolicy::Never] {
+        let disk = SimDisk::new();
+        let commit = group_commit(&disk, policy, 64);
+        let mut threads = start_committers(&commit);
+        for writer in 0..6 {
+            let commit = Arc::clone(&commit);
+            threads.push(std::thread::spawn(move || {
+                let mut refused = false;
+                for n in 0..200 {
+                    let value: &[u8] = if writer == 3 && n == 50 { PANIC } else { b"value" };
+                    match commit.write(draft(value), None) {
+                        Ok(_) => assert!(!refused, "a poisoned log takes no writes"),
+                        Err(Error::Poisoned(why)) => {
+                            refused = true;
+                            assert!(why.contains("panic"), "{why}");
+                        }
+                        // Another writer has closed it.
+                        Err(Error::Closed) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                if writer == 3 {
+                    assert!(refused);
+                    commit.close();
+                }
+            }));
+        }
+        join_or_report_hang(threads);
+    }
+}
+
+/// A panic in the answer to one batch is nobody else's.
+#[test]
+fn a_panic_in_a_callback_leaves_nobody_waiting() {
+    let disk = SimDisk::new();
+    let commit = group_commit(&disk, SyncPolicy::Never, 64);
+    let mut threads = start_committers(&commit);
+    commit.submit(draft(b"first"), None, Box::new(|_| panic!("as the test asks for"))).unwrap();
+    let user = Arc::clone(&commit);
+    threads.push(std::thread::spawn(move || {
+        for _ in 0..10 {
+            submit_and_wait(&user, b"next", None);
+            user.write(draft(b"next"), None).unwrap();
+        }
+        user.close();
+    }));
+    join_or_report_hang(threads);
+    assert_eq!(commit.consumer().applied.lock().len(), 21);
+}
