@@ -93,7 +93,7 @@ pub struct Log {
     disk_full: AtomicBool,
     /// Held during every sync. The kernel reports a write-back error to one fsync per open file only; were two
     /// to run at once, the other would take the same lost bytes for synced.
-    sync_turn: Mutex<()>,
+    pub(crate) sync_turn: Mutex<()>,
     pub(crate) counters: LogCounters,
     _lock: Box<dyn DirLock>,
 }

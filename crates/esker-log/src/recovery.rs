@@ -468,7 +468,7 @@ fn settle(segment: &Segment, vouched: u64, end: u64, options: &LogOptions) -> Re
         segment.file.write_all_at(&chunk[..len], at).map_err(doing)?;
         at += len as u64;
     }
-    let reserved = end.next_multiple_of(options.allocate_bytes.max(1)).min(options.segment_max_bytes);
+    let reserved = (end + 1).next_multiple_of(options.allocate_bytes.max(1)).min(options.segment_max_bytes);
     let file_len = match segment.file.allocate(end, reserved.saturating_sub(end)) {
         Ok(()) => reserved.max(end),
         // Nothing depends on it: the next append reserves what it needs.

@@ -255,29 +255,37 @@ impl Writer {
         if !matches!(cause, Error::DiskFull) {
             return cause;
         }
-        let cut = self.active.file.set_len(self.end).and_then(|()| self.active.file.sync_data());
+        let cut = {
+            let _turn = self.log.sync_turn.lock();
+            self.active.file.set_len(self.end).and_then(|()| self.active.file.sync_data())
+        };
         self.allocated = self.end;
         match cut {
             Ok(()) => Error::DiskFull,
-            Err(e) => Error::io(format_args!("cutting {} after a full disk", self.active.path.display()), e),
+            // Also where the reason is a full disk: what is behind the end may come back now, so nothing was refused.
+            Err(e) => Error::Io {
+                doing: format!("cutting {} after a full disk", self.active.path.display()).into(),
+                source: Arc::new(e),
+            },
         }
     }
 
-    /// Reserves space for `len` more bytes, a good deal more if there is space.
+    /// Reserves space for `len` more bytes, a good deal more if there is space. Some is left behind the end wherever
+    /// that is possible: recovery takes a log without it for one that lost its end.
     fn reserve(&mut self, len: u64) -> Result<()> {
         let needed = self.end + len;
-        if needed <= self.allocated {
+        if needed < self.allocated {
             return Ok(());
         }
         let chunk = self.log.options.allocate_bytes.max(1);
         let limit = self.log.options.segment_max_bytes.max(needed);
-        let generous = needed.next_multiple_of(chunk).min(limit);
+        let generous = (needed + 1).next_multiple_of(chunk).min(limit);
         let from = self.allocated;
         let file = &self.active.file;
         let reserved = match file.allocate(from, generous - from) {
             // Where there is no room for more than this append, this append is still taken.
             Err(e) if generous > needed && e.kind() == io::ErrorKind::StorageFull => {
-                file.allocate(from, needed - from).map(|()| needed)
+                file.allocate(from, needed.saturating_sub(from)).map(|()| needed.max(from))
             }
             other => other.map(|()| generous),
         };
@@ -294,9 +302,10 @@ impl Writer {
             Error::InvalidRequest("the store has used up its segment numbers: export and import it".into())
         })?;
         let header = SegmentHeader { segment: id, store: self.log.store, previous_end: self.end as u32 };
-        let allocate = (SEGMENT_HEADER_LEN as u64 + first_len)
-            .max(self.log.options.allocate_bytes)
-            .min(self.log.options.segment_max_bytes.max(SEGMENT_HEADER_LEN as u64 + first_len));
+        let needed = SEGMENT_HEADER_LEN as u64 + first_len;
+        let allocate = (needed + 1)
+            .next_multiple_of(self.log.options.allocate_bytes.max(1))
+            .min(self.log.options.segment_max_bytes.max(needed));
         let next = Arc::new(Segment::create(self.log.disk.as_ref(), &self.log.dir, header, allocate)?);
         // The reserved space behind the end is given back. Losing this in a crash costs space, no data.
         let sealed = std::mem::replace(&mut self.active, Arc::clone(&next));
