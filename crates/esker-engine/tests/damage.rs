@@ -1,6 +1,8 @@
 //! CHECKS 8, 9: whatever befalls a file, reads give what was written or a located error. Where keys are missing, opening
 //! has said so.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::{

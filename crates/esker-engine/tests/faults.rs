@@ -1,6 +1,8 @@
 //! CHECKS 4, 14, 20: any disk operation fails, in any way. The error is clear, reads go on, nothing is acknowledged that
 //! is lost, nothing that was refused appears, and the store opens again.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{

@@ -1,5 +1,7 @@
 //! Appends that fail: what was refused never comes back (CHECKS 14, 20).
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use esker_log::{

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
+pub(crate) mod engines;
 pub(crate) mod model;
 pub(crate) mod survival;
 pub(crate) mod workload;
