@@ -175,7 +175,11 @@ fn keys_of(actions: &[Action]) -> Vec<Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150 * common::seed_factor() as u32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 150 * common::seed_factor() as u32,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// CHECKS 1, 2, 12, 16, and that all engines do the same.
     #[test]
