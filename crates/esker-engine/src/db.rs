@@ -208,8 +208,12 @@ impl Db {
             has_threads: environment.threads,
             report,
         });
-        let threads = if environment.threads { start_threads(&inner)? } else { Vec::new() };
-        Ok(Self { handle: Arc::new(Handle { inner, threads: Mutex::new(threads) }) })
+        let db = Self { handle: Arc::new(Handle { inner, threads: Mutex::default() }) };
+        if environment.threads {
+            // If one cannot be started, dropping the handle stops those that were.
+            start_threads(&db.handle)?;
+        }
+        Ok(db)
     }
 
     fn inner(&self) -> &Inner {
@@ -405,10 +409,10 @@ fn draft(batch: WriteBatch) -> Draft {
     Draft::next(GROUP, payload, records)
 }
 
-fn start_threads(inner: &Arc<Inner>) -> Result<Vec<JoinHandle<()>>> {
-    let mut threads = Vec::with_capacity(COMMITTERS + 1);
+fn start_threads(handle: &Handle) -> Result<()> {
+    let mut threads = handle.threads.lock();
     let mut start = |name: &str, run: fn(&Inner)| -> Result<()> {
-        let inner = Arc::clone(inner);
+        let inner = Arc::clone(&handle.inner);
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&inner));
         threads.push(thread.map_err(|e| Error::io("starting a thread", e))?);
         Ok(())
@@ -416,8 +420,7 @@ fn start_threads(inner: &Arc<Inner>) -> Result<Vec<JoinHandle<()>>> {
     for _ in 0..COMMITTERS {
         start("esker-commit", |inner| inner.commit.run_committer())?;
     }
-    start("esker-maintain", Inner::run_maintenance)?;
-    Ok(threads)
+    start("esker-maintain", Inner::run_maintenance)
 }
 
 /// Checks every frame of a segment up to `end`, going on behind damage at the next whole frame.

@@ -72,7 +72,7 @@ proptest! {
         let (disk, first_unsynced) = written(&values, synced);
         let (path, mut bytes) = last_segment(&disk);
         let at = first_unsynced as usize + at.index(bytes.len() - first_unsynced as usize + 1);
-        let old = bytes[64..at.min(64 + 300).max(64)].to_vec();
+        let old = bytes[64..at.clamp(64, 364)].to_vec();
         bytes.truncate(at);
         match tail {
             Tail::Cut => {}
