@@ -91,7 +91,8 @@ proptest! {
         let mut expected = found;
         expected.extend([b"appended".to_vec(), b"too".to_vec()]);
         for mode in [CrashMode::DropUnsynced, CrashMode::ProcessKill] {
-            let again = open(&disk.after_crash(mode)).unwrap().1;
+            let (recovered, again) = open(&disk.after_crash(mode)).unwrap();
+            prop_assert!(recovered.notices.is_empty(), "{mode:?}: the tail is still there: {:?}", recovered.notices);
             prop_assert!(again == expected, "{mode:?}: {} frames of {}", again.len(), expected.len());
         }
     }
