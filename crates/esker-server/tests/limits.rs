@@ -49,6 +49,20 @@ fn a_half_sent_body_is_answered_and_forgotten() {
     server.request("GET", "/api/v1/kv/k", b"").error(404, "key_not_found");
 }
 
+/// What came of a value before its client went away is never taken for the value.
+#[test]
+fn a_body_that_breaks_off_is_not_written() {
+    let server = TestServer::start();
+    for body in ["content-length: 1000\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+        let mut client = server.client();
+        client.send(format!("PUT /api/v1/kv/k HTTP/1.1\r\nhost: t\r\n{body}").as_bytes());
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        drop(client);
+        eventually("the connection is gone", || server.metric("esker_http_connections") == 1.0);
+    }
+    server.request("GET", "/api/v1/kv/k", b"").error(404, "key_not_found");
+}
+
 #[test]
 fn a_body_that_trickles_is_answered() {
     let server = TestServer::with(|config, _| {
