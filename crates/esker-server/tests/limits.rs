@@ -204,3 +204,26 @@ fn the_shared_runtime_serves_too() {
     assert_eq!(server.request("PUT", "/api/v1/kv/k", b"v").status, 200);
     assert_eq!(server.request("GET", "/api/v1/kv/k", b"").text(), "v");
 }
+
+/// Targets that are legal or nearly so, but not paths.
+#[test]
+fn odd_targets_are_answered() {
+    let server = TestServer::start();
+    server.request("PUT", "/api/v1/kv/k", b"v");
+    for (target, status) in [
+        ("OPTIONS *", 404),
+        ("CONNECT host:80", 404),
+        ("GET http://host/api/v1/kv/k", 200),
+        ("GET http://host", 404),
+        ("GET k", 404),
+        ("GET //api/v1/kv/k", 404),
+        ("BREW /api/v1/kv/k", 405),
+        ("GET /api/v1/kv/\u{e9}", 404),
+    ] {
+        let mut client = server.client();
+        client.send(format!("{target} HTTP/1.1\r\nhost: t\r\n\r\n").as_bytes());
+        let answer = client.read().unwrap_or_else(|| panic!("no answer to {target}"));
+        assert_eq!(answer.status, status, "{target}: {answer:?}");
+        assert!(status == 200 || answer.json()["error"]["code"].is_string(), "{target}");
+    }
+}
