@@ -255,6 +255,7 @@ impl Log {
         match segment.file.try_read_at(&mut bytes, u64::from(at.offset)) {
             Ok(Some(n)) if n == bytes.len() => verify_record(bytes, at, &segment).map(Some),
             Ok(_) => Ok(None),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Ok(None),
             Err(e) => Err(Error::io(format_args!("reading {} at {}", segment.path.display(), at.offset), e)),
         }
     }

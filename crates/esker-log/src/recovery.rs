@@ -89,6 +89,7 @@ impl Opening {
             disk.list(dir).map_err(doing("listing"))?.into_iter().map(|entry| entry.name).collect();
         remove_temporaries(disk.as_ref(), dir, &names)?;
         let ids: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+        let is_new = !names.iter().any(|name| name == STORE_NAME);
         let store = read_or_create_store(disk.as_ref(), dir, !ids.is_empty(), new_store)?;
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
         let mut opening = Self {
@@ -101,23 +102,28 @@ impl Opening {
             other_files,
             notices: Vec::new(),
         };
+        if ids.is_empty() && !is_new {
+            opening.notice(format!(
+                "{} has a {STORE_NAME} file and no segment: unless its creation was interrupted, all data is gone",
+                dir.display()
+            ));
+        }
         opening.find_segments(&ids)?;
         Ok(opening)
     }
 
     fn find_segments(&mut self, ids: &[SegmentId]) -> Result<()> {
         let mut previous_ends = HashMap::new();
-        for (at, &id) in ids.iter().enumerate() {
-            if at > 0 && ids[at - 1] + 1 != id {
-                let missing = self.dir.join(segment_name(ids[at - 1] + 1));
-                return Err(Error::damage(missing, 0, "the segment is missing"));
+        for (&id, due) in ids.iter().zip(1..) {
+            if id != due {
+                return Err(Error::damage(self.dir.join(segment_name(due)), 0, "the segment is missing"));
             }
             let segment = Segment::open(self.disk.as_ref(), &self.dir, id, &self.store)?;
             let file_len = segment
                 .file
                 .len()
                 .map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
-            let is_last = at + 1 == ids.len();
+            let is_last = Some(&id) == ids.last();
             match read_header(&segment, file_len)? {
                 Ok(header) => {
                     self.check_header(&segment, &header)?;
@@ -135,6 +141,9 @@ impl Opening {
             if is_last
                 && FrameScanner::new(&found.segment, SEGMENT_HEADER_LEN as u64, file_len).rest_is_zero()?
             {
+                if file_len == SEGMENT_HEADER_LEN as u64 {
+                    self.notices.push(unreserved(&found.segment, file_len));
+                }
                 found = self.renew_empty(&found.segment)?;
             }
             self.segments.push(found);
@@ -165,15 +174,22 @@ impl Opening {
     /// Writes a segment without a frame again: neither its header nor its name need ever have been synced. The hint of
     /// the segment before it may only be written once they are.
     fn renew_empty(&self, segment: &Segment) -> Result<FoundSegment> {
-        let mut header = [0; SEGMENT_HEADER_LEN];
-        segment
-            .file
-            .read_exact_at(&mut header, 0)
-            .map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+        let doing = |e| Error::io(format_args!("renewing {}", segment.path.display()), e);
         let disk = self.disk.as_ref();
-        write_durably(disk, &self.dir, &segment_name(segment.id), &header)?;
+        let mut header = [0; SEGMENT_HEADER_LEN];
+        segment.file.read_exact_at(&mut header, 0).map_err(doing)?;
+        match write_durably(disk, &self.dir, &segment_name(segment.id), &header) {
+            // No room for a second file: short of a new name, this is the best there is.
+            Err(Error::DiskFull) => {
+                segment.file.write_all_at(&header, 0).map_err(doing)?;
+                segment.file.sync_data().map_err(doing)?;
+                disk.sync_dir(&self.dir).map_err(doing)?;
+            }
+            other => other?,
+        }
         let segment = Arc::new(Segment::open(disk, &self.dir, segment.id, &self.store)?);
-        Ok(FoundSegment { segment, file_len: SEGMENT_HEADER_LEN as u64, sealed_end: None })
+        let file_len = segment.file.len().map_err(doing)?;
+        Ok(FoundSegment { segment, file_len, sealed_end: None })
     }
 
     fn discard_unfinished(&mut self, segment: &Segment, file_len: u64, why: &'static str) -> Result<()> {
@@ -264,6 +280,10 @@ impl Opening {
                     vouched = vouched.max(u64::from(frame.header.durable));
                     on_frame(path, frame)
                 })?;
+                let whole_len = self.options.segment_max_bytes;
+                if found.file_len == end && end > SEGMENT_HEADER_LEN as u64 && end < whole_len {
+                    self.notices.push(unreserved(&found.segment, end));
+                }
                 file_len = settle(&found.segment, vouched, end, &self.options)?;
             }
         }
@@ -423,6 +443,16 @@ fn recover_active(
         found.file_len - end
     ));
     Ok(end)
+}
+
+/// What there is to say of an active segment that ends right behind its last frame. Bytes that were cut off with all
+/// that would vouch for them leave no other trace.
+fn unreserved(segment: &Segment, end: u64) -> String {
+    format!(
+        "{} ends at byte {end} without the space that is reserved behind an end: unless the disk was full, writes behind \
+         it were cut off",
+        segment.path.display()
+    )
 }
 
 /// Cuts the active segment at `end`, writes again what is not vouched for, and syncs; gives the file's length.

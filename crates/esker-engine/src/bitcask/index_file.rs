@@ -4,7 +4,7 @@
 //! tombstone. It is written whole from sorted entries and read block by block, from any key on.
 
 use std::{
-    io::IoSlice,
+    io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -151,19 +151,21 @@ impl IndexWriter {
 
     /// Writes the file durably under `name`; gives its length in bytes.
     pub(crate) fn finish(
-        mut self,
+        self,
         disk: &dyn Disk,
         dir: &Path,
         store: &StoreId,
         name: &IndexName,
     ) -> Result<u64> {
+        self.encode(store).write(disk, dir, name)
+    }
+
+    /// The file's bytes.
+    pub(crate) fn encode(mut self, store: &StoreId) -> EncodedIndex {
         if self.block_entries > 0 {
             self.close_block();
         }
-        let header = self.encode_header(store);
-        let pieces = [IoSlice::new(&header), IoSlice::new(&self.blocks), IoSlice::new(&self.directory)];
-        write_durably_from(disk, dir, &name.to_string(), &pieces)?;
-        Ok(pieces.iter().map(|piece| piece.len() as u64).sum())
+        EncodedIndex { header: self.encode_header(store), blocks: self.blocks, directory: self.directory }
     }
 
     fn encode_header(&self, store: &StoreId) -> [u8; HEADER_LEN] {
@@ -185,6 +187,63 @@ impl IndexWriter {
         let checksum = crc32c::crc32c(&out[..HEADER_CHECKSUM]);
         out[HEADER_CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
         out
+    }
+}
+
+/// An index file's bytes, not yet written.
+pub(crate) struct EncodedIndex {
+    header: [u8; HEADER_LEN],
+    blocks: Vec<u8>,
+    directory: Vec<u8>,
+}
+
+impl EncodedIndex {
+    /// Writes the file durably under `name`; gives its length in bytes.
+    pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path, name: &IndexName) -> Result<u64> {
+        let pieces = [IoSlice::new(&self.header), IoSlice::new(&self.blocks), IoSlice::new(&self.directory)];
+        write_durably_from(disk, dir, &name.to_string(), &pieces)?;
+        Ok(pieces.iter().map(|piece| piece.len() as u64).sum())
+    }
+
+    /// A file that exists in memory only, for where the disk has no room for it.
+    pub(crate) fn into_memory(self) -> Arc<dyn File> {
+        Arc::new(MemoryFile([self.header.as_slice(), &self.blocks, &self.directory].concat()))
+    }
+}
+
+/// Bytes to be read as a file.
+struct MemoryFile(Vec<u8>);
+
+impl File for MemoryFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.0.get(offset..)).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.read_at(buf, offset).map(Some)
+    }
+
+    fn write_at(&self, _bufs: &[IoSlice<'_>], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn allocate(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn set_len(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
     }
 }
 
@@ -213,8 +272,15 @@ pub(crate) struct IndexFile {
 impl IndexFile {
     /// Opens an index file. Errors: `Damage`, `UnsupportedFormat`, `Io`.
     pub(crate) fn open(disk: &dyn Disk, path: &Path, store: &StoreId) -> Result<Self> {
+        let file = disk
+            .open(path, OpenMode::Read)
+            .map_err(|e| Error::io(format_args!("reading {}", path.display()), e))?;
+        Self::from_file(file, path, store)
+    }
+
+    /// Like [`IndexFile::open`], of a file that is open.
+    pub(crate) fn from_file(file: Arc<dyn File>, path: &Path, store: &StoreId) -> Result<Self> {
         let doing = |e| Error::io(format_args!("reading {}", path.display()), e);
-        let file = disk.open(path, OpenMode::Read).map_err(doing)?;
         let len = file.len().map_err(doing)?;
         let mut header = [0; HEADER_LEN];
         if len < HEADER_LEN as u64 {

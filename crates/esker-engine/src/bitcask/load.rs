@@ -37,6 +37,7 @@ pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
         }
     }
     let sealed = files.len();
+    let mut rebuilt = vec![false; sealed];
     files.extend(open_checkpoints(opening, &found)?);
     loop {
         match merge_all(&files, threads) {
@@ -47,10 +48,15 @@ pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
                 let Some(bad) = files.iter().position(|file| file.path == damage.path) else {
                     return Err(damage.into());
                 };
+                // A disk that does not give back what was just written would have us rebuild for ever.
+                if bad < sealed && std::mem::replace(&mut rebuilt[bad], true) {
+                    return Err(damage.into());
+                }
                 opening.notice(format!("{damage}: rebuilt from the log"));
                 if bad < sealed {
                     files[bad] = rebuild_hint(opening, bad)?;
                 } else {
+                    remove_checkpoints(opening, &found, files[bad].stretch.from)?;
                     files.truncate(bad);
                 }
             }
@@ -121,7 +127,9 @@ fn is_whole(stretch: &Stretch, segment: u32, end: Option<u32>) -> bool {
     stretch.segment == segment && stretch.from as usize == SEGMENT_HEADER_LEN && Some(stretch.to) == end
 }
 
-fn rebuild_hint(opening: &Opening, at: usize) -> Result<IndexFile> {
+/// Makes a hint from its segment. Where the disk has no room for it, it is kept in memory: a full disk must not hinder
+/// reads, and a later opening writes it.
+fn rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
     let found: &FoundSegment = &opening.segments()[at];
     let collector = collect(|on_frame| Opening::scan_sealed(found, on_frame))?;
     let stretch = Stretch {
@@ -133,11 +141,21 @@ fn rebuild_hint(opening: &Opening, at: usize) -> Result<IndexFile> {
     };
     let name = IndexName::Hint(stretch.segment);
     let (disk, dir, store) = (opening.disk().as_ref(), opening.dir(), opening.store());
-    collector.into_index(store, stretch).finish(disk, dir, store, &name)?;
-    IndexFile::open(disk, &dir.join(name.to_string()), store)
+    let path = dir.join(name.to_string());
+    let index = collector.into_index(store, stretch).encode(store);
+    match index.write(disk, dir, &name) {
+        Ok(_) => IndexFile::open(disk, &path, store),
+        Err(Error::DiskFull) => {
+            let file = IndexFile::from_file(index.into_memory(), &path, store)?;
+            opening.notice(format!("the disk is full: {} could not be written", path.display()));
+            Ok(file)
+        }
+        Err(other) => Err(other),
+    }
 }
 
-/// The checkpoints of the active segment that join one another without a gap from its first frame on.
+/// The checkpoints of the active segment that join one another without a gap from its first frame on. Others are removed:
+/// left in place, they would stand between the ones here and those to come.
 fn open_checkpoints(opening: &mut Opening, found: &FoundFiles) -> Result<Vec<IndexFile>> {
     let Some(active) = opening.segments().last().map(|found| found.segment.id) else { return Ok(Vec::new()) };
     let mut files: Vec<IndexFile> = Vec::new();
@@ -154,16 +172,34 @@ fn open_checkpoints(opening: &mut Opening, found: &FoundFiles) -> Result<Vec<Ind
                     "{} does not join the checkpoint before it: replaying instead",
                     path.display()
                 ));
+                remove_checkpoints(opening, found, from)?;
                 break;
             }
             Err(Error::Damage(damage)) => {
                 opening.notice(format!("{damage}: replaying the log instead"));
+                remove_checkpoints(opening, found, from)?;
                 break;
             }
             Err(other) => return Err(other),
         }
     }
     Ok(files)
+}
+
+/// Removes the active segment's checkpoints that begin at `from` or behind. If a crash undoes it, the next opening does
+/// it again.
+fn remove_checkpoints(opening: &Opening, found: &FoundFiles, from: u32) -> Result<()> {
+    let Some(active) = opening.segments().last().map(|found| found.segment.id) else { return Ok(()) };
+    for &from in found.checkpoints.iter().filter(|&&found| found >= from) {
+        let path = opening.dir().join(IndexName::Checkpoint(active, from).to_string());
+        match opening.disk().remove(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(format_args!("removing {}", path.display()), e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Where replay begins: behind the last index file.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 pub(crate) mod model;
+pub(crate) mod survival;
 pub(crate) mod workload;
 
 use std::{sync::Arc, time::Duration};

@@ -21,6 +21,12 @@ pub(crate) enum Step {
     Reopen,
 }
 
+impl Step {
+    pub(crate) fn is_write(&self) -> bool {
+        matches!(self, Self::Write(..))
+    }
+}
+
 /// What is known when a run ends.
 #[derive(Clone)]
 pub(crate) struct Outcome {
