@@ -19,8 +19,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 pub(crate) struct Single {
     db: Db,
+    /// What a write under way holds on to: one reference, because every write takes it.
+    accounts: Arc<Accounts>,
+}
+
+struct Accounts {
     /// Bytes of writes submitted and not yet answered.
-    bytes_under_way: Arc<AtomicUsize>,
+    bytes_under_way: AtomicUsize,
     bytes_under_way_max: usize,
     clock: Arc<dyn Clock>,
     metrics: Arc<StoreMetrics>,
@@ -33,7 +38,8 @@ impl Single {
         clock: Arc<dyn Clock>,
         metrics: Arc<StoreMetrics>,
     ) -> Self {
-        Self { db, bytes_under_way: Arc::default(), bytes_under_way_max, clock, metrics }
+        let accounts = Accounts { bytes_under_way: AtomicUsize::new(0), bytes_under_way_max, clock, metrics };
+        Self { db, accounts: Arc::new(accounts) }
     }
 
     /// Submits at once; the future only waits for the answer. Dropping it does not take the write back.
@@ -49,41 +55,48 @@ impl Single {
     fn submit(&self, batch: Batch, sync: Option<SyncPolicy>) -> Result<oneshot::Receiver<Result<Committed>>> {
         let batch = batch.into_encoded();
         // The permit travels with the write, not with the caller, who may go away before the commit.
-        let permit = self.permit(batch.encoded_len())?;
+        let permit = Accounts::permit(&self.accounts, batch.encoded_len())?;
         let (answer, answered) = oneshot::channel();
-        let (clock, metrics, start) =
-            (Arc::clone(&self.clock), Arc::clone(&self.metrics), self.clock.monotonic());
         let done = move |committed: esker_engine::Result<Committed>| {
-            drop(permit);
-            metrics.write.record(clock.monotonic().saturating_sub(start));
+            permit.committed();
             // Nobody may be waiting any more: the write is committed all the same.
             let _gone = answer.send(committed.map_err(Error::from)).is_err();
         };
         self.db.submit(batch, sync, Box::new(done))?;
         Ok(answered)
     }
+}
 
-    fn permit(&self, bytes: usize) -> Result<Permit> {
-        let under_way = self.bytes_under_way.fetch_add(bytes, Ordering::Relaxed);
-        let permit = Permit { bytes, under_way: Arc::clone(&self.bytes_under_way) };
+impl Accounts {
+    fn permit(accounts: &Arc<Self>, bytes: usize) -> Result<Permit> {
+        let under_way = accounts.bytes_under_way.fetch_add(bytes, Ordering::Relaxed);
+        let permit = Permit { accounts: Arc::clone(accounts), bytes, start: accounts.clock.monotonic() };
         // A write that is alone always passes, however large: the limits bound it.
-        if under_way > 0 && under_way.saturating_add(bytes) > self.bytes_under_way_max {
-            self.metrics.writes_refused.add_one();
+        if under_way > 0 && under_way.saturating_add(bytes) > accounts.bytes_under_way_max {
+            accounts.metrics.writes_refused.add_one();
             return Err(Error::Engine(esker_engine::Error::Busy { retry_after: RETRY_AFTER }));
         }
         Ok(permit)
     }
 }
 
-/// A share of the budget; dropping gives it back.
+/// A write's share of the budget; dropping gives it back.
 struct Permit {
+    accounts: Arc<Accounts>,
     bytes: usize,
-    under_way: Arc<AtomicUsize>,
+    start: Duration,
+}
+
+impl Permit {
+    fn committed(self) {
+        let accounts = &self.accounts;
+        accounts.metrics.write.record(accounts.clock.monotonic().saturating_sub(self.start));
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.under_way.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.accounts.bytes_under_way.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -99,11 +112,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(dir.path(), Options::default()).unwrap();
         let single = Single::new(db, 10, Arc::new(ManualClock::default()), Arc::default());
-        let large = single.permit(100).unwrap();
-        assert!(matches!(single.permit(1), Err(Error::Engine(esker_engine::Error::Busy { .. }))));
+        let permit = |bytes| Accounts::permit(&single.accounts, bytes);
+        let large = permit(100).unwrap();
+        assert!(matches!(permit(1), Err(Error::Engine(esker_engine::Error::Busy { .. }))));
         drop(large);
-        let _first = single.permit(5).unwrap();
-        let _second = single.permit(5).unwrap();
-        assert!(single.permit(1).is_err());
+        let _first = permit(5).unwrap();
+        let _second = permit(5).unwrap();
+        assert!(permit(1).is_err());
     }
 }

@@ -24,14 +24,15 @@ pub(crate) async fn serve(stream: TcpStream, service: Service) {
     if let Err(e) = stream.set_nodelay(true) {
         tracing::debug!(error = %e, "cannot set TCP_NODELAY");
     }
-    let front = Arc::clone(service.front());
+    let service = Arc::new(service);
+    let front = service.front();
     let timeouts = &front.config.timeouts;
     let state = Arc::new(ConnectionState::new());
     let io = TokioIo::new(GuardedIo::new(stream, Arc::clone(&state)));
     let mut connection = pin!(builder(&front.config.limits).serve_connection(
         io,
         service_fn(|request| {
-            let (service, answering) = (service.clone(), state.begin());
+            let (service, answering) = (Arc::clone(&service), state.begin());
             async move { service.answer(request, answering).await }
         })
     ));

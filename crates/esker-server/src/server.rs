@@ -87,36 +87,52 @@ impl Server {
         let control =
             runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
         let front = self.front;
-        let (alive, mut ended) = mpsc::channel::<()>(1);
-        let workers = start_workers(&front, self.listeners, alive).map_err(ServerError::Runtime)?;
+        let (leaving, mut left_early) = mpsc::channel::<()>(1);
+        let workers = start_workers(&front, self.listeners, leaving).map_err(ServerError::Runtime)?;
         control.block_on(async {
             tokio::select! {
                 () = shutdown => {}
-                // Every worker holds a sender and none ever sends.
-                _ = ended.recv() => {}
+                // No worker leaves before the drain unless it died: a part of a server is not left running.
+                _ = left_early.recv() => {}
             }
         });
         front.drain.begin();
-        let left: Result<Vec<usize>, _> = workers.into_iter().map(JoinHandle::join).collect();
+        let left: Vec<io::Result<usize>> = workers.into_iter().map(join).collect();
         control.block_on(front.store.close()).map_err(ServerError::Close)?;
-        let left = left.map_err(|_| ServerError::Runtime(io::Error::other("a worker died of a defect")))?;
+        let left = left.into_iter().collect::<io::Result<Vec<usize>>>().map_err(ServerError::Runtime)?;
         // Connections are counted over all workers, so each reports all that were left when it gave up.
         Ok(DrainReport { connections_cut: left.into_iter().max().unwrap_or(0) })
+    }
+}
+
+type Worker = JoinHandle<io::Result<usize>>;
+
+fn join(worker: Worker) -> io::Result<usize> {
+    worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker died of a defect")))
+}
+
+/// Says, when dropped, that its worker leaves; also if it panics.
+struct Leaving(mpsc::Sender<()>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        // One such word is enough, and after the drain nobody listens.
+        let _said_already = self.0.try_send(()).is_err();
     }
 }
 
 fn start_workers(
     front: &Arc<Front>,
     listeners: Vec<std::net::TcpListener>,
-    alive: mpsc::Sender<()>,
-) -> io::Result<Vec<JoinHandle<usize>>> {
+    leaving: mpsc::Sender<()>,
+) -> io::Result<Vec<Worker>> {
     let mut workers = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
         let runtime = build_runtime(front.config.runtime)?;
-        let (front, alive) = (Arc::clone(front), alive.clone());
+        let (front, leaving) = (Arc::clone(front), Leaving(leaving.clone()));
         let thread = std::thread::Builder::new().name(format!("esker-http-{number}"));
         workers.push(thread.spawn(move || {
-            let _alive = alive;
+            let _leaving = leaving;
             let left = work(&runtime, listener, front);
             // Cuts off what the drain has left.
             runtime.shutdown_timeout(Duration::ZERO);
@@ -139,17 +155,14 @@ fn build_runtime(kind: Runtime) -> io::Result<runtime::Runtime> {
 }
 
 /// Accepts until the drain begins, then waits for the connections; says how many are left after that.
-fn work(runtime: &runtime::Runtime, listener: std::net::TcpListener, front: Arc<Front>) -> usize {
+fn work(runtime: &runtime::Runtime, listener: std::net::TcpListener, front: Arc<Front>) -> io::Result<usize> {
     runtime.block_on(async {
         let service = Service::new(Arc::clone(&front));
-        match TcpListener::from_std(listener) {
-            Ok(listener) => accept_all(listener, service).await,
-            Err(e) => tracing::error!(error = %e, "cannot listen"),
-        }
+        accept_all(TcpListener::from_std(listener)?, service).await;
         let drained = front.connections_ended();
         if tokio::time::timeout(front.config.timeouts.drain, drained).await.is_err() {
             tracing::warn!("requests did not finish in time and are cut off");
         }
-        front.connections.load(Ordering::Acquire)
+        Ok(front.connections.load(Ordering::Acquire))
     })
 }

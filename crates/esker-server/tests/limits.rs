@@ -49,6 +49,20 @@ fn a_half_sent_body_is_answered_and_forgotten() {
     server.request("GET", "/api/v1/kv/k", b"").error(404, "key_not_found");
 }
 
+/// What came of a value before its client went away is never taken for the value.
+#[test]
+fn a_body_that_breaks_off_is_not_written() {
+    let server = TestServer::start();
+    for body in ["content-length: 1000\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+        let mut client = server.client();
+        client.send(format!("PUT /api/v1/kv/k HTTP/1.1\r\nhost: t\r\n{body}").as_bytes());
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        drop(client);
+        eventually("the connection is gone", || server.metric("esker_http_connections") == 1.0);
+    }
+    server.request("GET", "/api/v1/kv/k", b"").error(404, "key_not_found");
+}
+
 #[test]
 fn a_body_that_trickles_is_answered() {
     let server = TestServer::with(|config, _| {
@@ -189,4 +203,27 @@ fn the_shared_runtime_serves_too() {
     });
     assert_eq!(server.request("PUT", "/api/v1/kv/k", b"v").status, 200);
     assert_eq!(server.request("GET", "/api/v1/kv/k", b"").text(), "v");
+}
+
+/// Targets that are legal or nearly so, but not paths.
+#[test]
+fn odd_targets_are_answered() {
+    let server = TestServer::start();
+    server.request("PUT", "/api/v1/kv/k", b"v");
+    for (target, status) in [
+        ("OPTIONS *", 404),
+        ("CONNECT host:80", 404),
+        ("GET http://host/api/v1/kv/k", 200),
+        ("GET http://host", 404),
+        ("GET k", 404),
+        ("GET //api/v1/kv/k", 404),
+        ("BREW /api/v1/kv/k", 405),
+        ("GET /api/v1/kv/\u{e9}", 404),
+    ] {
+        let mut client = server.client();
+        client.send(format!("{target} HTTP/1.1\r\nhost: t\r\n\r\n").as_bytes());
+        let answer = client.read().unwrap_or_else(|| panic!("no answer to {target}"));
+        assert_eq!(answer.status, status, "{target}: {answer:?}");
+        assert!(status == 200 || answer.json()["error"]["code"].is_string(), "{target}");
+    }
 }

@@ -1,9 +1,6 @@
 //! The bytes of request bodies being received, over all connections.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A bounded number of bytes to be shared out.
 pub(crate) struct Budget {
@@ -12,13 +9,13 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), max })
+    pub(crate) fn new(max: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), max }
     }
 
     /// A share of nothing yet.
-    pub(crate) fn share(self: &Arc<Self>) -> Share {
-        Share { budget: Arc::clone(self), bytes: 0 }
+    pub(crate) fn share(&self) -> Share<'_> {
+        Share { budget: self, bytes: 0 }
     }
 
     pub(crate) fn taken(&self) -> usize {
@@ -27,12 +24,12 @@ impl Budget {
 }
 
 /// What one request has taken; dropping gives it back.
-pub(crate) struct Share {
-    budget: Arc<Budget>,
+pub(crate) struct Share<'a> {
+    budget: &'a Budget,
     bytes: usize,
 }
 
-impl Share {
+impl Share<'_> {
     /// Takes more, if there is so much left. Refusing rather than waiting means that no two half-received bodies
     /// can wait for each other.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
@@ -46,7 +43,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Share<'_> {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -24,7 +24,7 @@ pub(crate) struct Front {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Connections over the cap that are being told so.
     pub(crate) refusals: Arc<AtomicUsize>,
-    pub(crate) body_budget: Arc<Budget>,
+    pub(crate) body_budget: Budget,
 }
 
 impl Front {

@@ -18,7 +18,7 @@ use crate::{guard::Answering, metrics::Operation};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Answers requests. Cheap to clone: each connection has one.
+/// Answers requests. Each connection has one of its own, so that cores do not share its reference count.
 #[derive(Clone)]
 pub(crate) struct Service {
     front: Arc<Front>,
@@ -36,7 +36,7 @@ impl Service {
 
     /// Never fails: whatever goes wrong is an answer.
     pub(crate) async fn answer(
-        self,
+        self: Arc<Self>,
         request: Request<Incoming>,
         answering: Answering,
     ) -> Result<Response<TrackedBody>, Infallible> {
