@@ -42,19 +42,19 @@ pub(crate) async fn serve(stream: TcpStream, service: Service) {
     let mut draining = false;
     poll_fn(|cx| {
         loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                if let Err(e) = ended {
-                    tracing::debug!(error = %e, "a connection ended early");
-                }
-                return Poll::Ready(());
-            }
+            // Asked first, so that an answer made after the drain has begun says that it is the last.
             if !draining && drained.as_mut().poll(cx).is_ready() {
                 draining = true;
                 if matches!(state.phase(), Phase::Fresh | Phase::Idle) {
                     return Poll::Ready(());
                 }
                 connection.as_mut().graceful_shutdown();
-                continue;
+            }
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Err(e) = ended {
+                    tracing::debug!(error = %e, "a connection ended early");
+                }
+                return Poll::Ready(());
             }
             match watchdog.poll_expired(cx, &state, timeouts) {
                 Poll::Pending => return Poll::Pending,

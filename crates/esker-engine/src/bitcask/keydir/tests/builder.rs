@@ -100,6 +100,8 @@ fn disorder_is_refused() {
     tree.check();
     assert_eq!(entries(&tree), [(b"b".to_vec(), 1), (b"b\0".to_vec(), 3)]);
     assert!(Tree::concat(vec![tree.clone(), tree]).is_err());
+    let one = build(&[b"key".to_vec()], Fill::default());
+    assert!(Tree::concat(vec![one.clone(), Tree::new(), one]).is_err());
 }
 
 #[test]

@@ -90,7 +90,10 @@ fn changes_of_several_writers_all_stay() {
                 for number in 0..500_u32 {
                     let operations = if number.is_multiple_of(2) { 1 } else { IN_PLACE_OPERATIONS_MAX + 1 };
                     let key = [number.to_be_bytes(), writer.to_be_bytes()].concat();
-                    keydir.apply(operations, |tree| tree.insert(&key, Slot::new(0, 0, 0, 1)));
+                    keydir.apply(operations, |tree| {
+                        thread::yield_now(); // gives another writer the chance to come between
+                        tree.insert(&key, Slot::new(0, 0, 0, 1))
+                    });
                 }
             });
         }

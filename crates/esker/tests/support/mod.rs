@@ -1,0 +1,143 @@
+//! Running the real binary: servers on free ports, commands with their output.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+/// A command line of the binary, with none of the caller's settings.
+pub(crate) fn esker(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KV_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(args: &[&str]) -> Output {
+    esker(args).output().expect("the binary runs")
+}
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) endpoint: String,
+    _stdout: BufReader<ChildStdout>,
+    _stderr: ChildStderr,
+}
+
+impl Server {
+    /// Starts a server and waits until it says where it listens.
+    pub(crate) fn start(dir: &Path, more: &[&str]) -> Self {
+        Self::try_start(dir, more).unwrap_or_else(|(code, told)| panic!("ended with {code:?}: {told}"))
+    }
+
+    /// The same; an error is the exit code and what was told on standard error.
+    pub(crate) fn try_start(dir: &Path, more: &[&str]) -> Result<Self, (Option<i32>, String)> {
+        let mut command = esker(&["serve", "--port", "0", "--log-level", "error", "--data-dir"]);
+        let mut child = command
+            .arg(dir)
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut endpoint = None;
+        let mut line = String::new();
+        while stdout.read_line(&mut line).expect("it is text") > 0 {
+            if let Some(rest) = line.trim().strip_prefix("listening") {
+                endpoint = Some(rest.trim().to_owned());
+            }
+            if line.trim() == "Try:" {
+                break;
+            }
+            line.clear();
+        }
+        match endpoint {
+            Some(endpoint) => {
+                let stderr = child.stderr.take().expect("it is piped");
+                Ok(Self { child, endpoint, _stdout: stdout, _stderr: stderr })
+            }
+            None => {
+                let output = child.wait_with_output().expect("it ends");
+                Err((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+            }
+        }
+    }
+
+    /// Starts a server and kills it after a while, wherever it is by then.
+    pub(crate) fn kill_while_starting(dir: &Path, more: &[&str], after: Duration) {
+        let mut command = esker(&["serve", "--port", "0", "--log-level", "error", "--data-dir"]);
+        let mut child = command
+            .arg(dir)
+            .args(more)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        // Nobody ever sends: this waits for the time alone.
+        let (_sender, receiver) = mpsc::channel::<()>();
+        assert!(receiver.recv_timeout(after).is_err());
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+    }
+
+    /// Runs a client command against it.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        esker(args).env("KV_ENDPOINT", &self.endpoint).output().expect("the binary runs")
+    }
+
+    /// Runs a client command that has to succeed; what it printed.
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("it is text")
+    }
+
+    /// Runs a client command with standard input.
+    pub(crate) fn with_input(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut command = esker(args);
+        command.env("KV_ENDPOINT", &self.endpoint);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        child.stdin.take().expect("it is piped").write_all(input).expect("it reads");
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// Kills it on the spot (SIGKILL) and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it is ours");
+    }
+
+    /// Sends it a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for its end; the exit code.
+    pub(crate) fn wait(mut self) -> Option<i32> {
+        self.child.wait().expect("it is ours").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Ended already, or never to be missed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
