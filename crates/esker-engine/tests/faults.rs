@@ -202,6 +202,34 @@ fn enospc_from_any_operation_on_refuses_until_there_is_space() {
     everywhere(|n| FaultPlan::from_nth(Ops::Any, n, Fault::NoSpace));
 }
 
+/// CHECKS 1, 2, 4, 6: any operation of a recovery fails; the next process on the same machine recovers, writes, and
+/// then the power fails. What the failed sync of the first recovery lost must not be built upon.
+#[test]
+fn a_recovery_that_fails_is_done_again() {
+    let options = small_options(SyncPolicy::Never);
+    for n in (20..220).step_by(9) {
+        let machine = Machine::new(SimDisk::new());
+        machine.disk.fail_at(n, Fault::CrashAfter(n as usize * 31 % 400));
+        let outcome = common::workload::run(&machine, &options, &steps(4, 70));
+        for mode in [CrashMode::ProcessKill, CrashMode::power_loss(n)] {
+            for (r, fault) in (1..).flat_map(|r| [(r, Fault::Io), (r, Fault::NoSpace)]) {
+                let disk = machine.disk.crash(mode);
+                disk.fail_at(r, fault);
+                drop(Machine::new(disk.clone()).open(&options));
+                if disk.faults_fired() == 0 {
+                    break;
+                }
+                disk.clear_faults();
+                let expected = Expected::after(&outcome, mode);
+                check(disk.clone(), &options, &expected, 2 * (n + r) + 1).unwrap_or_else(|why| {
+                    let trace = disk.op_trace().join("\n  ");
+                    panic!("operation {n}, {mode:?}, then {fault:?} at {r} of the recovery: {why}\n  {trace}")
+                });
+            }
+        }
+    }
+}
+
 /// What is short or interrupted is gone on with: nobody sees it.
 #[test]
 fn short_and_interrupted_reads_and_writes_are_no_faults() {
