@@ -6,11 +6,11 @@ mod support;
 
 use esker_log::{
     Error,
-    disk::sim::{CrashMode, SimDisk},
+    disk::sim::{CrashMode, Fault, FaultPlan, OpKind, Ops, SimDisk},
     segment::segment_name,
 };
 use proptest::prelude::*;
-use support::{DIR, draft, open};
+use support::{DIR, draft, frame_len, open};
 
 /// What befalls the last segment behind a byte.
 #[derive(Debug, Clone)]
@@ -54,6 +54,27 @@ fn written(values: &[Vec<u8>], synced: usize) -> (SimDisk, u64) {
     let in_last = durable.segment == writer.log().appended().segment;
     let first_unsynced = if in_last { u64::from(durable.offset) } else { 64 };
     (disk.crash(CrashMode::ProcessKill), first_unsynced)
+}
+
+/// CHECKS 4, 6: the cut of a torn tail does not reach the disk, as its sync fails. The next process sees it done, in
+/// memory; were it to believe that, the frame behind the hole would come back once the hole is filled.
+#[test]
+fn a_cut_that_failed_to_reach_the_disk_is_made_again() {
+    let values = [b"first", b"holed", b"stale"].map(|value| value.to_vec());
+    let (disk, hole) = written(&values, 1);
+    let (path, mut bytes) = last_segment(&disk);
+    bytes[hole as usize..hole as usize + frame_len(b"holed")].fill(0);
+    disk.write_file(&path, &bytes);
+
+    let failing = FaultPlan::nth(Ops::Only(OpKind::SyncData), 1, Fault::Io).on_path(".log");
+    disk.inject(failing);
+    assert!(open(&disk).is_err());
+    let (mut recovered, found) = open(&disk).unwrap();
+    assert_eq!(found, [b"first"]);
+    recovered.writer.append(&mut [draft(b"fills")]).unwrap();
+    recovered.writer.log().sync().unwrap();
+    let found = open(&disk.after_crash(CrashMode::DropUnsynced)).unwrap().1;
+    assert_eq!(found, [b"first", b"fills"]);
 }
 
 proptest! {
