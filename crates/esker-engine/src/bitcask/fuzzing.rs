@@ -2,13 +2,9 @@
 
 use std::path::Path;
 
-use esker_log::{
-    GroupEnd, Result,
-    disk::{Disk as _, OpenMode, sim::SimDisk},
-    format::StoreId,
-};
+use esker_log::{GroupEnd, Result, disk::sim::SimDisk, format::StoreId};
 
-use super::index_file::{IndexFile, IndexName, IndexWriter, Stretch};
+use super::index_file::{IndexFile, IndexWriter, Stretch};
 
 const STORE: StoreId = [7; 16];
 
@@ -25,9 +21,6 @@ pub fn read_entries(entries: &[u8]) -> Result<()> {
     let disk = SimDisk::new();
     let stretch =
         Stretch { segment: 3, group: 0, from: 64, to: 9000, last: GroupEnd { index: 1000, term: 0 } };
-    let name = IndexName::Checkpoint(3, 64);
-    let path = Path::new("/").join(name.to_string());
-    IndexWriter::with_raw_entries(&STORE, stretch, entries).finish(&disk, Path::new("/"), &STORE, &name)?;
-    disk.open(&path, OpenMode::Read).expect("just written");
-    IndexFile::open(&disk, &path, &STORE)?.verify()
+    let file = IndexWriter::with_raw_entries(&STORE, stretch, entries).encode(&STORE).into_memory();
+    IndexFile::from_file(file, Path::new("/index"), &STORE)?.verify()
 }

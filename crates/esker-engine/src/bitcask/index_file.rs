@@ -149,6 +149,17 @@ impl IndexWriter {
         self.block_entries = 0;
     }
 
+    /// A file whose one block has any bytes for entries, all checksums right: what a fuzzer needs to get past them.
+    #[cfg(fuzzing)]
+    pub(crate) fn with_raw_entries(store: &StoreId, stretch: Stretch, entries: &[u8]) -> Self {
+        let mut writer = Self::new(store, stretch);
+        writer.open_block(b"first");
+        writer.blocks.extend_from_slice(entries);
+        writer.block_entries = 1;
+        writer.entries = 1;
+        writer
+    }
+
     /// Writes the file durably under `name`; gives its length in bytes.
     pub(crate) fn finish(
         self,

@@ -16,7 +16,7 @@
 //! # Invariants
 //! 1. All keys below child `i` are at or above separator `i - 1` and below separator `i`.
 //! 2. All leaves are equally deep; no node is empty; an inner root has two children or more.
-//! 3. Those of [`keys`]. [`Tree::check`] asserts them all.
+//! 3. Those of `keys`. [`Tree::check`] asserts them all.
 //!
 //! # Memory
 //! A key costs itself, a [`Slot`] of 20 bytes and 6 bytes to find it, all three divided by how full leaves
