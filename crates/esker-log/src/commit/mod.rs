@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! write/submit ─▶ queue (bounded) ─▶ append + sync ─▶ apply, in log order ─▶ answer
-//!                                    one leader        may overlap with the next leader's sync
+//!                                    one leader        may overlap with the next group's sync
 //! ```
 //!
-//! A leader whose group was synced hands leadership on *before* it applies and answers, so that the device is never
-//! idle while answers are given. A leader that did not sync goes on leading for a bounded number of groups: passing
-//! leadership to another thread would cost more than the work.
+//! A leader whose group was synced goes on with the next group at once, so that the device is never idle, and has one of
+//! the group's own waiting writers apply it and answer the others. (Passing on the lead instead would leave the device
+//! idle for as long as a sleeping thread takes to wake: on a virtual machine half of a sync.) After [`LEAD_GROUPS_MAX`]
+//! groups it passes the lead on, so that its own answer is not late without bound.
 //! Batches that came through [`GroupCommit::submit`] are led by one of [`COMMITTERS`] threads of the store's own,
 //! because the submitter must never block on the disk.
 //!
@@ -19,20 +20,22 @@
 //! leader takes the queue's front; groups are applied in the order of their tickets, which is log order. A leader does not
 //! die of a panic: the log is poisoned instead, and everybody is told.
 
+mod waiter;
+
 use std::{
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    thread::Thread,
     time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use self::waiter::{Call, Waiter};
 use crate::{
     Error, Log, Result, SyncPolicy,
     clock::Clock,
@@ -45,11 +48,11 @@ use crate::{
 const GROUP_BATCHES_MAX: usize = 1024;
 /// A group has at most this many bytes, unless its first batch alone has more.
 const GROUP_BYTES_MAX: usize = 8 << 20;
-/// So many groups an unsynced leader commits before it hands on, so that its own answer is not late without bound.
+/// So many groups a leader commits before it hands on, so that its own answer is not late without bound.
 const LEAD_GROUPS_MAX: usize = 16;
-/// How often a waiting writer looks before it sleeps: about as long as an unsynced commit takes.
-const SPINS_MAX: usize = 64;
-/// Threads that lead for submitted batches: one can apply and answer while the other syncs.
+/// How often a writer that waits for an unsynced commit looks before it sleeps: about as long as one takes.
+const LOOKS_MAX: usize = 64;
+/// Threads that lead for submitted batches: one applies and answers while the other syncs.
 pub const COMMITTERS: usize = 2;
 /// Beyond this many unsynced bytes the background syncs, whatever the policy: sealing a segment, for which
 /// a writer waits, then finds little left to do.
@@ -92,46 +95,6 @@ struct Entry<T> {
     reply: Reply<T>,
 }
 
-const WAITING: u8 = 0;
-const LEAD: u8 = 1;
-const DONE: u8 = 2;
-
-/// A thread that waits for its batch, and may be told to lead instead.
-struct Waiter<T> {
-    state: AtomicU8,
-    outcome: Mutex<Option<Result<T>>>,
-    thread: Thread,
-}
-
-impl<T> Waiter<T> {
-    fn wait(&self) -> u8 {
-        for _ in 0..SPINS_MAX {
-            let state = self.state.load(Ordering::Acquire);
-            if state != WAITING {
-                return state;
-            }
-            std::hint::spin_loop();
-        }
-        loop {
-            let state = self.state.load(Ordering::Acquire);
-            if state != WAITING {
-                return state;
-            }
-            std::thread::park();
-        }
-    }
-
-    fn wake(&self, state: u8) {
-        self.state.store(state, Ordering::Release);
-        self.thread.unpark();
-    }
-
-    fn finish(&self, outcome: Result<T>) {
-        *self.outcome.lock() = Some(outcome);
-        self.wake(DONE);
-    }
-}
-
 struct Queue<T> {
     entries: VecDeque<Entry<T>>,
     bytes: usize,
@@ -139,6 +102,8 @@ struct Queue<T> {
     leading: bool,
     /// How many committers have been told to lead and have not begun.
     committers_called: usize,
+    /// Groups that a committer shall apply and answer. They come before the lead: a leader may wait for them.
+    unfinished: VecDeque<Persisted<T>>,
     next_ticket: u64,
     closed: bool,
 }
@@ -194,6 +159,15 @@ struct Group<T> {
     replies: Vec<Reply<T>>,
 }
 
+/// A group that is in the log, as far as it could be.
+struct Persisted<T> {
+    group: Group<T>,
+    /// How many of its batches are in.
+    appended: usize,
+    /// What befell the rest.
+    error: Option<Error>,
+}
+
 impl<C: Consumer> GroupCommit<C> {
     /// Takes charge of `writer`. `maintenance` is raised when [`GroupCommit::maintain_sync`] will have something to do.
     pub fn new(
@@ -215,6 +189,7 @@ impl<C: Consumer> GroupCommit<C> {
                 bytes: 0,
                 leading: false,
                 committers_called: 0,
+                unfinished: VecDeque::new(),
                 next_ticket: 0,
                 closed: false,
             }),
@@ -264,27 +239,43 @@ impl<C: Consumer> GroupCommit<C> {
             if !queue.leading {
                 let group = Self::group_of_one(&mut queue, draft, sync);
                 drop(queue);
-                return self.lead(group).expect("the leader's own batch is in its first group");
+                return self.lead_first(group);
             }
             if self.has_room(&queue, draft.payload.len()) {
                 break;
             }
             self.space.wait(&mut queue);
         }
-        let waiter = Arc::new(Waiter {
-            state: AtomicU8::new(WAITING),
-            outcome: Mutex::new(None),
-            thread: std::thread::current(),
-        });
+        let waiter = Waiter::new();
         Self::enqueue(&mut queue, Entry { draft, sync, reply: Reply::Waiter(Arc::clone(&waiter)) });
         drop(queue);
-        if waiter.wait() == LEAD {
-            let group = self.take_group(&mut self.queue.lock());
-            self.lead(group);
-            // Its own batch was at the front of the queue when it was called, so it is answered by now.
+        self.wait_and_help(waiter, if sync == SyncPolicy::Always { 0 } else { LOOKS_MAX })
+    }
+
+    /// Leads with a group of the caller's own batch.
+    fn lead_first(&self, group: Group<C::Outcome>) -> Result<C::Outcome> {
+        let mut me = None;
+        match (self.lead(group, &mut me), me) {
+            (Some(outcome), _) => outcome,
+            (None, Some(me)) => self.wait_and_help(me, 0),
+            (None, None) => unreachable!("a leader's own batch is answered by itself or through its waiter"),
         }
-        let outcome = waiter.outcome.lock().take();
-        outcome.expect("a waiter that is done has its outcome")
+    }
+
+    /// Waits until the waiter's batch is answered, and does what it is told meanwhile.
+    fn wait_and_help(&self, waiter: Arc<Waiter<C::Outcome>>, looks: usize) -> Result<C::Outcome> {
+        let mut me = Some(waiter);
+        while let Some(waiter) = &me {
+            match waiter.wait(looks) {
+                Call::Done(outcome) => return outcome,
+                Call::Finish(persisted) => drop(self.finish(persisted)),
+                Call::Lead => {
+                    let group = self.take_group(&mut self.queue.lock());
+                    self.lead(group, &mut me);
+                }
+            }
+        }
+        unreachable!("a waiter stays until its batch is answered")
     }
 
     /// Queues a batch; `done` is called on a committer's thread. Never waits for the disk.
@@ -313,11 +304,15 @@ impl<C: Consumer> GroupCommit<C> {
     pub fn run_committer(&self) {
         let mut queue = self.queue.lock();
         loop {
-            if queue.committers_called > 0 {
+            if let Some(persisted) = queue.unfinished.pop_front() {
+                drop(queue);
+                self.finish(persisted);
+                queue = self.queue.lock();
+            } else if queue.committers_called > 0 {
                 queue.committers_called -= 1;
                 let group = self.take_group(&mut queue);
                 drop(queue);
-                self.lead(group);
+                self.lead(group, &mut None);
                 queue = self.queue.lock();
             } else if queue.closed && !queue.leading {
                 return;
@@ -427,34 +422,71 @@ impl<C: Consumer> GroupCommit<C> {
         group
     }
 
-    /// Commits `group`, and more if that is quicker than handing on. Returns the outcome of the leader's own batch.
-    fn lead(&self, mut group: Group<C::Outcome>) -> Option<Result<C::Outcome>> {
+    /// Commits `group` and what has gathered meanwhile. `me` is the leader's waiter, if it has one. Gives the outcome of
+    /// the leader's own batch, if no waiter is told it.
+    fn lead(
+        &self,
+        mut group: Group<C::Outcome>,
+        me: &mut Option<Arc<Waiter<C::Outcome>>>,
+    ) -> Option<Result<C::Outcome>> {
         let mut own = None;
         for round in 1.. {
-            let persisted = self.unless_it_panics("appending", || self.persist(&mut group));
-            let (appended, error) = persisted.unwrap_or_else(|error| (0, Some(error)));
-            let synced = group.syncs == SyncPolicy::Always;
-            if synced {
-                self.hand_on(&mut self.queue.lock());
-            }
-            own = self.apply_and_answer(group, appended, error).or(own);
-            if synced {
-                break;
+            let persisted = self.persist_group(group);
+            let synced = persisted.group.syncs == SyncPolicy::Always;
+            let mut unfinished = Some(persisted);
+            if !synced {
+                // Quicker done than told to another.
+                own = unfinished.take().and_then(|persisted| self.finish(persisted)).or(own);
             }
             let mut queue = self.queue.lock();
             if queue.entries.is_empty() || round == LEAD_GROUPS_MAX {
                 self.hand_on(&mut queue);
-                break;
+                drop(queue);
+                return unfinished.and_then(|persisted| self.finish(persisted)).or(own);
             }
             group = self.take_group(&mut queue);
+            drop(queue);
+            own = unfinished.and_then(|persisted| self.delegate(persisted, me)).or(own);
         }
         own
+    }
+
+    /// Has one of a group's other writers finish it, or a committer; a group of the leader's batch alone is finished here.
+    fn delegate(
+        &self,
+        mut persisted: Persisted<C::Outcome>,
+        me: &mut Option<Arc<Waiter<C::Outcome>>>,
+    ) -> Option<Result<C::Outcome>> {
+        if matches!(persisted.group.replies[..], [Reply::Own | Reply::Waiter(_)]) {
+            return self.finish(persisted);
+        }
+        if let Some(own) = persisted.group.replies.iter_mut().find(|reply| matches!(reply, Reply::Own)) {
+            *own = Reply::Waiter(Arc::clone(me.get_or_insert_with(Waiter::new)));
+        }
+        let is_other = |waiter: &Arc<Waiter<_>>| me.as_ref().is_none_or(|me| !Arc::ptr_eq(me, waiter));
+        let helper = persisted.group.replies.iter().find_map(|reply| match reply {
+            Reply::Waiter(waiter) if is_other(waiter) => Some(Arc::clone(waiter)),
+            _ => None,
+        });
+        if let Some(helper) = helper {
+            helper.tell(Call::Finish(persisted));
+        } else {
+            self.queue.lock().unfinished.push_back(persisted);
+            self.call.notify_one();
+        }
+        None
+    }
+
+    fn persist_group(&self, mut group: Group<C::Outcome>) -> Persisted<C::Outcome> {
+        let persisted = self.unless_it_panics("appending", || self.persist(&mut group));
+        let (appended, error) = persisted.unwrap_or_else(|error| (0, Some(error)));
+        Persisted { group, appended, error }
     }
 
     /// Names the next leader, or nobody if nothing waits.
     fn hand_on(&self, queue: &mut MutexGuard<'_, Queue<C::Outcome>>) {
         match queue.entries.front().map(|entry| &entry.reply) {
-            Some(Reply::Waiter(waiter)) => waiter.wake(LEAD),
+            Some(Reply::Waiter(waiter)) => waiter.tell(Call::Lead),
             Some(_) => self.call_committer(queue),
             None => {
                 queue.leading = false;
@@ -499,12 +531,9 @@ impl<C: Consumer> GroupCommit<C> {
         (appended, error)
     }
 
-    fn apply_and_answer(
-        &self,
-        group: Group<C::Outcome>,
-        mut appended: usize,
-        mut error: Option<Error>,
-    ) -> Option<Result<C::Outcome>> {
+    /// Applies a group when its turn has come, and answers.
+    fn finish(&self, persisted: Persisted<C::Outcome>) -> Option<Result<C::Outcome>> {
+        let Persisted { group, mut appended, mut error } = persisted;
         let mut outcomes = Vec::with_capacity(appended);
         let mut turn = self.turn.lock();
         while turn.ticket != group.ticket {
@@ -534,7 +563,7 @@ impl<C: Consumer> GroupCommit<C> {
             let outcome = outcomes.next().ok_or_else(|| error.clone().unwrap_or(Error::Closed));
             match reply {
                 Reply::Own => own = Some(outcome),
-                Reply::Waiter(waiter) => waiter.finish(outcome),
+                Reply::Waiter(waiter) => waiter.tell(Call::Done(outcome)),
                 // Its panic, of which the panic hook has told, must not cost the others their answers.
                 Reply::Callback(done) => drop(catch_unwind(AssertUnwindSafe(|| done(outcome)))),
             }
