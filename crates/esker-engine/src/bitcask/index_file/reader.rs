@@ -1,0 +1,289 @@
+//! From an index file's bytes to entries. Lengths are checked before they are trusted; any damage is an error with its place.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use esker_log::{
+    Error, GroupEnd, Result,
+    disk::{Disk, File, OpenMode},
+    format::{Invalid, StoreId, check_head, salt},
+    recovery::invalid_header,
+};
+
+use super::{
+    BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, MAGIC, Place, Stretch, block_binding, varint::take_varint,
+};
+
+/// One block, as the directory tells of it.
+#[derive(Debug, Clone)]
+struct BlockAddress {
+    offset: u64,
+    end: u64,
+    first_key: Box<[u8]>,
+}
+
+/// An open index file whose header and directory were verified.
+pub(crate) struct IndexFile {
+    file: Arc<dyn File>,
+    pub(crate) path: PathBuf,
+    pub(crate) stretch: Stretch,
+    pub(crate) entries: u64,
+    salt: u32,
+    blocks: Vec<BlockAddress>,
+}
+
+impl IndexFile {
+    /// Opens an index file. Errors: `Damage`, `UnsupportedFormat`, `Io`.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, store: &StoreId) -> Result<Self> {
+        let file = disk
+            .open(path, OpenMode::Read)
+            .map_err(|e| Error::io(format_args!("reading {}", path.display()), e))?;
+        Self::from_file(file, path, store)
+    }
+
+    /// Like [`IndexFile::open`], of a file that is open.
+    pub(crate) fn from_file(file: Arc<dyn File>, path: &Path, store: &StoreId) -> Result<Self> {
+        let doing = |e| Error::io(format_args!("reading {}", path.display()), e);
+        let len = file.len().map_err(doing)?;
+        let mut header = [0; HEADER_LEN];
+        if len < HEADER_LEN as u64 {
+            return Err(Error::damage(path, 0, "the header is cut off"));
+        }
+        file.read_exact_at(&mut header, 0).map_err(doing)?;
+        let head = Header::decode(&header).map_err(|invalid| invalid_header(path, invalid))?;
+        if head.store != *store {
+            return Err(Error::damage(path, 16, "the file belongs to another store"));
+        }
+        if head.directory_at.checked_add(u64::from(head.directory_len)) != Some(len) {
+            return Err(Error::damage(path, 72, "the file's length is not what its header says"));
+        }
+        let mut directory = vec![0; head.directory_len as usize];
+        file.read_exact_at(&mut directory, head.directory_at).map_err(doing)?;
+        if crc32c::crc32c(&directory) != head.directory_checksum {
+            return Err(Error::damage(
+                path,
+                head.directory_at,
+                "the block directory's checksum does not match",
+            ));
+        }
+        let blocks = decode_directory(&directory, head.block_count, head.directory_at)
+            .ok_or_else(|| Error::damage(path, head.directory_at, "the block directory makes no sense"))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            stretch: head.stretch,
+            entries: head.entries,
+            salt: salt(store, head.stretch.segment),
+            blocks,
+        })
+    }
+
+    /// The first keys of the blocks: where the file can be divided.
+    pub(crate) fn block_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.blocks.iter().map(|block| &*block.first_key)
+    }
+
+    /// The number of the last block that may hold `key` or a smaller one.
+    fn block_of(&self, key: &[u8]) -> usize {
+        self.blocks.partition_point(|block| &*block.first_key <= key).saturating_sub(1)
+    }
+
+    /// Reads and verifies a block's entries.
+    fn read_block(&self, number: usize, buffer: &mut Vec<u8>) -> Result<()> {
+        let block = &self.blocks[number];
+        let bad = |what| Err(Error::damage(&self.path, block.offset, what));
+        buffer.resize((block.end - block.offset) as usize, 0);
+        self.file
+            .read_exact_at(buffer, block.offset)
+            .map_err(|e| Error::io(format_args!("reading {}", self.path.display()), e))?;
+        let checksum = u32::from_le_bytes(field(buffer, 0));
+        if checksum ^ block_binding(self.salt, block.offset) != crc32c::crc32c(&buffer[4..]) {
+            return bad("a block's checksum does not match");
+        }
+        if u32::from_le_bytes(field(buffer, 4)) as usize != buffer.len() - BLOCK_HEADER_LEN {
+            return bad("a block's length is not what the directory says");
+        }
+        Ok(())
+    }
+
+    /// Reads and verifies the whole file.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let mut cursor = IndexCursor::start(self)?;
+        let mut entries = 0;
+        let mut last: Option<Vec<u8>> = None;
+        while cursor.place().is_some() {
+            if last.as_deref().is_some_and(|last| last >= cursor.key()) {
+                return Err(Error::damage(&self.path, 0, "the keys do not ascend"));
+            }
+            last = Some(cursor.key().to_vec());
+            entries += 1;
+            cursor.advance()?;
+        }
+        if entries != self.entries {
+            return Err(Error::damage(&self.path, 48, "the file has another number of entries than it says"));
+        }
+        Ok(())
+    }
+}
+
+struct Header {
+    stretch: Stretch,
+    store: StoreId,
+    block_count: u32,
+    entries: u64,
+    directory_at: u64,
+    directory_len: u32,
+    directory_checksum: u32,
+}
+
+impl Header {
+    fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, Invalid> {
+        check_head(bytes, MAGIC, HEADER_CHECKSUM)?;
+        Ok(Self {
+            stretch: Stretch {
+                segment: u32::from_le_bytes(field(bytes, 12)),
+                group: u32::from_le_bytes(field(bytes, 32)),
+                from: u32::from_le_bytes(field(bytes, 36)),
+                to: u32::from_le_bytes(field(bytes, 40)),
+                last: GroupEnd {
+                    index: u64::from_le_bytes(field(bytes, 56)),
+                    term: u64::from_le_bytes(field(bytes, 64)),
+                },
+            },
+            store: field(bytes, 16),
+            block_count: u32::from_le_bytes(field(bytes, 44)),
+            entries: u64::from_le_bytes(field(bytes, 48)),
+            directory_at: u64::from_le_bytes(field(bytes, 72)),
+            directory_len: u32::from_le_bytes(field(bytes, 80)),
+            directory_checksum: u32::from_le_bytes(field(bytes, 84)),
+        })
+    }
+}
+
+fn decode_directory(mut bytes: &[u8], count: u32, blocks_end: u64) -> Option<Vec<BlockAddress>> {
+    let mut blocks: Vec<BlockAddress> = Vec::new();
+    while !bytes.is_empty() {
+        let offset = u64::from_le_bytes(*bytes.first_chunk()?);
+        let key_len = usize::from(u16::from_le_bytes(*bytes.get(8..)?.first_chunk()?));
+        let first_key = bytes.get(10..10 + key_len)?.into();
+        bytes = &bytes[10 + key_len..];
+        let expected =
+            blocks.last().map_or(HEADER_LEN as u64, |block| block.offset + BLOCK_HEADER_LEN as u64);
+        if offset < expected || offset + BLOCK_HEADER_LEN as u64 > blocks_end {
+            return None;
+        }
+        if let Some(before) = blocks.last_mut() {
+            before.end = offset;
+        }
+        blocks.push(BlockAddress { offset, end: blocks_end, first_key });
+    }
+    (blocks.len() == count as usize && blocks.first().is_none_or(|first| first.offset == HEADER_LEN as u64))
+        .then_some(blocks)
+}
+
+/// Walks an index file's entries in key order.
+pub(crate) struct IndexCursor<'a> {
+    index: &'a IndexFile,
+    next_block: usize,
+    buffer: Vec<u8>,
+    at: usize,
+    entry_at: usize,
+    key: Vec<u8>,
+    place: Option<Place>,
+}
+
+impl<'a> IndexCursor<'a> {
+    /// A cursor on the first entry.
+    pub(crate) fn start(index: &'a IndexFile) -> Result<Self> {
+        Self::at_block(index, 0)
+    }
+
+    /// A cursor on the first entry whose key is at least `key`.
+    pub(crate) fn seek(index: &'a IndexFile, key: &[u8]) -> Result<Self> {
+        let mut cursor = Self::at_block(index, index.block_of(key))?;
+        while cursor.place.is_some() && cursor.key.as_slice() < key {
+            cursor.advance()?;
+        }
+        Ok(cursor)
+    }
+
+    fn at_block(index: &'a IndexFile, block: usize) -> Result<Self> {
+        let mut cursor = Self {
+            index,
+            next_block: block,
+            buffer: Vec::new(),
+            at: 0,
+            entry_at: 0,
+            key: Vec::new(),
+            place: None,
+        };
+        cursor.advance()?;
+        Ok(cursor)
+    }
+
+    /// The entry's key.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The entry; `None` behind the last.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.place
+    }
+
+    /// Goes to the next entry.
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        if self.at == self.buffer.len() {
+            if self.next_block == self.index.blocks.len() {
+                self.place = None;
+                return Ok(());
+            }
+            self.index.read_block(self.next_block, &mut self.buffer)?;
+            self.next_block += 1;
+            self.at = BLOCK_HEADER_LEN;
+            self.key.clear();
+        }
+        self.entry_at = self.at;
+        match self.decode_entry() {
+            Some(place) => {
+                self.place = Some(place);
+                Ok(())
+            }
+            None => {
+                let block = &self.index.blocks[self.next_block - 1];
+                Err(Error::damage(
+                    &self.index.path,
+                    block.offset + self.entry_at as u64,
+                    "an entry makes no sense",
+                ))
+            }
+        }
+    }
+
+    fn decode_entry(&mut self) -> Option<Place> {
+        let mut rest = &self.buffer[self.at..];
+        let shared = usize::try_from(take_varint(&mut rest)?).ok()?;
+        let own = usize::try_from(take_varint(&mut rest)?).ok()?;
+        if shared > self.key.len() || own > rest.len() {
+            return None;
+        }
+        self.key.truncate(shared);
+        self.key.extend_from_slice(&rest[..own]);
+        rest = &rest[own..];
+        let value_len = match take_varint(&mut rest)? {
+            0 => None,
+            len => Some(u32::try_from(len - 1).ok()?),
+        };
+        let offset = u32::from_le_bytes(*rest.first_chunk()?);
+        rest = &rest[4..];
+        let version = self.index.stretch.last.index.checked_sub(take_varint(&mut rest)?)?;
+        self.at = self.buffer.len() - rest.len();
+        Some(Place { offset, value_len, version })
+    }
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the slice has N bytes")
+}
