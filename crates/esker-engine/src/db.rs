@@ -16,15 +16,13 @@ use esker_log::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
     format::StoreId,
-    scan::{FrameScanner, Step},
-    segment::Segment,
     signal::Signal,
 };
 use parking_lot::Mutex;
 
 use crate::{
     Applied, Committed, Engine, Entry, KeyRange, Lookup, Meta, OpenReport, Options, Scan, Stats, SyncPolicy,
-    VerifyReport, Version, WriteBatch, bitcask::Bitcask,
+    VerifyReport, Version, WriteBatch, bitcask::Bitcask, verify,
 };
 
 /// What is answered once a submitted batch is committed or refused.
@@ -340,28 +338,7 @@ impl Db {
     /// Errors: `Io`. Damage is in the report.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport> {
         let log = self.inner().commit.log();
-        let end = log.appended();
-        let names = log.disk().list(log.dir()).map_err(|e| Error::io("listing the data directory", e))?;
-        let total = names.iter().map(|found| found.len).sum();
-        let mut report = VerifyReport::default();
-        let mut done = 0;
-        for segment in log.segments().iter().filter(|segment| segment.id <= end.segment) {
-            let len = segment.sealed_end().unwrap_or(end.offset);
-            verify_segment(segment, u64::from(len), &mut report, &mut |bytes| progress(done + bytes, total))?;
-            done += u64::from(len);
-        }
-        let files = self.inner().engine.verify(
-            log,
-            &mut |bytes| {
-                done += bytes;
-                report.bytes += bytes;
-                progress(done, total);
-            },
-            &mut report.damage,
-        )?;
-        report.files += files;
-        progress(total, total);
-        Ok(report)
+        verify::verify_open(log, self.inner().engine.as_ref(), progress)
     }
 
     /// Refuses new writes, commits what is queued, syncs, writes a checkpoint and stops the background threads.
@@ -421,36 +398,4 @@ fn start_threads(handle: &Handle) -> Result<()> {
         start("esker-commit", |inner| inner.commit.run_committer())?;
     }
     start("esker-maintain", Inner::run_maintenance)
-}
-
-/// Checks every frame of a segment up to `end`, going on behind damage at the next whole frame.
-fn verify_segment(
-    segment: &Segment,
-    end: u64,
-    report: &mut VerifyReport,
-    progress: &mut dyn FnMut(u64),
-) -> Result<()> {
-    if let Some(damage) = esker_log::recovery::check_segment_header(segment)? {
-        report.damage.push(damage);
-    }
-    let mut scanner = FrameScanner::new(segment, esker_log::format::SEGMENT_HEADER_LEN as u64, end);
-    while scanner.offset() < end {
-        let offset = scanner.offset();
-        let what = match scanner.step()? {
-            Step::Frame(frame) => {
-                report.records += u64::from(frame.header.records);
-                progress(u64::from(frame.end().offset));
-                continue;
-            }
-            Step::End => "zeros where a frame was",
-            Step::Bad(what) => what,
-        };
-        report.damage.push(esker_log::Damage { path: segment.path.clone(), offset, what: what.into() });
-        if !scanner.skip_to_frame()? {
-            break;
-        }
-    }
-    report.files += 1;
-    report.bytes += end;
-    Ok(())
 }

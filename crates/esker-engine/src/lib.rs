@@ -10,6 +10,7 @@ mod memory;
 mod options;
 mod range;
 mod report;
+mod verify;
 
 pub use batch::WriteBatch;
 pub use db::{Db, Environment, OnCommit};
@@ -20,3 +21,4 @@ pub use memory::MemoryEngine;
 pub use options::Options;
 pub use range::KeyRange;
 pub use report::{EngineStats, OpenReport, Stats, VerifyReport};
+pub use verify::verify_dir;

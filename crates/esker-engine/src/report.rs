@@ -87,4 +87,6 @@ pub struct VerifyReport {
     pub records: u64,
     /// Every damage found, with file and offset.
     pub damage: Vec<Damage>,
+    /// What opening the store would mend without loss, a sentence each.
+    pub notices: Vec<String>,
 }

@@ -399,3 +399,42 @@ fn a_damaged_checkpoint_is_replaced_for_good() {
         assert_eq!(contents(&db), *history.last());
     }
 }
+
+/// `verify_dir` changes nothing, and tells a torn tail from damage, on a store that a killed process left.
+#[test]
+fn a_closed_store_is_verified_without_changing_a_byte() {
+    let disk = SimDisk::new();
+    let empty = std::path::Path::new("/empty");
+    esker_log::disk::Disk::create_dir_all(&disk, empty).unwrap();
+    let none = esker_engine::verify_dir(&disk, empty, &mut |_, _| {});
+    assert!(matches!(none, Err(esker_engine::Error::InvalidRequest(_))), "{none:?}");
+
+    let environment = esker_engine::Environment {
+        disk: std::sync::Arc::new(disk.clone()),
+        clock: std::sync::Arc::new(esker_log::clock::ManualClock::default()),
+        store_id: || Ok([5; 16]),
+        threads: false,
+    };
+    let dir = std::path::Path::new("/store");
+    let db = esker_engine::Db::open_in(&environment, dir, esker_engine::Options::default()).unwrap();
+    for i in 0..100_u8 {
+        db.put(&[b'k', i], &[i; 50]).unwrap();
+    }
+    let killed = disk.after_crash(esker_log::disk::sim::CrashMode::ProcessKill);
+    let before: Vec<_> = killed.files().into_iter().map(|path| (killed.file_bytes(&path), path)).collect();
+    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| {}).unwrap();
+    assert_eq!((report.records, report.damage.len(), report.notices.len()), (100, 0, 0));
+    let after: Vec<_> = killed.files().into_iter().map(|path| (killed.file_bytes(&path), path)).collect();
+    assert!(before == after, "verifying changed a file");
+
+    let log = dir.join("0000000001.log");
+    killed.flip_bit(&log, 500, 1).unwrap();
+    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| {}).unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    assert!((1..500).contains(&report.damage[0].offset));
+    killed.flip_bit(&log, 500, 1).unwrap();
+    let end = db.stats().log_bytes;
+    killed.flip_bit(&log, end + 3, 1).unwrap();
+    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| {}).unwrap();
+    assert_eq!((report.records, report.damage.len(), report.notices.len()), (100, 0, 1));
+}

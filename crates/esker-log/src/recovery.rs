@@ -118,7 +118,7 @@ impl Opening {
             if id != due {
                 return Err(Error::damage(self.dir.join(segment_name(due)), 0, "the segment is missing"));
             }
-            let segment = Segment::open(self.disk.as_ref(), &self.dir, id, &self.store)?;
+            let segment = Segment::open(self.disk.as_ref(), &self.dir, id, &self.store, OpenMode::ReadWrite)?;
             let file_len = segment
                 .file
                 .len()
@@ -187,7 +187,7 @@ impl Opening {
             }
             other => other?,
         }
-        let segment = Arc::new(Segment::open(disk, &self.dir, segment.id, &self.store)?);
+        let segment = Arc::new(Segment::open(disk, &self.dir, segment.id, &self.store, OpenMode::ReadWrite)?);
         let file_len = segment.file.len().map_err(doing)?;
         Ok(FoundSegment { segment, file_len, sealed_end: None })
     }
@@ -335,17 +335,30 @@ fn read_or_create_store(
     has_segments: bool,
     new_store: impl FnOnce() -> io::Result<StoreId>,
 ) -> Result<StoreId> {
+    match read_store(disk, dir)? {
+        Some(id) if has_segments => Ok(id),
+        Some(id) => {
+            // The process that wrote it got no further, so its name need never have been synced.
+            write_durably(disk, dir, STORE_NAME, &encode_store(&id))?;
+            Ok(id)
+        }
+        None if has_segments => Err(Error::damage(dir.join(STORE_NAME), 0, "the file is missing")),
+        None => {
+            let id = new_store().map_err(|e| Error::io("drawing a store id", e))?;
+            write_durably(disk, dir, STORE_NAME, &encode_store(&id))?;
+            Ok(id)
+        }
+    }
+}
+
+/// The identity of the store in `dir`, if there is one.
+///
+/// Errors: `Damage`, `UnsupportedFormat`, `Io`.
+pub fn read_store(disk: &dyn Disk, dir: &Path) -> Result<Option<StoreId>> {
     let path = dir.join(STORE_NAME);
     let file = match disk.open(&path, OpenMode::Read) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound && has_segments => {
-            return Err(Error::damage(path, 0, "the file is missing"));
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let id = new_store().map_err(|e| Error::io("drawing a store id", e))?;
-            write_durably(disk, dir, STORE_NAME, &encode_store(&id))?;
-            return Ok(id);
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(format_args!("opening {}", path.display()), e)),
     };
     let doing = |e| Error::io(format_args!("reading {}", path.display()), e);
@@ -355,12 +368,7 @@ fn read_or_create_store(
     }
     let mut bytes = [0; STORE_FILE_LEN];
     file.read_exact_at(&mut bytes, 0).map_err(doing)?;
-    let id = decode_store(&bytes).map_err(|invalid| invalid_header(&path, invalid))?;
-    if !has_segments {
-        // The process that wrote it got no further, so its name need never have been synced.
-        write_durably(disk, dir, STORE_NAME, &bytes)?;
-    }
-    Ok(id)
+    decode_store(&bytes).map(Some).map_err(|invalid| invalid_header(&path, invalid))
 }
 
 /// The error for a header that does not decode.
@@ -373,9 +381,16 @@ pub fn invalid_header(path: &Path, invalid: Invalid) -> Error {
     }
 }
 
-/// Opens a segment file without looking into it, to scan a file that is part of no open log.
+/// Opens a segment file for reading, without looking into it, to scan a log that is not open.
 pub fn open_for_scan(disk: &dyn Disk, dir: &Path, id: SegmentId, store: &StoreId) -> Result<Segment> {
-    Segment::open(disk, dir, id, store)
+    Segment::open(disk, dir, id, store, OpenMode::Read)
+}
+
+/// Where a segment's header says that the segment before it ended; `None` if the header is not whole.
+pub fn sealed_end_of_previous(segment: &Segment) -> Result<Option<u32>> {
+    let file_len =
+        segment.file.len().map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+    Ok(read_header(segment, file_len)?.ok().map(|header| header.previous_end))
 }
 
 /// Checks the header of an open segment.

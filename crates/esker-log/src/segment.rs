@@ -86,11 +86,16 @@ impl Segment {
     }
 
     /// Opens an existing segment file without looking into it.
-    pub(crate) fn open(disk: &dyn Disk, dir: &Path, id: SegmentId, store: &StoreId) -> Result<Self> {
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        id: SegmentId,
+        store: &StoreId,
+        mode: OpenMode,
+    ) -> Result<Self> {
         let path = dir.join(segment_name(id));
-        let file = disk
-            .open(&path, OpenMode::ReadWrite)
-            .map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
+        let file =
+            disk.open(&path, mode).map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
         Ok(Self { id, file, path, salt: format::salt(store, id), sealed_end: OnceLock::new() })
     }
 }
@@ -101,7 +106,7 @@ pub fn segment_name(id: SegmentId) -> String {
 }
 
 /// The segment whose file has this name, if one has.
-pub(crate) fn parse_segment_name(name: &str) -> Option<SegmentId> {
+pub fn parse_segment_name(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(".log")?;
     let all_digits = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
     if all_digits { digits.parse().ok() } else { None }

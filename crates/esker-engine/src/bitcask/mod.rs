@@ -34,6 +34,8 @@ use std::{
 
 use esker_log::{
     Damage, Error, Log, Opening, RecordLocation, Result,
+    disk::Disk,
+    format::StoreId,
     record::{RecordKind, Records, record_len},
     signal::Signal,
 };
@@ -49,6 +51,9 @@ use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Lookup, Meta, Options, Scan,
     Value,
 };
+
+/// Error messages show this much of a key.
+const SHOWN_KEY_BYTES_MAX: usize = 64;
 
 /// See the module.
 pub struct Bitcask {
@@ -147,7 +152,19 @@ fn entry(log: &Log, key: &[u8], at: &RecordLocation, record: Vec<u8>) -> Result<
 
 fn read(log: &Log, key: &[u8], slot: Slot) -> Result<Entry> {
     let at = location(key, slot);
-    entry(log, key, &at, log.read_record(&at)?)
+    log.read_record(&at).and_then(|record| entry(log, key, &at, record)).map_err(|e| name_key(e, key))
+}
+
+/// Says in an error of damage which key it costs.
+fn name_key(error: Error, key: &[u8]) -> Error {
+    match error {
+        Error::Damage(mut damage) => {
+            let shown = key[..key.len().min(SHOWN_KEY_BYTES_MAX)].escape_ascii();
+            damage.what = format!("{} (the value of key \"{shown}\")", damage.what);
+            Error::Damage(damage)
+        }
+        other => other,
+    }
 }
 
 impl Engine for Bitcask {
@@ -188,8 +205,12 @@ impl Engine for Bitcask {
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
         let Some(slot) = self.keydir.get(key) else { return Ok(Lookup::Absent) };
         let at = location(key, slot);
-        if let Some(record) = log.try_read_record(&at)? {
-            return entry(log, key, &at, record).map(Lookup::Found);
+        let found = log.try_read_record(&at).and_then(|record| match record {
+            Some(record) => entry(log, key, &at, record).map(Some),
+            None => Ok(None),
+        });
+        if let Some(entry) = found.map_err(|e| name_key(e, key))? {
+            return Ok(Lookup::Found(entry));
         }
         let (log, key) = (Arc::clone(log), key.to_vec());
         Ok(Lookup::Cold(ColdRead::new(move || read(&log, &key, slot))))
@@ -216,18 +237,7 @@ impl Engine for Bitcask {
     fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64> {
         // No index file is replaced or removed meanwhile.
         let _checkpoints = self.checkpoints.lock();
-        let names = log.disk().list(log.dir()).map_err(|e| Error::io("listing the data directory", e))?;
-        let mut files = 0;
-        for found in names.iter().filter(|found| IndexName::parse(&found.name).is_some()) {
-            files += 1;
-            on_read(found.len);
-            let path = log.dir().join(&found.name);
-            match verify_index_file(log, &path) {
-                Err(Error::Damage(found)) => damage.push(found),
-                other => other?,
-            }
-        }
-        Ok(files)
+        verify_index_files(log.disk().as_ref(), log.dir(), log.store(), on_read, damage)
     }
 
     fn stats(&self) -> EngineStats {
@@ -241,6 +251,23 @@ impl Engine for Bitcask {
     }
 }
 
-fn verify_index_file(log: &Log, path: &Path) -> Result<()> {
-    IndexFile::open(log.disk().as_ref(), path, log.store())?.verify()
+/// Reads and checks every hint and checkpoint in `dir`; says how many there are.
+pub(crate) fn verify_index_files(
+    disk: &dyn Disk,
+    dir: &Path,
+    store: &StoreId,
+    on_read: &mut dyn FnMut(u64),
+    damage: &mut Vec<Damage>,
+) -> Result<u64> {
+    let names = disk.list(dir).map_err(|e| Error::io(format_args!("listing {}", dir.display()), e))?;
+    let mut files = 0;
+    for found in names.iter().filter(|found| IndexName::parse(&found.name).is_some()) {
+        files += 1;
+        match IndexFile::open(disk, &dir.join(&found.name), store).and_then(|file| file.verify()) {
+            Err(Error::Damage(found)) => damage.push(found),
+            other => other?,
+        }
+        on_read(found.len);
+    }
+    Ok(files)
 }

@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
 };
 
-pub use real::RealDisk;
+pub use real::{RealDisk, is_locked};
 
 /// How [`Disk::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,11 @@ use esker_client::{
     Retry,
     admin::{DamageReport, VerifyAnswer},
 };
-use esker_engine::{Db, Options};
-use esker_log::clock::{Clock, SystemClock};
+use esker_engine::verify_dir;
+use esker_log::{
+    clock::{Clock, SystemClock},
+    disk::{RealDisk, is_locked},
+};
 
 use super::{block_on, client, progress, status::size};
 use crate::{
@@ -30,20 +33,26 @@ pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failu
     }
 }
 
+/// Changes nothing in `dir`, so that a backup or a read-only mount can be checked as well.
 fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
     if !dir.is_dir() {
         return Err(Failure::Error(format!("{} is no directory", dir.display())));
     }
+    if is_locked(&dir.join("LOCK"))
+        .map_err(|e| Failure::Error(format!("looking at {}: {e}", dir.display())))?
+    {
+        let hint = "a server has it open: leave --data-dir out to have the server check it (see --endpoint)";
+        return Err(Failure::Error(format!("{} is locked: {hint}", dir.display())));
+    }
     let clock = SystemClock::new();
-    let db = Db::open(dir, Options::default())?;
     let bar = progress::bar(Some(0), json);
-    let found = db.verify(&mut |done, total| {
+    let found = verify_dir(&RealDisk, dir, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
     bar.finish_and_clear();
     let found = found?;
-    db.close()?;
+    found.notices.iter().for_each(|notice| eprintln!("noticed: {notice}"));
     let damage = found.damage.into_iter().map(|damage| DamageReport {
         file: damage.path.display().to_string(),
         offset: damage.offset,
