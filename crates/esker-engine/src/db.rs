@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::JoinHandle,
+    thread::{JoinHandle, ThreadId},
     time::Duration,
 };
 
@@ -97,6 +97,8 @@ pub struct Db {
 struct Handle {
     inner: Arc<Inner>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Which threads these are: they cannot wait for themselves.
+    own: Vec<ThreadId>,
 }
 
 pub(crate) struct Inner {
@@ -209,7 +211,8 @@ impl Db {
             report,
         });
         let threads = if environment.threads { start_threads(&inner)? } else { Vec::new() };
-        Ok(Self { handle: Arc::new(Handle { inner, threads: Mutex::new(threads) }) })
+        let own = threads.iter().map(|thread| thread.thread().id()).collect();
+        Ok(Self { handle: Arc::new(Handle { inner, threads: Mutex::new(threads), own }) })
     }
 
     fn inner(&self) -> &Inner {
@@ -241,7 +244,7 @@ impl Db {
 
     /// Commits a batch and waits for it. `sync` may ask for a stronger policy than the store's.
     ///
-    /// Errors: `InvalidRequest` (an empty batch), `DiskFull`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
+    /// Errors: `InvalidRequest` (an empty batch), `DiskFull`, `OutOfFiles`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
     /// not be there when the store is reopened; after the others it is not.
     pub fn write(&self, batch: WriteBatch, sync: Option<SyncPolicy>) -> Result<Committed> {
         self.inner().commit.write(draft(batch), sync)
@@ -363,7 +366,8 @@ impl Db {
     /// Refuses new writes, commits what is queued, syncs, writes a checkpoint and stops the background threads.
     /// Dropping the last handle does the same but cannot say what failed.
     ///
-    /// Errors: those of [`Db::checkpoint`]. The store is closed all the same.
+    /// Errors: those of [`Db::checkpoint`]: the store is closed all the same. `InvalidRequest` in a callback of
+    /// [`Db::submit`], which would wait for itself: the store stays open.
     pub fn close(&self) -> Result<()> {
         self.handle.close()
     }
@@ -371,24 +375,45 @@ impl Db {
 
 impl Handle {
     fn close(&self) -> Result<()> {
+        if self.on_own_thread() {
+            return Err(Error::InvalidRequest("a callback cannot close the store that calls it".into()));
+        }
+        // Held to the end: who comes second returns when the store is closed.
         let mut threads = self.threads.lock();
-        if self.inner.closing.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.inner.commit.close();
-        self.inner.maintenance.raise();
-        for thread in threads.drain(..) {
-            thread.join().expect("the store's threads do not panic");
-        }
-        self.inner.checkpoint(true)
+        close(&self.inner, std::mem::take(&mut *threads))
+    }
+
+    fn on_own_thread(&self) -> bool {
+        self.own.contains(&std::thread::current().id())
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        let threads = std::mem::take(self.threads.get_mut());
         // What cannot be saved here is replayed at the next opening; `close` is there for those who want to know.
-        drop(self.close());
+        if !self.on_own_thread() {
+            drop(close(&self.inner, threads));
+            return;
+        }
+        // A callback held the last handle, so another thread has to do it; if there is none to be had, the store stays
+        // open until the process ends.
+        let inner = Arc::clone(&self.inner);
+        let closing = std::thread::Builder::new().name("esker-close".into());
+        drop(closing.spawn(move || drop(close(&inner, threads))));
     }
+}
+
+fn close(inner: &Inner, threads: Vec<JoinHandle<()>>) -> Result<()> {
+    if inner.closing.swap(true, Ordering::AcqRel) {
+        return Ok(());
+    }
+    inner.commit.close();
+    inner.maintenance.raise();
+    for thread in threads {
+        thread.join().expect("the store's threads do not panic");
+    }
+    inner.checkpoint(true)
 }
 
 fn applied(draft: &Draft) -> Applied<'_> {

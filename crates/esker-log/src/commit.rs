@@ -15,11 +15,16 @@
 //! Batches that came through [`GroupCommit::submit`] are led by one of [`COMMITTERS`] threads of the store's own,
 //! because the submitter must never block on the disk.
 //!
+//! A defect must not leave writers waiting for ever: a panic while a group is appended or applied poisons the log and
+//! is answered as such, and one in a callback stays with that callback.
+//!
 //! Invariants: `leading` is set from the moment a leader is named until it finds the queue empty; whoever is named
 //! leader takes the queue's front; groups are applied in the order of their tickets, which is log order.
 
 use std::{
     collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -162,16 +167,24 @@ pub struct GroupCommit<C: Consumer> {
     space: Condvar,
     /// Signalled when a committer is called or the queue is closed.
     call: Condvar,
-    /// Locked by the leader alone, so never waited for.
+    /// Locked by the leader; also by maintenance, for a moment, while the disk is full.
     writer: Mutex<Writer>,
-    /// The ticket of the group that may be applied now.
-    turn: Mutex<u64>,
+    turn: Mutex<Turn>,
     turn_passed: Condvar,
     /// When the oldest write under [`SyncPolicy::Every`] must be on the disk, in monotonic nanoseconds; `u64::MAX`: never.
     sync_due: AtomicU64,
     /// Raised when `sync_due` is set.
     maintenance: Arc<Signal>,
     counters: CommitCounters,
+}
+
+/// Who may apply.
+#[derive(Default)]
+struct Turn {
+    /// The ticket of the group that may be applied now.
+    ticket: u64,
+    /// Whether the consumer panicked. It may have applied half a batch, so nothing is applied on top of that.
+    consumer_died: bool,
 }
 
 /// A group on its way: drafts and what goes with each, in the same order.
@@ -209,7 +222,7 @@ impl<C: Consumer> GroupCommit<C> {
             space: Condvar::new(),
             call: Condvar::new(),
             writer: Mutex::new(writer),
-            turn: Mutex::new(0),
+            turn: Mutex::default(),
             turn_passed: Condvar::new(),
             sync_due: AtomicU64::new(u64::MAX),
             maintenance,
@@ -327,9 +340,21 @@ impl<C: Consumer> GroupCommit<C> {
         self.call.notify_all();
         drop(queue);
         let mut turn = self.turn.lock();
-        while *turn < last_ticket {
+        while turn.ticket < last_ticket {
             self.turn_passed.wait(&mut turn);
         }
+    }
+
+    /// Where the last append found the disk full: sees whether there is space by now, so that the store is known to
+    /// take writes again before somebody tries one. Says whether the disk is still full.
+    pub fn retry_full_disk(&self) -> bool {
+        if self.log.is_disk_full()
+            && let Some(mut writer) = self.writer.try_lock()
+        {
+            // Whatever else goes wrong has poisoned the log, which every writer is told.
+            let _still_full = writer.probe_space().is_err();
+        }
+        self.log.is_disk_full()
     }
 
     /// Syncs if a write under [`SyncPolicy::Every`] is due, or if so much is unsynced that sealing the segment would take
@@ -417,7 +442,9 @@ impl<C: Consumer> GroupCommit<C> {
     fn lead(&self, mut group: Group<C::Outcome>) -> Option<Result<C::Outcome>> {
         let mut own = None;
         for round in 1.. {
-            let (appended, error) = self.persist(&mut group);
+            let persisted = catch_unwind(AssertUnwindSafe(|| self.persist(&mut group)));
+            let (appended, error) =
+                persisted.unwrap_or_else(|_| (0, self.poison_by_defect("appending a batch").err()));
             let synced = group.syncs == SyncPolicy::Always;
             if synced {
                 self.hand_on(&mut self.queue.lock());
@@ -455,7 +482,12 @@ impl<C: Consumer> GroupCommit<C> {
         while appended < group.drafts.len() {
             match writer.append(&mut group.drafts[appended..]) {
                 Ok(count) => appended += count,
-                Err(error) => return self.sync_group(group.syncs, appended, Some(error)),
+                Err(error) => {
+                    if matches!(error, Error::DiskFull) {
+                        self.maintenance.raise();
+                    }
+                    return self.sync_group(group.syncs, appended, Some(error));
+                }
             }
         }
         drop(writer);
@@ -492,13 +524,14 @@ impl<C: Consumer> GroupCommit<C> {
     ) -> Option<Result<C::Outcome>> {
         let mut outcomes = Vec::with_capacity(appended);
         let mut turn = self.turn.lock();
-        while *turn != group.ticket {
+        while turn.ticket != group.ticket {
             self.turn_passed.wait(&mut turn);
         }
-        self.consumer.consume(&group.drafts[..appended], &mut outcomes);
-        *turn += 1;
+        let applied = self.apply(&mut turn, &group.drafts[..appended], &mut outcomes);
+        turn.ticket += 1;
         drop(turn);
         self.turn_passed.notify_all();
+        let error = applied.err().or(error);
         let operations: u64 = group.drafts[..appended].iter().map(|draft| u64::from(draft.records)).sum();
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         self.counters.batches.fetch_add(appended as u64, Ordering::Relaxed);
@@ -510,10 +543,33 @@ impl<C: Consumer> GroupCommit<C> {
             match reply {
                 Reply::Own => own = Some(outcome),
                 Reply::Waiter(waiter) => waiter.finish(outcome),
-                Reply::Callback(done) => done(outcome),
+                // The panic itself has been printed by the hook; it is the submitter's, not the other writers'.
+                Reply::Callback(done) => {
+                    let _panicked = catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err();
+                }
             }
         }
         own
+    }
+
+    /// Has the consumer apply what was appended. After a panic of it nothing is applied any more: reopening will.
+    fn apply(&self, turn: &mut Turn, drafts: &[Draft], outcomes: &mut Vec<C::Outcome>) -> Result<()> {
+        if turn.consumer_died {
+            return self.log.check_healthy();
+        }
+        let consumed = catch_unwind(AssertUnwindSafe(|| self.consumer.consume(drafts, outcomes)));
+        if consumed.is_ok() {
+            return Ok(());
+        }
+        turn.consumer_died = true;
+        outcomes.clear();
+        self.poison_by_defect("applying a batch")
+    }
+
+    /// Always an error.
+    fn poison_by_defect(&self, doing: &str) -> Result<()> {
+        self.log.poison_with(&Error::io(doing, io::Error::other("it panicked: report this defect")));
+        self.log.check_healthy()
     }
 }
 
