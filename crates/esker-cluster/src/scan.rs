@@ -68,17 +68,20 @@ pub(crate) struct Workers {
     pub(crate) metrics: Arc<StoreMetrics>,
 }
 
-/// Where items come from. It is opened by the first job, because opening may read from the disk.
-enum Source {
-    Unopened { db: Db, range: KeyRange, options: ScanOptions },
-    Open { items: esker_engine::Scan, reverse: bool, left: u64 },
+/// Where items come from: the engine's iterator, which holds its snapshot.
+struct Source {
+    items: esker_engine::Scan,
+    reverse: bool,
+    left: u64,
 }
 
 impl Scan {
-    pub(crate) fn new(db: Db, range: KeyRange, options: ScanOptions, workers: Workers) -> Self {
-        let empty = range.is_empty() || options.limit == Some(0);
-        let source = || State::Idle(Box::new(Source::Unopened { db, range, options }));
-        Self { state: if empty { State::Done } else { source() }, workers }
+    /// Takes the snapshot now: opening an engine's iterator reads nothing from the disk.
+    pub(crate) fn new(db: &Db, range: &KeyRange, options: ScanOptions, workers: Workers) -> Self {
+        let ScanOptions { reverse, keys_only, limit } = options;
+        let empty = range.is_empty() || limit == Some(0);
+        let source = || Source { items: db.scan(range, keys_only), reverse, left: limit.unwrap_or(u64::MAX) };
+        Self { state: if empty { State::Done } else { State::Idle(Box::new(source())) }, workers }
     }
 
     /// The next chunk; `None` at the end. After an error there is no more.
@@ -136,38 +139,23 @@ impl Scan {
 }
 
 impl Source {
-    fn fill(self, dropped: &dyn Fn() -> bool) -> Filled {
-        match self {
-            Self::Unopened { db, range, options: ScanOptions { reverse, keys_only, limit } } => {
-                let items = db.scan(&range, keys_only);
-                fill_chunk(items, reverse, limit.unwrap_or(u64::MAX), dropped)
-            }
-            Self::Open { items, reverse, left } => fill_chunk(items, reverse, left, dropped),
-        }
-    }
-}
-
-fn fill_chunk(
-    mut items: esker_engine::Scan,
-    reverse: bool,
-    mut left: u64,
-    dropped: &dyn Fn() -> bool,
-) -> Filled {
-    let mut chunk = Chunk::new();
-    let mut bytes = 0;
-    while left > 0 && chunk.len() < CHUNK_ITEMS && bytes < CHUNK_BYTES && !dropped() {
-        match if reverse { items.next_back() } else { items.next() } {
-            None => left = 0,
-            Some(Err(e)) => return (Err(e.into()), None),
-            Some(Ok(item)) => {
-                bytes += item.key.len() + item.value.as_ref().map_or(0, |value| value.len());
-                chunk.push(item);
-                left -= 1;
+    fn fill(mut self, dropped: &dyn Fn() -> bool) -> Filled {
+        let mut chunk = Chunk::new();
+        let mut bytes = 0;
+        while self.left > 0 && chunk.len() < CHUNK_ITEMS && bytes < CHUNK_BYTES && !dropped() {
+            match if self.reverse { self.items.next_back() } else { self.items.next() } {
+                None => self.left = 0,
+                Some(Err(e)) => return (Err(e.into()), None),
+                Some(Ok(item)) => {
+                    bytes += item.key.len() + item.value.as_ref().map_or(0, |value| value.len());
+                    chunk.push(item);
+                    self.left -= 1;
+                }
             }
         }
+        let more = self.left > 0;
+        (Ok(chunk), more.then(|| Box::new(self)))
     }
-    let source = (left > 0).then(|| Box::new(Source::Open { items, reverse, left }));
-    (Ok(chunk), source)
 }
 
 /// Runs `read` on the pool and waits for what it returns.

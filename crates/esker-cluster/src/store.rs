@@ -133,9 +133,9 @@ impl Store {
         self.inner.db.meta(key)
     }
 
-    /// Reads a range as it is when the first chunk is made.
-    pub fn scan(&self, range: KeyRange, options: ScanOptions) -> Scan {
-        Scan::new(self.inner.db.clone(), range, options, self.inner.workers.clone())
+    /// Reads a range as it is now, however late the chunks are asked for.
+    pub fn scan(&self, range: &KeyRange, options: ScanOptions) -> Scan {
+        Scan::new(&self.inner.db, range, options, self.inner.workers.clone())
     }
 
     /// What this node is and how it fares.
@@ -233,8 +233,11 @@ async fn on_own_thread<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use esker_engine::Options;
-    use esker_log::clock::ManualClock;
+    use esker_engine::{Environment, Options};
+    use esker_log::{
+        clock::ManualClock,
+        disk::sim::{Ops, SimDisk},
+    };
 
     use super::*;
 
@@ -281,17 +284,61 @@ mod tests {
     async fn a_scan_spans_chunks_in_both_directions_and_stops_at_its_limit() {
         let (store, _dir) = store();
         fill(&store, 5000).await;
-        let forward = collect(store.scan(KeyRange::all(), ScanOptions::default())).await;
+        let forward = collect(store.scan(&KeyRange::all(), ScanOptions::default())).await;
         assert_eq!(forward.len(), 5000);
         assert!(forward.is_sorted());
         let options = ScanOptions { reverse: true, keys_only: true, limit: Some(2000) };
-        let backward = collect(store.scan(KeyRange::all(), options)).await;
+        let backward = collect(store.scan(&KeyRange::all(), options)).await;
         assert!(backward.iter().eq(forward.iter().rev().take(2000)));
         let nothing = ScanOptions { limit: Some(0), ..ScanOptions::default() };
-        assert!(collect(store.scan(KeyRange::all(), nothing)).await.is_empty());
+        assert!(collect(store.scan(&KeyRange::all(), nothing)).await.is_empty());
         assert!(
-            collect(store.scan(KeyRange::inclusive(*b"b", *b"a"), ScanOptions::default())).await.is_empty()
+            collect(store.scan(&KeyRange::inclusive(*b"b", *b"a"), ScanOptions::default())).await.is_empty()
         );
+    }
+
+    /// A scan sees the store at the call, not when its first chunk is made.
+    #[tokio::test]
+    async fn a_scan_pins_its_snapshot_at_the_call() {
+        let (store, _dir) = store();
+        fill(&store, 3000).await;
+        let scan = store.scan(&KeyRange::all(), ScanOptions::default());
+        fill(&store, 5000).await;
+        assert_eq!(collect(scan).await.len(), 3000);
+    }
+
+    /// CHECKS 33: reads of what is not in memory wait in the pool; beyond its queue they are told to come back.
+    #[tokio::test]
+    async fn cold_reads_go_through_the_pool_and_its_bound() {
+        let disk = SimDisk::new();
+        let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+        let db = Db::open_in(&environment, "/d", Options::default()).unwrap();
+        let config = StoreConfig { io_threads: NonZeroUsize::MIN, io_queue: 1, ..StoreConfig::default() };
+        let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
+        fill(&store, 1).await;
+        disk.set_cold(true);
+        assert_eq!(&*store.get(&0_u32.to_be_bytes()).await.unwrap().unwrap().value, b"value");
+        assert_eq!(store.metrics().cold_read.snapshot().count(), 1);
+        disk.stall(Ops::Reads);
+        let read = || {
+            let store = store.clone();
+            tokio::spawn(async move { store.get(&0_u32.to_be_bytes()).await })
+        };
+        // One is being read, one waits; there is room for no third.
+        let first = read();
+        tokio::task::yield_now().await;
+        disk.wait_until_stalled(1);
+        let second = read();
+        tokio::task::yield_now().await;
+        let refused = store.get(&0_u32.to_be_bytes()).await.unwrap_err();
+        assert!(matches!(refused, Error::Engine(esker_engine::Error::Busy { .. })), "{refused}");
+        // What needs no disk is answered meanwhile.
+        assert!(store.get(b"absent").await.unwrap().is_none());
+        disk.end_stall();
+        for waiting in [first, second] {
+            assert_eq!(&*waiting.await.unwrap().unwrap().unwrap().value, b"value");
+        }
+        store.close().await.unwrap();
     }
 
     /// More scans than threads, none of them being read: a thread is free for whoever comes next.
@@ -301,11 +348,11 @@ mod tests {
         fill(&store, 5000).await;
         let mut stalled = Vec::new();
         for _ in 0..8 {
-            let mut scan = store.scan(KeyRange::all(), ScanOptions::default());
+            let mut scan = store.scan(&KeyRange::all(), ScanOptions::default());
             scan.next_chunk().await.unwrap().unwrap();
             stalled.push(scan);
         }
-        assert_eq!(collect(store.scan(KeyRange::all(), ScanOptions::default())).await.len(), 5000);
+        assert_eq!(collect(store.scan(&KeyRange::all(), ScanOptions::default())).await.len(), 5000);
     }
 
     #[tokio::test]

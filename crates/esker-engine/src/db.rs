@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::JoinHandle,
+    thread::{JoinHandle, ThreadId},
     time::Duration,
 };
 
@@ -95,6 +95,8 @@ pub struct Db {
 struct Handle {
     inner: Arc<Inner>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Which threads these are: they cannot wait for themselves.
+    own: Vec<ThreadId>,
 }
 
 pub(crate) struct Inner {
@@ -206,12 +208,12 @@ impl Db {
             has_threads: environment.threads,
             report,
         });
-        let db = Self { handle: Arc::new(Handle { inner, threads: Mutex::default() }) };
-        if environment.threads {
-            // If one cannot be started, dropping the handle stops those that were.
-            start_threads(&db.handle)?;
-        }
-        Ok(db)
+        let mut threads = Vec::new();
+        let started = if environment.threads { start_threads(&inner, &mut threads) } else { Ok(()) };
+        let own = threads.iter().map(|thread| thread.thread().id()).collect();
+        // If one could not be started, dropping the handle stops those that were.
+        let db = Self { handle: Arc::new(Handle { inner, threads: Mutex::new(threads), own }) };
+        started.map(|()| db)
     }
 
     fn inner(&self) -> &Inner {
@@ -243,7 +245,7 @@ impl Db {
 
     /// Commits a batch and waits for it. `sync` may ask for a stronger policy than the store's.
     ///
-    /// Errors: `InvalidRequest` (an empty batch), `DiskFull`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
+    /// Errors: `InvalidRequest` (an empty batch), `DiskFull`, `OutOfFiles`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
     /// not be there when the store is reopened; after the others it is not.
     pub fn write(&self, batch: WriteBatch, sync: Option<SyncPolicy>) -> Result<Committed> {
         self.inner().commit.write(draft(batch), sync)
@@ -344,7 +346,8 @@ impl Db {
     /// Refuses new writes, commits what is queued, syncs, writes a checkpoint and stops the background threads.
     /// Dropping the last handle does the same but cannot say what failed.
     ///
-    /// Errors: those of [`Db::checkpoint`]. The store is closed all the same.
+    /// Errors: those of [`Db::checkpoint`]: the store is closed all the same. `InvalidRequest` in a callback of
+    /// [`Db::submit`], which would wait for itself: the store stays open.
     pub fn close(&self) -> Result<()> {
         self.handle.close()
     }
@@ -352,24 +355,45 @@ impl Db {
 
 impl Handle {
     fn close(&self) -> Result<()> {
+        if self.on_own_thread() {
+            return Err(Error::InvalidRequest("a callback cannot close the store that calls it".into()));
+        }
+        // Held to the end: who comes second returns when the store is closed.
         let mut threads = self.threads.lock();
-        if self.inner.closing.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.inner.commit.close();
-        self.inner.maintenance.raise();
-        for thread in threads.drain(..) {
-            thread.join().expect("the store's threads do not panic");
-        }
-        self.inner.checkpoint(true)
+        close(&self.inner, std::mem::take(&mut *threads))
+    }
+
+    fn on_own_thread(&self) -> bool {
+        self.own.contains(&std::thread::current().id())
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        let threads = std::mem::take(self.threads.get_mut());
         // What cannot be saved here is replayed at the next opening; `close` is there for those who want to know.
-        drop(self.close());
+        if !self.on_own_thread() {
+            drop(close(&self.inner, threads));
+            return;
+        }
+        // A callback held the last handle, so another thread has to do it; if there is none to be had, the store stays
+        // open until the process ends.
+        let inner = Arc::clone(&self.inner);
+        let closing = std::thread::Builder::new().name("esker-close".into());
+        drop(closing.spawn(move || drop(close(&inner, threads))));
     }
+}
+
+fn close(inner: &Inner, threads: Vec<JoinHandle<()>>) -> Result<()> {
+    if inner.closing.swap(true, Ordering::AcqRel) {
+        return Ok(());
+    }
+    inner.commit.close();
+    inner.maintenance.raise();
+    for thread in threads {
+        thread.join().expect("the store's threads do not panic");
+    }
+    inner.checkpoint(true)
 }
 
 fn applied(draft: &Draft) -> Applied<'_> {
@@ -386,10 +410,9 @@ fn draft(batch: WriteBatch) -> Draft {
     Draft::next(GROUP, payload, records)
 }
 
-fn start_threads(handle: &Handle) -> Result<()> {
-    let mut threads = handle.threads.lock();
+fn start_threads(inner: &Arc<Inner>, threads: &mut Vec<JoinHandle<()>>) -> Result<()> {
     let mut start = |name: &str, run: fn(&Inner)| -> Result<()> {
-        let inner = Arc::clone(&handle.inner);
+        let inner = Arc::clone(inner);
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&inner));
         threads.push(thread.map_err(|e| Error::io("starting a thread", e))?);
         Ok(())

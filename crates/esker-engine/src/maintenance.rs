@@ -1,17 +1,31 @@
 //! What a store does behind its users' backs: periodic syncs, hints, checkpoints.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
-use esker_log::Result;
+use esker_log::{Error, Result};
 
 use crate::db::Inner;
 
+/// A full disk is looked at this often.
+const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
 /// The maintenance thread looks at least this often.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 impl Inner {
-    /// The life of the maintenance thread.
+    /// The life of the maintenance thread. Were it to die in silence, `every:<ms>` would be `never`.
     pub(crate) fn run_maintenance(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.maintain_until_closing())).is_err() {
+            let why = io::Error::other("it panicked: report this defect");
+            self.commit.log().poison_with(&Error::io("maintenance", why));
+        }
+    }
+
+    fn maintain_until_closing(&self) {
         while !self.closing.load(Ordering::Acquire) {
             let pause = self.maintain();
             self.maintenance.wait(pause);
@@ -32,7 +46,8 @@ impl Inner {
         }
         let since = now.saturating_sub(*self.last_checkpoint.lock());
         let until_checkpoint = self.checkpoint_interval.saturating_sub(since);
-        until_sync.unwrap_or(LOOK_INTERVAL_MAX).min(until_checkpoint).min(LOOK_INTERVAL_MAX)
+        let until_look = if self.commit.retry_full_disk() { FULL_DISK_INTERVAL } else { LOOK_INTERVAL_MAX };
+        until_sync.unwrap_or(until_look).min(until_checkpoint).min(until_look)
     }
 
     pub(crate) fn checkpoint(&self, all: bool) -> Result<()> {

@@ -87,3 +87,32 @@ fn a_second_process_is_refused() {
     let error = Db::open(dir.path(), options()).err().unwrap();
     assert!(matches!(error, esker_engine::Error::Locked { .. }), "{error}");
 }
+
+/// A callback that panics harms nobody else, and one that holds the last handle closes the store.
+#[test]
+fn callbacks_may_panic_and_may_hold_the_last_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), options()).unwrap();
+    db.submit(one(1), None, Box::new(|_| panic!("a defect of the caller"))).unwrap();
+    db.put(b"after", b"it").unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let (last, gate) = std::sync::mpsc::channel::<()>();
+    let held = db.clone();
+    let done = move |outcome: esker_engine::Result<_>| {
+        gate.recv().unwrap_err();
+        let refused = held.close().unwrap_err();
+        sender.send((outcome.is_ok(), refused.to_string())).unwrap();
+    };
+    db.submit(one(2), None, Box::new(done)).unwrap();
+    drop(db);
+    drop(last);
+    let (committed, refused) = receiver.recv().unwrap();
+    assert!(committed && refused.contains("callback"), "{refused}");
+    let reopened = loop {
+        match Db::open(dir.path(), options()) {
+            Err(esker_engine::Error::Locked { .. }) => std::thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!((reopened.stats().keys, reopened.open_report().replayed), (3, 0));
+}

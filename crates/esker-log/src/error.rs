@@ -18,6 +18,9 @@ pub enum Error {
     },
     /// The disk is full: free space and try again; reads go on. Nothing was written.
     DiskFull,
+    /// No more files can be opened: raise the limit of open files, or use fewer connections, and try again. Nothing was
+    /// written; reads go on.
+    OutOfFiles,
     /// A write or sync failed, so the log takes no more writes until it is reopened; reads go on.
     /// Whether the writes that were under way survive is known only after reopening.
     Poisoned(Arc<str>),
@@ -88,6 +91,9 @@ impl fmt::Display for Error {
             Self::DiskFull => {
                 f.write_str("the disk is full: writes are refused until there is space, reads go on")
             }
+            Self::OutOfFiles => f.write_str(
+                "no more files can be opened: raise the limit of open files or close connections, then try again",
+            ),
             Self::Poisoned(why) => {
                 write!(
                     f,

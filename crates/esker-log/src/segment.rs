@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use rustix::io::Errno;
 
 use crate::{
     Error, Result, SegmentId,
@@ -63,7 +64,12 @@ impl Segment {
     /// disk full is replaced: nothing was ever appended to it.
     pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader, allocate: u64) -> Result<Self> {
         let path = dir.join(segment_name(header.segment));
-        let doing = |what| move |e| Error::io(format_args!("{what} a new segment"), e);
+        let doing = |what| {
+            move |e: std::io::Error| match is_out_of_files(&e) {
+                true => Error::OutOfFiles,
+                false => Error::io(format_args!("{what} a new segment"), e),
+            }
+        };
         let file = match disk.open(&path, OpenMode::CreateNew) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 disk.remove(&path).map_err(doing("replacing"))?;
@@ -98,6 +104,11 @@ impl Segment {
             disk.open(&path, mode).map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
         Ok(Self { id, file, path, salt: format::salt(store, id), sealed_end: OnceLock::new() })
     }
+}
+
+/// Whether a file could not be opened because the process or the system has too many open.
+fn is_out_of_files(e: &std::io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// The name of a segment's file.

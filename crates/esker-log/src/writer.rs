@@ -5,6 +5,7 @@
 //!
 //! * Frames go to the end of the active segment only, and an acknowledged frame is never written over.
 //! * A segment is synced before its successor exists: only the last one can be torn.
+//! * A new segment that cannot be opened for want of files is tried again with the next append: nothing is lost by that.
 //! * After an append that failed for want of space, the segment ends where it did before, durably, so that nothing of a
 //!   refused write can come back. Any other failure poisons the log.
 
@@ -129,21 +130,36 @@ impl Writer {
     ///
     /// Payloads have 1 to [`PAYLOAD_LEN_MAX`](crate::format::PAYLOAD_LEN_MAX) bytes.
     ///
-    /// Errors: `DiskFull` (nothing was appended, the next append may succeed), `Poisoned`.
+    /// Errors: `DiskFull` or `OutOfFiles` (nothing was appended, the next append may succeed), `Poisoned`.
     pub fn append(&mut self, drafts: &mut [Draft]) -> Result<usize> {
-        self.log.check_healthy()?;
         if drafts.is_empty() {
             return Ok(0);
         }
-        let result = self.append_healthy(drafts);
+        self.attempt(|writer| writer.append_healthy(drafts))
+    }
+
+    /// Sees whether there is space for more than is reserved, and reserves it.
+    ///
+    /// Errors: as for [`Writer::append`].
+    pub(crate) fn probe_space(&mut self) -> Result<()> {
+        self.attempt(|writer| match writer.sealing {
+            true => writer.rotate(0),
+            false => writer.reserve(writer.allocated - writer.end + 1),
+        })
+    }
+
+    /// Does something that changes files, and draws the conclusions from its failure.
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.log.check_healthy()?;
+        let result = work(self);
         self.log.set_disk_full(matches!(result, Err(Error::DiskFull)));
         match result {
-            Err(error @ (Error::DiskFull | Error::Poisoned(_))) => Err(error),
+            Err(error @ (Error::DiskFull | Error::OutOfFiles | Error::Poisoned(_))) => Err(error),
             Err(error) => {
                 self.log.poison_with(&error);
                 Err(Error::Poisoned(error.to_string().into()))
             }
-            Ok(count) => Ok(count),
+            Ok(done) => Ok(done),
         }
     }
 

@@ -16,6 +16,9 @@
 //! Batches that came through [`GroupCommit::submit`] are led by one of [`COMMITTERS`] threads of the store's own,
 //! because the submitter must never block on the disk.
 //!
+//! A defect must not leave writers waiting for ever: a panic while a group is appended or applied poisons the log and
+//! is answered as such, and one in a callback stays with that callback.
+//!
 //! Invariants: `leading` is set from the moment a leader is named until it finds the queue empty; whoever is named
 //! leader takes the queue's front; groups are applied in the order of their tickets, which is log order. A leader does not
 //! die of a panic: the log is poisoned instead, and everybody is told.
@@ -131,7 +134,7 @@ pub struct GroupCommit<C: Consumer> {
     space: Condvar,
     /// Signalled when a committer is called or the queue is closed.
     call: Condvar,
-    /// Locked by the leader alone, so never waited for.
+    /// Locked by the leader; also by maintenance, for a moment, while the disk is full.
     writer: Mutex<Writer>,
     /// Whose turn it is to be applied.
     turn: Mutex<Turn>,
@@ -339,6 +342,18 @@ impl<C: Consumer> GroupCommit<C> {
         }
     }
 
+    /// Where the last append found the disk full: sees whether there is space by now, so that the store is known to
+    /// take writes again before somebody tries one. Says whether the disk is still full.
+    pub fn retry_full_disk(&self) -> bool {
+        if self.log.is_disk_full()
+            && let Some(mut writer) = self.writer.try_lock()
+        {
+            // Whatever else goes wrong has poisoned the log, which every writer is told.
+            let _still_full = writer.probe_space().is_err();
+        }
+        self.log.is_disk_full()
+    }
+
     /// Syncs if a write under [`SyncPolicy::Every`] is due, or if so much is unsynced that sealing the segment would take
     /// long; says how long until the next may be due. A failed sync has poisoned the log.
     pub fn maintain_sync(&self) -> Result<Option<Duration>> {
@@ -502,7 +517,12 @@ impl<C: Consumer> GroupCommit<C> {
         while appended < group.drafts.len() {
             match writer.append(&mut group.drafts[appended..]) {
                 Ok(count) => appended += count,
-                Err(error) => return self.sync_group(group.syncs, appended, Some(error)),
+                Err(error) => {
+                    if matches!(error, Error::DiskFull) {
+                        self.maintenance.raise();
+                    }
+                    return self.sync_group(group.syncs, appended, Some(error));
+                }
             }
         }
         drop(writer);
@@ -576,7 +596,7 @@ impl<C: Consumer> GroupCommit<C> {
     fn unless_it_panics<R>(&self, doing: &str, work: impl FnOnce() -> R) -> Result<R> {
         catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
             let error =
-                Error::io(format_args!("{doing} a batch"), io::Error::other("a panic, see the error output"));
+                Error::io(format_args!("{doing} a batch"), io::Error::other("it panicked: report this defect"));
             self.log.poison_with(&error);
             Error::Poisoned(error.to_string().into())
         })

@@ -110,6 +110,7 @@ impl From<esker_engine::Error> for ApiError {
                 Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::Busy, message) }
             }
             Error::DiskFull => Self::new(ErrorCode::DiskFull, message),
+            Error::OutOfFiles => Self::new(ErrorCode::Unavailable, message),
             Error::Poisoned(_) => Self::new(ErrorCode::WritesRefused, message),
             Error::Damage(_) => Self::new(
                 ErrorCode::Damaged,
@@ -141,6 +142,7 @@ mod tests {
             (Error::InvalidRequest("why".into()), 400, ErrorCode::BadRequest, None),
             (Error::Busy { retry_after }, 503, ErrorCode::Busy, Some("2")),
             (Error::DiskFull, 507, ErrorCode::DiskFull, None),
+            (Error::OutOfFiles, 503, ErrorCode::Unavailable, Some("1")),
             (Error::Poisoned("why".into()), 503, ErrorCode::WritesRefused, Some("1")),
             (Error::Damage(damage), 500, ErrorCode::Damaged, None),
             (io, 500, ErrorCode::Internal, None),

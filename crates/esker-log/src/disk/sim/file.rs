@@ -90,7 +90,7 @@ impl File for SimFile {
 
     fn try_read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
         let (mut state, mut course) =
-            self.machine.begin(OpKind::Read, &self.path, (offset, buf.len() as u64))?;
+            self.machine.begin_at_once(OpKind::Read, &self.path, (offset, buf.len() as u64))?;
         if state.limits.cold {
             return state.finish(course).map(|()| None);
         }

@@ -90,6 +90,18 @@ impl Machine {
         Ok((state, course))
     }
 
+    /// Begins an operation that never waits for the device: no stall holds it.
+    pub(super) fn begin_at_once(
+        &self,
+        kind: OpKind,
+        path: &Path,
+        range: (u64, u64),
+    ) -> io::Result<(MutexGuard<'_, State>, Course)> {
+        let mut state = self.running()?;
+        let course = state.admit(kind, path, range)?;
+        Ok((state, course))
+    }
+
     /// Begins an operation that happens as a whole or, with an error, not at all.
     pub(super) fn begin_whole(&self, kind: OpKind, path: &Path) -> io::Result<MutexGuard<'_, State>> {
         let (mut state, course) = self.begin(kind, path, (0, 0))?;

@@ -100,7 +100,7 @@ impl ListRequest {
 
     fn scan(&self, front: &Front, limit: Option<u64>) -> Scan {
         let options = ScanOptions { reverse: self.reverse, keys_only: self.keys_only, limit };
-        front.store.scan(self.range.clone(), options)
+        front.store.scan(&self.range, options)
     }
 }
 
