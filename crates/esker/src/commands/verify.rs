@@ -16,14 +16,15 @@ use crate::{
     output,
 };
 
-/// Reading every byte of a store takes as long as it takes; the server stops when nobody waits.
+/// Reading every byte of a store takes as long as it takes. The server goes on with it even when nobody waits.
 const ONLINE_TIMEOUT_MS: u64 = 24 * 3_600_000;
 
 pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failure> {
     match &args.data_dir {
         Some(dir) => report(&offline(dir, args.json)?, args.json),
         None => {
-            let connection = Connection { timeout: ONLINE_TIMEOUT_MS, ..connection.clone() };
+            let timeout = connection.timeout.or(Some(ONLINE_TIMEOUT_MS));
+            let connection = Connection { timeout, ..connection.clone() };
             let client = client(&connection, Retry::never())?;
             block_on(async { report(&client.verify().await?, args.json) })
         }
@@ -33,6 +34,10 @@ pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failu
 fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
     if !dir.is_dir() {
         return Err(Failure::Error(format!("{} is no directory", dir.display())));
+    }
+    // Opening would make an empty store of it, which is intact.
+    if !Db::is_store(dir)? {
+        return Err(Failure::Error(format!("{} holds no store", dir.display())));
     }
     let clock = SystemClock::new();
     let db = Db::open(dir, Options::default())?;
