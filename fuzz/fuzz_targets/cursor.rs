@@ -1,4 +1,4 @@
-//! Any text as a cursor: refused, or the same text comes of it again.
+//! CHECKS 35: Any text as a cursor: refused, or the same text comes of it again.
 #![no_main]
 
 use esker_wire::cursor::Cursor;

@@ -1,4 +1,4 @@
-//! Any bytes as a segment's frames: the scanner ends, and gives only frames that verify.
+//! CHECKS 35: Any bytes as a segment's frames: the scanner ends, and gives only frames that verify.
 #![no_main]
 
 use std::{path::Path, sync::Arc};

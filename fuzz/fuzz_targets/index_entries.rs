@@ -1,4 +1,4 @@
-//! Any bytes as the entries of a hint or checkpoint whose checksums are right: an error, never a panic.
+//! CHECKS 35: Any bytes as the entries of a hint or checkpoint whose checksums are right: an error, never a panic.
 #![no_main]
 
 use esker_engine::bitcask::fuzzing::read_entries;

@@ -1,4 +1,4 @@
-//! Any bytes as a hint or checkpoint file: an error, never a panic.
+//! CHECKS 35: Any bytes as a hint or checkpoint file: an error, never a panic.
 #![no_main]
 
 use esker_engine::bitcask::fuzzing::read_index_file;

@@ -1,4 +1,4 @@
-//! Any bytes as a JSON batch: refused, or within the limits.
+//! CHECKS 35: Any bytes as a JSON batch: refused, or within the limits.
 #![no_main]
 
 use esker_wire::batch::{BatchLimits, decode};

@@ -1,4 +1,4 @@
-//! Any bytes as records: decoding ends, stays inside, and says again what was encoded.
+//! CHECKS 35: Any bytes as records: decoding ends, stays inside, and says again what was encoded.
 #![no_main]
 
 use esker_log::record::{Records, encode_record, record_len};

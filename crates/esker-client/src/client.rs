@@ -1,5 +1,7 @@
 //! The client: one method for each thing that can be asked.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use esker_wire::{
     API_PREFIX, KEY_LEN_MAX, KEY_PREFIX, NDJSON,
@@ -13,10 +15,15 @@ use hyper::{Method, StatusCode, header};
 use serde_json::from_slice;
 
 use crate::{
-    Batch, BatchDone, Deleted, Entry, Error, Meta, Page, Query, Result, ScanStream, Settings, Sync, Written,
-    scan,
+    Batch, BatchDone, Deleted, Entry, Error, Item, Meta, Page, Query, Range, Result, ScanStream, Settings,
+    Sync, Written, scan,
     transport::{Answer, Call, Transport},
 };
+
+/// The longest path with its query: what a server takes.
+const TARGET_LEN_MAX: usize = 65_534;
+/// So much of a key fits into a query, with each byte percent-coded and other parameters beside it.
+const SCAN_PREFIX_MAX: usize = (TARGET_LEN_MAX - 256) / 3;
 
 /// A handle to one Esker server. Cloning gives another handle to the same connections.
 #[derive(Debug, Clone)]
@@ -47,7 +54,13 @@ impl Client {
 
     /// Sets a key to a value; `sync` may ask for more than the server's policy.
     pub async fn put_with(&self, key: &[u8], value: impl Into<Bytes>, sync: Option<Sync>) -> Result<Written> {
-        let call = Call::new(Method::PUT, with_sync(key_path(key)?, sync)).with_body(value.into());
+        let path = with_sync(key_path(key)?, sync);
+        if !fits(&path) {
+            let mut batch = Batch::new();
+            batch.put(key, &value.into());
+            return Ok(Written { version: self.batch(batch, sync).await?.version });
+        }
+        let call = Call::new(Method::PUT, path).with_body(value.into());
         let answer = found(self.transport.send(call).await?)?;
         let put: PutAnswer<'_> = from_slice(&answer.body).map_err(unexpected)?;
         Ok(Written { version: put.version })
@@ -55,7 +68,13 @@ impl Client {
 
     /// Reads a key; `None` if it is absent.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Entry>> {
-        let answer = self.transport.send(Call::new(Method::GET, key_path(key)?)).await?;
+        let path = key_path(key)?;
+        if !fits(&path) {
+            let found = self.find(key, false).await?;
+            return Ok(found
+                .map(|item| Entry { value: item.value.unwrap_or_default().into(), version: item.version }));
+        }
+        let answer = self.transport.send(Call::new(Method::GET, path)).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -64,7 +83,13 @@ impl Client {
 
     /// A key's version and its value's length; `None` if it is absent.
     pub async fn head(&self, key: &[u8]) -> Result<Option<Meta>> {
-        let answer = self.transport.send(Call::new(Method::HEAD, key_path(key)?)).await?;
+        let path = key_path(key)?;
+        if !fits(&path) {
+            let found = self.find(key, false).await?;
+            let value_len = |item: &Item| item.value.as_ref().map_or(0, |value| value.len() as u64);
+            return Ok(found.map(|item| Meta { version: item.version, value_len: value_len(&item) }));
+        }
+        let answer = self.transport.send(Call::new(Method::HEAD, path)).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -72,11 +97,34 @@ impl Client {
         Ok(Some(Meta { version: version_of(&answer)?, value_len }))
     }
 
-    /// Deletes a key; says whether it was present.
+    /// Deletes a key; says whether it was present. For a key too long for a path it says whether it was a moment before.
     pub async fn delete(&self, key: &[u8]) -> Result<Deleted> {
-        let answer = found(self.transport.send(Call::new(Method::DELETE, key_path(key)?)).await?)?;
+        let path = key_path(key)?;
+        if !fits(&path) {
+            let existed = self.find(key, true).await?.is_some();
+            let mut batch = Batch::new();
+            batch.delete(key);
+            return Ok(Deleted { version: self.batch(batch, None).await?.version, existed });
+        }
+        let answer = found(self.transport.send(Call::new(Method::DELETE, path)).await?)?;
         let deleted: DeleteAnswer<'_> = from_slice(&answer.body).map_err(unexpected)?;
         Ok(Deleted { version: deleted.version, existed: deleted.existed })
+    }
+
+    /// Finds a key that is too long for a path, by a scan from as much of it as a query holds.
+    async fn find(&self, key: &[u8], keys_only: bool) -> Result<Option<Item>> {
+        let prefix = key[..key.len().min(SCAN_PREFIX_MAX)].to_vec();
+        let query = Query { range: Range::Prefix(prefix), keys_only, ..Query::default() };
+        let mut stream = self.scan(&query).await?;
+        while let Some(item) = stream.next().await {
+            let item = item?;
+            match item.key.as_slice().cmp(key) {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(Some(item)),
+                Ordering::Greater => break,
+            }
+        }
+        Ok(None)
     }
 
     /// Does all of a batch or nothing; `sync` may ask for more than the server's policy.
@@ -144,6 +192,11 @@ fn key_path(key: &[u8]) -> Result<String> {
         return Err(Error::invalid(message));
     }
     Ok(format!("{KEY_PREFIX}{}", percent::encode_path(key)))
+}
+
+/// Whether a path can be asked for. Others would be 414; no HTTP library that we know of sends them at all.
+fn fits(path: &str) -> bool {
+    path.len() <= TARGET_LEN_MAX
 }
 
 fn with_sync(path: String, sync: Option<Sync>) -> String {

@@ -59,8 +59,11 @@ pub struct ServerLimits {
     /// Bytes of a request's header names and values. Default 32 KiB. More, or over 100 headers, is answered 431.
     pub header_bytes: usize,
     /// Bytes of all request bodies being received, over all connections. Default 256 MiB. A request whose body
-    /// does not fit is answered 429.
+    /// does not fit is answered 429; one that is alone always fits.
     pub body_bytes_under_way: usize,
+    /// Bytes of all answers that clients have not taken yet, over all connections; values up to 16 KiB are not
+    /// counted. Default 256 MiB. A read whose answer does not fit is answered 503. One that is alone always fits.
+    pub answer_bytes_under_way: usize,
     /// Bytes of keys and values in one answer to a list; the rest comes with the cursor. Default 4 MiB.
     pub list_answer_bytes: usize,
 }
@@ -72,6 +75,7 @@ impl Default for ServerLimits {
             request_target_bytes: REQUEST_TARGET_BYTES_MAX,
             header_bytes: 32 << 10,
             body_bytes_under_way: 256 << 20,
+            answer_bytes_under_way: 256 << 20,
             list_answer_bytes: 4 << 20,
         }
     }
@@ -96,8 +100,14 @@ pub struct Timeouts {
     pub body_bytes_per_second: u64,
     /// How long a client may take nothing of an answer before its connection is dropped. Default 30 s.
     pub write_stall: Duration,
+    /// The slowest that a client may take an answer, in bytes a second, once it has kept the server waiting for
+    /// [`Timeouts::write_stall`] in all. Default 8 KiB.
+    pub answer_bytes_per_second: u64,
     /// How long a refused client is given to read the refusal while what it still sends is discarded. Default 1 s.
     pub linger: Duration,
+    /// How long `/ready` says at shutdown that the server is leaving, while everything is still served. Default 0: set it
+    /// to what a load balancer takes to notice.
+    pub drain_notice: Duration,
     /// How long requests under way may take to finish at shutdown. Default 20 s.
     pub drain: Duration,
     /// A request that takes longer is logged. Default 1 s.
@@ -113,7 +123,9 @@ impl Default for Timeouts {
             body_grace: Duration::from_secs(30),
             body_bytes_per_second: 8 << 10,
             write_stall: Duration::from_secs(30),
+            answer_bytes_per_second: 8 << 10,
             linger: Duration::from_secs(1),
+            drain_notice: Duration::ZERO,
             drain: Duration::from_secs(20),
             slow_request: Duration::from_secs(1),
         }

@@ -58,6 +58,10 @@ pub(crate) struct ConnectionState {
     since: AtomicU64,
     /// Since when the client has taken nothing of what is to be written, likewise; `NEVER` if nothing waits.
     blocked_since: AtomicU64,
+    /// How long the client has kept the present answer waiting before that, in milliseconds.
+    blocked_ms: AtomicU64,
+    /// What it has taken since it first did.
+    taken_bytes: AtomicU64,
     /// Whether the answer's body is still being produced.
     answering: AtomicBool,
     /// Whether the head's time is over: the next read fails, after telling the client.
@@ -71,6 +75,8 @@ impl ConnectionState {
             phase: AtomicU8::new(Phase::Fresh as u8),
             since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(NEVER),
+            blocked_ms: AtomicU64::new(0),
+            taken_bytes: AtomicU64::new(0),
             answering: AtomicBool::new(false),
             head_expired: AtomicBool::new(false),
         }
@@ -102,6 +108,37 @@ impl ConnectionState {
         self.enter(Phase::Closing);
     }
 
+    /// How long the client may now take nothing: it is to take some of the answer before it has stood still too long,
+    /// and all of it at no less than the slowest pace. Only time for which it keeps us waiting counts.
+    fn patience(&self, timeouts: &Timeouts) -> Duration {
+        let pace = timeouts.answer_bytes_per_second.max(1);
+        let earned = Duration::from_millis(self.taken_bytes.load(Relaxed).saturating_mul(1000) / pace);
+        let spent = Duration::from_millis(self.blocked_ms.load(Relaxed));
+        let left = (timeouts.write_stall + earned).saturating_sub(spent);
+        left.min(timeouts.write_stall)
+    }
+
+    /// Keeps account of a write.
+    fn note_write(&self, written: Option<usize>) {
+        let blocked_since = self.blocked_since.load(Relaxed);
+        match written {
+            None if blocked_since == NEVER => self.blocked_since.store(self.now(), Relaxed),
+            None => {}
+            Some(bytes) => {
+                let mut spent = self.blocked_ms.load(Relaxed);
+                if blocked_since != NEVER {
+                    // What takes no measurable time counts as a little, or a rapid trickle would be free.
+                    spent += (self.now() - blocked_since).max(1);
+                    self.blocked_ms.store(spent, Relaxed);
+                    self.blocked_since.store(NEVER, Relaxed);
+                }
+                if spent > 0 {
+                    self.taken_bytes.fetch_add(bytes as u64, Relaxed);
+                }
+            }
+        }
+    }
+
     fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let limit = match self.phase() {
             Phase::Fresh | Phase::Head => Some(timeouts.header),
@@ -112,7 +149,7 @@ impl ConnectionState {
         let at = |since: u64, limit: Duration| self.opened + Duration::from_millis(since) + limit;
         let phase = limit.map(|limit| at(self.since.load(Relaxed), limit));
         let blocked_since = self.blocked_since.load(Relaxed);
-        let blocked = (blocked_since != NEVER).then(|| at(blocked_since, timeouts.write_stall));
+        let blocked = (blocked_since != NEVER).then(|| at(blocked_since, self.patience(timeouts)));
         phase.into_iter().chain(blocked).min()
     }
 }
@@ -179,13 +216,11 @@ impl GuardedIo {
     }
 
     /// Keeps account of whether the client takes what is written.
-    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let blocked_since = self.state.blocked_since.load(Relaxed);
-        match (&written, blocked_since) {
-            (Poll::Pending, NEVER) => self.state.blocked_since.store(self.state.now(), Relaxed),
-            (Poll::Ready(_), since) if since != NEVER => self.state.blocked_since.store(NEVER, Relaxed),
-            _ => {}
-        }
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.state.note_write(match &written {
+            Poll::Pending => None,
+            Poll::Ready(written) => Some(written.as_ref().map_or(0, |bytes| *bytes)),
+        });
         written
     }
 
@@ -295,6 +330,8 @@ impl AsyncWrite for GuardedIo {
         ready!(this.poll_write_substitute(cx))?;
         if this.state.phase() == Phase::Busy && !this.state.answering.load(Relaxed) {
             this.state.enter(Phase::Idle);
+            this.state.blocked_ms.store(0, Relaxed);
+            this.state.taken_bytes.store(0, Relaxed);
         }
         Pin::new(&mut this.stream).poll_flush(cx)
     }

@@ -135,6 +135,8 @@ impl Figures {
         writer.gauge("esker_http_connections", "Open connections", open)?;
         let receiving = front.body_budget.taken() as u64;
         writer.gauge("esker_http_body_bytes", "Bytes of request bodies being received", receiving)?;
+        let sending = front.answer_budget.taken() as u64;
+        writer.gauge("esker_http_answer_bytes", "Bytes of answers being sent", sending)?;
         let metrics = &front.metrics;
         for (name, help, counter) in [
             ("esker_http_connections_accepted", "Connections accepted", &metrics.connections_accepted),
@@ -183,6 +185,11 @@ impl Figures {
                 u64::from(stats.poisoned.is_some()),
             ),
             ("esker_engine_disk_full", "1 if the disk is full", u64::from(stats.disk_full)),
+            (
+                "esker_engine_checkpoint_failed",
+                "1 if the last checkpoint failed: reopening takes longer",
+                u64::from(stats.checkpoint_error.is_some()),
+            ),
         ] {
             writer.gauge(name, help, figure)?;
         }

@@ -93,8 +93,10 @@ impl Server {
             tokio::select! {
                 () = shutdown => {}
                 // No worker leaves before the drain unless it died: a part of a server is not left running.
-                _ = left_early.recv() => {}
+                _ = left_early.recv() => return,
             }
+            front.drain.announce();
+            tokio::time::sleep(front.config.timeouts.drain_notice).await;
         });
         front.drain.begin();
         let left: Vec<io::Result<usize>> = workers.into_iter().map(join).collect();

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{io::Read, time::Duration};
 
 use support::{TestServer, eventually};
 
@@ -85,6 +85,47 @@ fn a_client_that_never_reads_is_dropped() {
     client.send_request("GET", "/api/v1/kv/large", &[], b"");
     eventually("it is dropped", || server.metric("esker_http_connections_stalled_total") == 1.0);
     eventually("its place is free", || server.metric("esker_http_connections") == 1.0);
+}
+
+/// CHECKS 32, 33: a client that takes a little now and then does not hold its answer for ever.
+#[test]
+fn a_client_that_reads_by_drops_is_dropped() {
+    let server = TestServer::with(|config, store| {
+        store.limits.value_bytes = 64 << 20;
+        config.timeouts.write_stall = Duration::from_millis(500);
+        config.timeouts.answer_bytes_per_second = 1 << 40;
+    });
+    server.request("PUT", "/api/v1/kv/large", &vec![7; 64 << 20]);
+    let mut client = server.client();
+    client.send_request("GET", "/api/v1/kv/large", &[], b"");
+    let mut taken = [0; 8 << 10];
+    // Never still for half a second, but never quick either.
+    eventually("it is dropped", || {
+        let _gone = client.stream.read(&mut taken).is_err();
+        server.metric("esker_http_connections_stalled_total") == 1.0
+    });
+    eventually("its answer is freed", || server.metric("esker_http_answer_bytes") == 0.0);
+}
+
+/// CHECKS 33: however many clients leave their answers lying, memory is bounded and the others are told.
+#[test]
+fn answers_share_a_budget() {
+    let server = TestServer::with(|config, _| config.limits.answer_bytes_under_way = 20 << 20);
+    server.request("PUT", "/api/v1/kv/large", &vec![7; 16 << 20]);
+    server.request("PUT", "/api/v1/kv/small", b"small");
+    let mut lazy = server.client();
+    lazy.send_request("GET", "/api/v1/kv/large", &[], b"");
+    eventually("the answer waits", || server.metric("esker_http_answer_bytes") > 1e7);
+    let mut stream = server.client();
+    stream.send_request("GET", "/api/v1/kv?start=m", &[("Accept", "application/x-ndjson")], b"");
+    assert_eq!(stream.read().unwrap().status, 200, "there is room for a stream of little");
+    let message = server.request("GET", "/api/v1/kv/large", b"").error(503, "busy");
+    assert!(message.contains("answers"), "{message}");
+    server.request("GET", "/api/v1/kv", b"").error(503, "busy");
+    assert_eq!(server.request("GET", "/api/v1/kv/small", b"").text(), "small");
+    drop(lazy);
+    eventually("it is freed", || server.metric("esker_http_answer_bytes") == 0.0);
+    assert_eq!(server.request("GET", "/api/v1/kv/large", b"").body.len(), 16 << 20);
 }
 
 /// CHECKS 33: an announced length is refused before anything is read, a lying one while reading.
@@ -182,6 +223,18 @@ fn a_drain_finishes_what_is_under_way() {
     let answer = busy.read().unwrap();
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     busy.expect_close();
+    assert_eq!(server.finish().connections_cut, 0);
+}
+
+/// SPEC 5.6: whoever balances the load is told before the first request is turned away.
+#[test]
+fn a_drain_can_be_announced() {
+    let mut server = TestServer::with(|config, _| config.timeouts.drain_notice = Duration::from_secs(2));
+    server.begin_stop();
+    eventually("it says so", || server.request("GET", "/ready", b"").status == 503);
+    server.request("GET", "/ready", b"").error(503, "draining");
+    assert_eq!(server.request("PUT", "/api/v1/kv/k", b"v").status, 200);
+    assert_eq!(server.request("GET", "/health", b"").status, 200);
     assert_eq!(server.finish().connections_cut, 0);
 }
 

@@ -308,6 +308,7 @@ mod tests {
         }
     }
 
+    /// CHECKS 33.
     #[test]
     fn depth_is_bounded() {
         assert!(check(&"[".repeat(100_000)).is_err());
@@ -331,6 +332,7 @@ mod tests {
             prop_assert_eq!(seen, [(key.clone(), Some(value)), (key, None)]);
         }
 
+        /// CHECKS 35.
         #[test]
         fn any_input_is_decoded_or_refused(json: Vec<u8>) {
             let _ = decode(&json, LIMITS, &mut |_| Ok(()));

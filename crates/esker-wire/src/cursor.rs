@@ -72,6 +72,7 @@ mod tests {
             prop_assert!(Cursor::decode(encode_base64url(&bytes).as_bytes()).is_err());
         }
 
+        /// CHECKS 35.
         #[test]
         fn any_input_is_decoded_or_refused(text: Vec<u8>) {
             let _ = Cursor::decode(&text);

@@ -117,6 +117,7 @@ mod tests {
             prop_assert_eq!(&*decode_query(query.as_bytes()).unwrap(), &key[..]);
         }
 
+        /// CHECKS 35.
         #[test]
         fn any_input_is_decoded_or_refused(coded: Vec<u8>) {
             if let Ok(key) = decode(&coded) {

@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
 use clap_complete::Shell;
@@ -35,9 +35,17 @@ pub(crate) struct Connection {
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) endpoint: String,
-    /// How long to wait for an answer, such as 500ms or 30s
-    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = millis)]
-    pub(crate) timeout: u64,
+    /// How long to wait for an answer, such as 500ms or 30s [default: 30s; verify: a day]
+    #[arg(long, global = true, value_name = "TIME", value_parser = millis)]
+    pub(crate) timeout: Option<u64>,
+}
+
+impl Connection {
+    /// How long to wait for an answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        const TIMEOUT: Duration = Duration::from_secs(30);
+        self.timeout.map_or(TIMEOUT, Duration::from_millis)
+    }
 }
 
 /// The command words.
@@ -313,6 +321,7 @@ fn refuse_idle_options(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Fail
         Command::Config(_) => "config",
         Command::Completions { .. } => "completions",
         Command::Version(_) => "version",
+        Command::Bench(args) if args.blocks() => "bench --target dir:",
         Command::Verify(args) if args.data_dir.is_some() => "verify --data-dir",
         _ => return Ok(()),
     };

@@ -24,6 +24,14 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Removes a file, if there is one.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// A file that appears under its name only when it is complete: written beside it, synced, then renamed.
 /// Dropped before [`Whole::finish`], it leaves nothing behind.
 #[derive(Debug)]

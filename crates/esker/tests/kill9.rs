@@ -1,4 +1,4 @@
-//! `kill -9` at any moment loses nothing that was acknowledged.
+//! CHECKS 1, 16: `kill -9` at any moment loses nothing that was acknowledged.
 //!
 //! Writers, each with keys of its own, put, delete and send batches, and note every operation before it is sent and
 //! every acknowledgement. The server is killed at a random moment and started again (and sometimes killed during

@@ -11,6 +11,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use serde_json::Error;
 
+use super::{Front, budget::Share, error::ApiError};
 use crate::guard::Answering;
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -65,6 +66,34 @@ impl HttpBody for AnswerBody {
             Self::Boxed(body) => body.size_hint(),
         }
     }
+}
+
+/// Bytes with their share of the answers' budget. Not the body but its bytes hold it: hyper drops a body as soon as
+/// it has taken the last of it, and holds the bytes until the client has taken them.
+pub(crate) struct Held {
+    bytes: Vec<u8>,
+    _share: Share,
+}
+
+impl Held {
+    /// The bytes as hyper takes them; the share becomes as large as they are.
+    pub(crate) fn bytes(bytes: Vec<u8>, mut share: Share) -> Bytes {
+        share.hold(bytes.len());
+        Bytes::from_owner(Self { bytes, _share: share })
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What a read is told for whose answer there is no room.
+pub(crate) fn answers_fill_budget(front: &Front) -> ApiError {
+    let limit = front.config.limits.answer_bytes_under_way;
+    let why = "the answers that clients have not taken yet fill all the memory they may: retry later";
+    ApiError::new(esker_wire::ErrorCode::Busy, why).with_details(serde_json::json!({ "limit_bytes": limit }))
 }
 
 /// A body that tells its connection when it has ended.

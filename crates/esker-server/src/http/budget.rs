@@ -1,6 +1,9 @@
-//! The bytes of request bodies being received, over all connections.
+//! Bytes that requests hold, over all connections: of bodies being received, of answers being sent.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// A bounded number of bytes to be shared out.
 pub(crate) struct Budget {
@@ -14,8 +17,8 @@ impl Budget {
     }
 
     /// A share of nothing yet.
-    pub(crate) fn share(&self) -> Share<'_> {
-        Share { budget: self, bytes: 0 }
+    pub(crate) fn share(self: &Arc<Self>) -> Share {
+        Share { budget: Arc::clone(self), bytes: 0 }
     }
 
     pub(crate) fn taken(&self) -> usize {
@@ -24,26 +27,33 @@ impl Budget {
 }
 
 /// What one request has taken; dropping gives it back.
-pub(crate) struct Share<'a> {
-    budget: &'a Budget,
+pub(crate) struct Share {
+    budget: Arc<Budget>,
     bytes: usize,
 }
 
-impl Share<'_> {
+impl Share {
     /// Takes more, if there is so much left. Refusing rather than waiting means that no two half-received bodies
-    /// can wait for each other.
+    /// can wait for each other. Who is alone always gets more: the limits bound it, and it could never be served else.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let before = self.budget.taken.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.budget.max {
+        if before > self.bytes && before.saturating_add(bytes) > self.budget.max {
             self.budget.taken.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
         self.bytes += bytes;
         true
     }
+
+    /// Holds so many bytes from now on, more or less than before, whatever is left: for what is there already.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.budget.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
 }
 
-impl Drop for Share<'_> {
+impl Drop for Share {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -57,12 +67,22 @@ mod tests {
 
     #[test]
     fn shares_are_refused_and_given_back() {
-        let budget = Budget::new(10);
+        let budget = Arc::new(Budget::new(10));
         let mut first = budget.share();
         assert!(first.grow(4) && first.grow(5));
         assert!(!budget.share().grow(2));
+        first.hold(3);
+        assert!(budget.share().grow(7));
         drop(first);
         assert!(budget.share().grow(10));
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn who_is_alone_is_served_however_large() {
+        let budget = Arc::new(Budget::new(10));
+        let mut large = budget.share();
+        assert!(large.grow(8) && large.grow(8));
+        assert!(!budget.share().grow(1));
     }
 }

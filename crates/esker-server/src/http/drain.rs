@@ -1,25 +1,36 @@
 //! The signal that the server is shutting down.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::watch;
 
-/// Begins the drain and says whether it has begun.
-pub(crate) struct Drain(watch::Sender<bool>);
+/// Announces the drain, begins it, and says how far it is.
+pub(crate) struct Drain {
+    announced: AtomicBool,
+    begun: watch::Sender<bool>,
+}
 
 impl Drain {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(false))
+        Self { announced: AtomicBool::new(false), begun: watch::Sender::new(false) }
+    }
+
+    /// From now on `/ready` says that the server is leaving; everything is still served.
+    pub(crate) fn announce(&self) {
+        self.announced.store(true, Ordering::Release);
     }
 
     pub(crate) fn begin(&self) {
-        self.0.send_replace(true);
+        self.announce();
+        self.begun.send_replace(true);
     }
 
-    pub(crate) fn has_begun(&self) -> bool {
-        *self.0.borrow()
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
     }
 
     pub(crate) fn subscribe(&self) -> DrainWatch {
-        DrainWatch(self.0.subscribe())
+        DrainWatch(self.begun.subscribe())
     }
 }
 

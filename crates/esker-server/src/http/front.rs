@@ -24,12 +24,16 @@ pub(crate) struct Front {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Connections over the cap that are being told so.
     pub(crate) refusals: Arc<AtomicUsize>,
-    pub(crate) body_budget: Budget,
+    /// Of request bodies being received.
+    pub(crate) body_budget: Arc<Budget>,
+    /// Of answers being sent.
+    pub(crate) answer_budget: Arc<Budget>,
 }
 
 impl Front {
     pub(crate) fn new(config: ServerConfig, store: Store, address: SocketAddr) -> Self {
-        let body_budget = Budget::new(config.limits.body_bytes_under_way);
+        let body_budget = Arc::new(Budget::new(config.limits.body_bytes_under_way));
+        let answer_budget = Arc::new(Budget::new(config.limits.answer_bytes_under_way));
         Self {
             config,
             store,
@@ -39,6 +43,7 @@ impl Front {
             connections: Arc::default(),
             refusals: Arc::default(),
             body_budget,
+            answer_budget,
         }
     }
 

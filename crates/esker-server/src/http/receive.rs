@@ -14,13 +14,13 @@ use crate::Timeouts;
 const ROOM_AHEAD: usize = 64 << 10;
 
 /// A whole body, and its share of the budget.
-pub(crate) struct Received<'f> {
+pub(crate) struct Received {
     pub(crate) bytes: Bytes,
-    _share: Share<'f>,
+    _share: Share,
 }
 
 /// Receives a body of at most `limit` bytes. An announced length is checked before anything is read.
-pub(crate) async fn receive<B>(front: &Front, mut body: B, limit: usize) -> Result<Received<'_>, ApiError>
+pub(crate) async fn receive<B>(front: &Front, mut body: B, limit: usize) -> Result<Received, ApiError>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,

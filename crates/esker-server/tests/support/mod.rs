@@ -6,14 +6,15 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     num::NonZeroUsize,
+    path::Path,
     sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
 
 use esker_cluster::{Store, StoreConfig};
-use esker_engine::{Db, Options};
-use esker_log::clock::SystemClock;
+use esker_engine::{Db, Environment, Options};
+use esker_log::{clock::SystemClock, disk::sim::SimDisk};
 use esker_server::{DrainReport, Runtime, Server, ServerConfig, ServerError};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -35,6 +36,23 @@ impl TestServer {
     }
 
     pub(crate) fn with(configure: impl FnOnce(&mut ServerConfig, &mut StoreConfig)) -> Self {
+        Self::over(|dir| Db::open(dir, Options::default()).unwrap(), configure)
+    }
+
+    /// A server over a store on a simulated disk.
+    pub(crate) fn on_disk(
+        disk: &SimDisk,
+        options: Options,
+        configure: impl FnOnce(&mut ServerConfig, &mut StoreConfig),
+    ) -> Self {
+        let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+        Self::over(|_| Db::open_in(&environment, "/data", options).unwrap(), configure)
+    }
+
+    fn over(
+        open: impl FnOnce(&Path) -> Db,
+        configure: impl FnOnce(&mut ServerConfig, &mut StoreConfig),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ServerConfig {
             http_address: "127.0.0.1:0".parse().unwrap(),
@@ -43,7 +61,7 @@ impl TestServer {
         };
         let mut store_config = StoreConfig::default();
         configure(&mut config, &mut store_config);
-        let db = Db::open(dir.path(), Options::default()).unwrap();
+        let db = open(dir.path());
         let store = Store::single(db, store_config, Arc::new(SystemClock::new())).unwrap();
         let server = Server::bind(config, store.clone()).unwrap();
         let address = server.http_address();
@@ -73,9 +91,14 @@ impl TestServer {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
-    pub(crate) fn finish(&mut self) -> DrainReport {
+    /// Waits for the end, however it ends.
+    pub(crate) fn outcome(&mut self) -> Result<DrainReport, ServerError> {
         drop(self.stop.take());
-        self.thread.take().unwrap().join().unwrap().unwrap()
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    pub(crate) fn finish(&mut self) -> DrainReport {
+        self.outcome().unwrap()
     }
 }
 

@@ -95,9 +95,9 @@ impl BenchArgs {
             "--no-load is not for fill, which loads nothing".into()
         } else if self.warmup > 0 && self.workload == Workload::Fill {
             "--warmup is not for fill, where every record counts".into()
-        } else if matches!(target, Target::Redis(_)) && self.workload.scans() {
+        } else if matches!(target, Target::Redis(..)) && self.workload.scans() {
             "Redis has no ordered scans: workloads e and scan cannot run on it".into()
-        } else if matches!(target, Target::Redis(_)) && self.sync {
+        } else if matches!(target, Target::Redis(..)) && self.sync {
             "--sync cannot be asked for over the Redis protocol: configure that server".into()
         } else if matches!(target, Target::Embedded(_)) && self.threads.is_some() {
             "--threads is for connections; with dir: every connection is a thread".into()
@@ -105,6 +105,11 @@ impl BenchArgs {
             return Ok(());
         };
         Err(Failure::Usage(refused))
+    }
+
+    /// Whether what is measured is the engine in this process.
+    pub(crate) fn blocks(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.starts_with("dir:"))
     }
 
     pub(super) fn needs_load(&self) -> bool {

@@ -22,6 +22,7 @@ pub(super) struct Http {
     host: HeaderValue,
     /// What a write's path ends in.
     sync: &'static str,
+    timeout: Duration,
 }
 
 impl Http {
@@ -29,13 +30,15 @@ impl Http {
         let refused = |e: &dyn std::fmt::Display| {
             format!("cannot connect to {}: {e}; is `esker serve` running there?", target.address)
         };
-        let stream =
-            esker_client::connect(&target.address, CONNECT_TIMEOUT).await.map_err(|e| refused(&e))?;
+        let stream = esker_client::connect(&target.address, CONNECT_TIMEOUT.min(target.timeout))
+            .await
+            .map_err(|e| refused(&e))?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| refused(&e))?;
         // The connection's errors reach whoever waits for an answer on it.
         tokio::spawn(connection);
         let host = HeaderValue::from_str(&target.address).map_err(|e| refused(&e))?;
-        Ok(Self { sender, host, sync: if target.sync { "?sync=always" } else { "" } })
+        let sync = if target.sync { "?sync=always" } else { "" };
+        Ok(Self { sender, host, sync, timeout: target.timeout })
     }
 
     pub(super) async fn read(&mut self, key: &[u8]) -> Result<bool, String> {
@@ -67,14 +70,28 @@ impl Http {
         let request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());
         let request = request.header(ACCEPT, HeaderValue::from_static(NDJSON));
         let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
-        self.sender.ready().await.map_err(|e| e.to_string())?;
-        let response = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
-        let status = response.status();
-        let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
-            frame.map_err(|e| e.to_string())?;
-        }
-        Ok(status)
+        let exchange = async {
+            self.sender.ready().await?;
+            let response = self.sender.send_request(request).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            while let Some(frame) = body.frame().await {
+                frame?;
+            }
+            Ok::<_, hyper::Error>(status)
+        };
+        in_time(self.timeout, exchange).await
+    }
+}
+
+/// What comes of an exchange, unless it takes too long.
+pub(super) async fn in_time<T, E: std::fmt::Display>(
+    timeout: Duration,
+    exchange: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(timeout, exchange).await {
+        Ok(outcome) => outcome.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("no answer within {} ms", timeout.as_millis())),
     }
 }
 

@@ -34,7 +34,8 @@ use session::Target;
 
 /// Loads the records a workload needs, runs it, and reports.
 pub(crate) fn run(connection: &Connection, args: BenchArgs) -> Result<(), Failure> {
-    let target = Target::parse(args.target.as_deref().unwrap_or(&connection.endpoint), &args)?;
+    let target = args.target.as_deref().unwrap_or(&connection.endpoint);
+    let target = Target::parse(target, &args, connection.timeout())?;
     args.check(&target)?;
     if args.needs_load() {
         eprintln!("loading {} records ...", args.records);

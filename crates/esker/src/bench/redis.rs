@@ -1,11 +1,13 @@
 //! A connection to a server of the Redis protocol: as much of RESP2 as SET and GET need, with pipelining.
 
+use std::time::Duration;
+
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 
-use super::http::CONNECT_TIMEOUT;
+use super::http::{CONNECT_TIMEOUT, in_time};
 
 /// One connection.
 pub(super) struct Redis {
@@ -13,6 +15,7 @@ pub(super) struct Redis {
     request: Vec<u8>,
     line: Vec<u8>,
     value: Vec<u8>,
+    timeout: Duration,
 }
 
 /// What was answered.
@@ -24,28 +27,37 @@ enum Reply {
 }
 
 impl Redis {
-    pub(super) async fn connect(address: &str) -> Result<Self, String> {
-        let stream = esker_client::connect(address, CONNECT_TIMEOUT).await;
+    pub(super) async fn connect(address: &str, timeout: Duration) -> Result<Self, String> {
+        let stream = esker_client::connect(address, CONNECT_TIMEOUT.min(timeout)).await;
         let stream = stream.map_err(|e| format!("cannot connect to {address}: {e}"))?;
-        Ok(Self { stream: BufReader::new(stream), request: Vec::new(), line: Vec::new(), value: Vec::new() })
+        let stream = BufReader::new(stream);
+        Ok(Self { stream, request: Vec::new(), line: Vec::new(), value: Vec::new(), timeout })
     }
 
     pub(super) async fn read(&mut self, key: &[u8]) -> Result<bool, String> {
+        let timeout = self.timeout;
         self.request.clear();
         push_command(&mut self.request, &[b"GET", key]);
-        self.send().await?;
-        Ok(self.reply().await? == Reply::Value)
+        let exchange = async {
+            self.send().await?;
+            self.reply().await
+        };
+        Ok(in_time(timeout, exchange).await? == Reply::Value)
     }
 
     /// Sets every pair, in one pipeline.
     pub(super) async fn write(&mut self, pairs: &[(Vec<u8>, &[u8])]) -> Result<(), String> {
+        let timeout = self.timeout;
         self.request.clear();
         pairs.iter().for_each(|(key, value)| push_command(&mut self.request, &[b"SET", key, value]));
-        self.send().await?;
-        for _ in pairs {
-            self.reply().await?;
-        }
-        Ok(())
+        let exchange = async {
+            self.send().await?;
+            for _ in pairs {
+                self.reply().await?;
+            }
+            Ok::<_, String>(())
+        };
+        in_time(timeout, exchange).await
     }
 
     async fn send(&mut self) -> Result<(), String> {

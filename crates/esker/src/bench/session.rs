@@ -1,6 +1,6 @@
 //! What is measured, and one connection to it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{BenchArgs, embedded::Embedded, http::Http, redis::Redis};
 use crate::exit::Failure;
@@ -11,7 +11,7 @@ pub(super) enum Target {
     /// A running Esker.
     Http(Arc<HttpTarget>),
     /// A server of the Redis protocol, as `host:port`.
-    Redis(Arc<str>),
+    Redis(Arc<str>, Duration),
     /// The engine in this process.
     Embedded(Embedded),
 }
@@ -21,20 +21,26 @@ pub(super) enum Target {
 pub(super) struct HttpTarget {
     pub(super) address: String,
     pub(super) sync: bool,
+    pub(super) timeout: Duration,
 }
 
 impl Target {
     /// Reads `http://host:port`, `redis://host:port` or `dir:PATH`; opens the latter.
-    pub(super) fn parse(text: &str, args: &BenchArgs) -> Result<Self, Failure> {
+    pub(super) fn parse(text: &str, args: &BenchArgs, timeout: Duration) -> Result<Self, Failure> {
         if let Some(path) = text.strip_prefix("dir:") {
             return Ok(Self::Embedded(Embedded::open(PathBuf::from(path), args.sync)?));
         }
         let address = |rest: &str| rest.trim_end_matches('/').to_owned();
         if let Some(rest) = text.strip_prefix("redis://") {
-            return Ok(Self::Redis(address(rest).into()));
+            return Ok(Self::Redis(address(rest).into(), timeout));
         }
-        match text.strip_prefix("http://") {
-            Some(rest) => Ok(Self::Http(Arc::new(HttpTarget { address: address(rest), sync: args.sync }))),
+        // As everywhere, a bare host:port is HTTP.
+        let rest = text.strip_prefix("http://").or((!text.contains("://")).then_some(text));
+        match rest.filter(|rest| !rest.is_empty()) {
+            Some(rest) => {
+                let (address, sync) = (address(rest), args.sync);
+                Ok(Self::Http(Arc::new(HttpTarget { address, sync, timeout })))
+            }
             None => Err(Failure::Usage(format!(
                 "`{text}` is no target: give http://host:port, redis://host:port or dir:PATH"
             ))),
@@ -44,7 +50,7 @@ impl Target {
     pub(super) async fn connect(&self) -> Result<Session, String> {
         match self {
             Self::Http(target) => Ok(Session::Http(Http::connect(target).await?)),
-            Self::Redis(address) => Ok(Session::Redis(Redis::connect(address).await?)),
+            Self::Redis(address, timeout) => Ok(Session::Redis(Redis::connect(address, *timeout).await?)),
             Self::Embedded(embedded) => Ok(Session::Embedded(embedded.clone())),
         }
     }
@@ -57,7 +63,7 @@ impl Target {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Http(target) => format!("http://{}", target.address),
-            Self::Redis(address) => format!("redis://{address}"),
+            Self::Redis(address, _) => format!("redis://{address}"),
             Self::Embedded(embedded) => format!("dir:{}", embedded.dir().display()),
         }
     }
@@ -65,7 +71,7 @@ impl Target {
     pub(super) fn close(&self) -> Result<(), Failure> {
         match self {
             Self::Embedded(embedded) => embedded.close(),
-            Self::Http(_) | Self::Redis(_) => Ok(()),
+            Self::Http(_) | Self::Redis(..) => Ok(()),
         }
     }
 }

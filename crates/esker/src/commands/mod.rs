@@ -14,8 +14,6 @@ mod serve;
 mod status;
 mod verify;
 
-use std::time::Duration;
-
 use esker_client::{Client, Retry, Settings};
 
 use crate::{
@@ -55,7 +53,7 @@ fn connect(connection: &Connection) -> Result<Client, Failure> {
 
 fn client(connection: &Connection, retry: Retry) -> Result<Client, Failure> {
     let mut settings = Settings::default();
-    settings.request_timeout = Duration::from_millis(connection.timeout);
+    settings.request_timeout = connection.timeout();
     settings.connect_timeout = settings.connect_timeout.min(settings.request_timeout);
     settings.retry = retry;
     Client::with_settings(&connection.endpoint, settings).map_err(|e| Failure::Usage(e.to_string()))

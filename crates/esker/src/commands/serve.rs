@@ -11,6 +11,7 @@ use esker_cluster::Store;
 use esker_engine::{Db, OpenReport};
 use esker_log::clock::SystemClock;
 use esker_server::Server;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -19,8 +20,8 @@ use tokio::{
 use crate::{
     cli::ServeArgs,
     config::{LogFormat, Settings},
-    exit::{Failure, output as output_error},
-    files::Whole,
+    exit::Failure,
+    files::{self, Whole},
     output,
 };
 
@@ -30,8 +31,13 @@ const INTERRUPTED: i32 = 130;
 pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let effective = args.config.effective().map_err(Failure::Usage)?;
     effective.warn();
-    let settings = Settings::new(&effective).map_err(Failure::Usage)?;
+    let mut settings = Settings::new(&effective).map_err(Failure::Usage)?;
     start_log(&settings);
+    bound_connections(&mut settings);
+    if let Some(path) = &args.ready_file {
+        // One that an earlier server left would tell scripts that we are ready.
+        files::remove(path).map_err(Failure::doing(format!("removing {}", path.display())))?;
+    }
     // From here on a signal is heard, also while a large store is being opened.
     let shutdown = listen_for_signals()?;
 
@@ -42,7 +48,10 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let server = Server::bind(settings.server.clone(), store).map_err(|e| Failure::Error(e.to_string()))?;
 
     let address = server.http_address();
-    banner(&settings, address, &report).map_err(output_error)?;
+    // A server does not depend on somebody reading what it says.
+    if let Err(e) = banner(&settings, address, &report) {
+        tracing::warn!(error = %e, %address, "cannot write to standard output");
+    }
     if let Some(path) = &args.ready_file {
         write_ready_file(path, address).map_err(Failure::doing(format!("writing {}", path.display())))?;
     }
@@ -57,6 +66,27 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         ),
     }
     Ok(())
+}
+
+/// Raises the limit of open files as far as it goes. Where it stays low, connections get half of them, so that they
+/// cannot take those away from the store.
+fn bound_connections(settings: &mut Settings) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let half = files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
+    let connections = &mut settings.server.limits.connections;
+    if *connections > half {
+        tracing::warn!(
+            max_connections = *connections,
+            now = half,
+            "the limit of open files leaves room for fewer connections: raise it (ulimit -n)"
+        );
+        *connections = half;
+    }
 }
 
 /// The log goes to standard error: standard output is for the banner.
@@ -113,6 +143,9 @@ fn listen_for_signals() -> Result<oneshot::Receiver<()>, Failure> {
 fn signals(first: oneshot::Sender<()>, ready: &mpsc::Sender<std::io::Result<()>>) {
     let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
         let guard = runtime.enter();
+        // Once somebody listens to it, a file beyond its limit (ulimit -f) is an error of the write, told like a full
+        // disk, instead of the end of the process.
+        let _heard = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         let both = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)))?;
         drop(guard);
         Ok((runtime, both))

@@ -19,14 +19,15 @@ use crate::{
     output,
 };
 
-/// Reading every byte of a store takes as long as it takes; the server stops when nobody waits.
+/// Reading every byte of a store takes as long as it takes. The server goes on with it even when nobody waits.
 const ONLINE_TIMEOUT_MS: u64 = 24 * 3_600_000;
 
 pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failure> {
     match &args.data_dir {
         Some(dir) => report(&offline(dir, args.json)?, args.json),
         None => {
-            let connection = Connection { timeout: ONLINE_TIMEOUT_MS, ..connection.clone() };
+            let timeout = connection.timeout.or(Some(ONLINE_TIMEOUT_MS));
+            let connection = Connection { timeout, ..connection.clone() };
             let client = client(&connection, Retry::never())?;
             block_on(async { report(&client.verify().await?, args.json) })
         }

@@ -105,6 +105,7 @@ fn server(effective: &Effective) -> Result<ServerConfig, String> {
             connections: effective.size("max_connections"),
             header_bytes: effective.bytes("max_header_bytes"),
             body_bytes_under_way: effective.bytes("body_bytes_under_way"),
+            answer_bytes_under_way: effective.bytes("answer_bytes_under_way"),
             list_answer_bytes: effective.bytes("list_answer_bytes"),
             ..ServerLimits::default()
         },
@@ -113,6 +114,7 @@ fn server(effective: &Effective) -> Result<ServerConfig, String> {
             idle: effective.time("idle_timeout_ms"),
             body_stall: effective.time("body_stall_timeout_ms"),
             write_stall: effective.time("write_stall_timeout_ms"),
+            drain_notice: effective.time("drain_notice_ms"),
             drain: effective.time("drain_timeout_ms"),
             slow_request: effective.time("slow_request_ms"),
             ..Timeouts::default()

@@ -162,6 +162,12 @@ pub(crate) const TABLE: &[Setting] = &[
         "The bytes of all request bodies being received at once. A request that does not fit is answered 429.",
     ),
     setting(
+        "answer_bytes_under_way",
+        Bytes(MIB, 64 * GIB),
+        Value("256MiB"),
+        "The bytes of all answers that clients have not taken yet. A read that does not fit is answered 503.",
+    ),
+    setting(
         "list_answer_bytes",
         Bytes(KIB, GIB),
         Value("4MiB"),
@@ -190,6 +196,13 @@ pub(crate) const TABLE: &[Setting] = &[
         Millis(1, HOUR),
         Value("30s"),
         "How long a client may take nothing of its answer.",
+    ),
+    setting(
+        "drain_notice_ms",
+        Millis(0, HOUR),
+        Value("0ms"),
+        "How long `/ready` answers 503 at shutdown while everything is still served. Set it to what a load balancer \
+         takes to notice.",
     ),
     setting(
         "drain_timeout_ms",

@@ -32,6 +32,8 @@ const DECODE_INLINE_MAX: usize = 128 << 10;
         (status = 200, description = "All committed, at one version", body = BatchAnswer),
         (status = 400, description = "Not a batch; nothing was written", body = esker_wire::ErrorAnswer),
         (status = 413, description = "Larger than the limits; nothing was written", body = esker_wire::ErrorAnswer),
+        (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
+        (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 415, description = "The body cannot be JSON", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
@@ -48,12 +50,14 @@ pub(super) async fn batch(
     let limits = front.store.limits();
     let received = receive(&front, body, body_limit(limits)).await?;
     let batch = if received.bytes.len() > DECODE_INLINE_MAX {
-        let json = received.bytes.clone();
-        tokio::task::spawn_blocking(move || read(&json, limits)).await.map_err(|_| decoder_died())??
+        // With its share of the budget: the body is held until it is decoded, also if the client goes away.
+        let decoding = tokio::task::spawn_blocking(move || read(&received.bytes, limits));
+        decoding.await.map_err(|_| decoder_died())??
     } else {
-        read(&received.bytes, limits)?
+        let batch = read(&received.bytes, limits)?;
+        drop(received);
+        batch
     };
-    drop(received);
     let operations = batch.len() as u64;
     let committed = front.store.write(batch, sync).await?;
     Ok(json(&BatchAnswer { version: committed.version, operations }))

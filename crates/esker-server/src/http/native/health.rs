@@ -30,7 +30,7 @@ pub(super) async fn health(State(front): State<Arc<Front>>) -> Result<Response<A
     (status = 503, description = "Shutting down, or writes are refused", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn ready(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
-    if front.drain.has_begun() {
+    if front.drain.is_announced() {
         return Err(ApiError::new(ErrorCode::Draining, "the server is shutting down: use another node"));
     }
     match front.store.status().trouble {

@@ -18,11 +18,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::P
 
 use crate::http::{
     Front,
-    answer::{AnswerBody, OCTET_STREAM, etag, json, not_modified},
+    answer::{AnswerBody, Held, OCTET_STREAM, answers_fill_budget, etag, json, not_modified},
     error::ApiError,
     query::{Query, refuse_conditions, refuse_content_encoding},
     receive::receive,
 };
+
+/// Shorter values take no share of the answers' budget: the number of connections bounds them.
+const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
 
 type Answer = Result<Response<AnswerBody>, ApiError>;
 
@@ -68,6 +71,7 @@ fn not_found(key: &[u8]) -> ApiError {
             content_type = "application/octet-stream", body = Vec<u8>),
         (status = 304, description = "The value has not changed"),
         (status = 404, description = "The key is absent", body = esker_wire::ErrorAnswer),
+        (status = 503, description = "Busy; see Retry-After", body = esker_wire::ErrorAnswer),
     ))]
 async fn get(front: &Front, parts: &Parts) -> Answer {
     let key = readable_key(parts)?;
@@ -79,7 +83,7 @@ async fn get(front: &Front, parts: &Parts) -> Answer {
         return Ok(not_modified(meta.version));
     }
     let entry = front.store.get(&key).await?.ok_or_else(|| not_found(&key))?;
-    Ok(value_answer(entry))
+    value_answer(front, entry)
 }
 
 /// Reads a key's version and length.
@@ -107,9 +111,18 @@ fn readable_key(parts: &Parts) -> Result<Cow<'_, [u8]>, ApiError> {
     key_of(parts)
 }
 
-fn value_answer(Entry { value, version }: Entry) -> Response<AnswerBody> {
+fn value_answer(front: &Front, Entry { value, version }: Entry) -> Answer {
     let (buffer, window) = value.into_parts();
-    with_version(Response::new(AnswerBody::full(Bytes::from(buffer).slice(window))), version)
+    let bytes = if buffer.len() <= UNCOUNTED_BYTES_MAX {
+        Bytes::from(buffer)
+    } else {
+        let mut share = front.answer_budget.share();
+        if !share.grow(buffer.len()) {
+            return Err(answers_fill_budget(front));
+        }
+        Held::bytes(buffer, share)
+    };
+    Ok(with_version(Response::new(AnswerBody::full(bytes.slice(window))), version))
 }
 
 fn with_version(mut answer: Response<AnswerBody>, version: Version) -> Response<AnswerBody> {
@@ -135,7 +148,11 @@ fn matches(condition: &HeaderValue, version: Version) -> bool {
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value, any bytes"),
     responses(
         (status = 200, description = "Committed; ETag is the version", body = esker_wire::kv::PutAnswer<'static>),
+        (status = 400, description = "The key or a parameter is wrong", body = esker_wire::ErrorAnswer),
+        (status = 408, description = "The value did not arrive in time", body = esker_wire::ErrorAnswer),
         (status = 413, description = "The value is larger than the limit", body = esker_wire::ErrorAnswer),
+        (status = 414, description = "The path is too long: write the key in a batch", body = esker_wire::ErrorAnswer),
+        (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]

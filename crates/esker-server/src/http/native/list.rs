@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Response, header};
 use super::stream;
 use crate::http::{
     Front,
-    answer::{AnswerBody, json_bytes},
+    answer::{AnswerBody, Held, answers_fill_budget, json_bytes},
     error::ApiError,
     query::{Query, refuse_conditions},
 };
@@ -58,7 +58,7 @@ pub(super) async fn list(
     let query = Query::parse(request.uri().query(), PARAMETERS)?;
     let list = ListRequest::parse(&query)?;
     if wants_stream(headers) {
-        return stream::answer(list.scan(&front, list.limit), list.base64).await;
+        return stream::answer(&front, list.scan(&front, list.limit), list.base64).await;
     }
     let limit = list.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
@@ -135,9 +135,14 @@ async fn page(front: &Front, list: &ListRequest, limit: u64) -> Result<Response<
     // One item more tells whether there is a next page.
     let mut scan = list.scan(front, Some(limit + 1));
     let mut page = Page::new(limit, front.config.limits.list_answer_bytes, list.base64);
+    let mut share = front.answer_budget.share();
     let mut more = false;
     while !more && let Some(chunk) = scan.next_chunk().await {
-        for item in chunk? {
+        let chunk = chunk?;
+        if !share.grow(chunk.iter().map(item_bytes).sum()) {
+            return Err(answers_fill_budget(front));
+        }
+        for item in chunk {
             if page.is_full() {
                 more = true;
                 break;
@@ -146,7 +151,13 @@ async fn page(front: &Front, list: &ListRequest, limit: u64) -> Result<Response<
         }
     }
     let next = page.last_key.take().filter(|_| more);
-    Ok(json_bytes(page.finish(next.map(|last_key| Cursor { last_key, reverse: list.reverse }))?))
+    let json = page.finish(next.map(|last_key| Cursor { last_key, reverse: list.reverse }))?;
+    Ok(json_bytes(Held::bytes(json, share)))
+}
+
+/// What an item counts for: its key and its value.
+fn item_bytes(item: &Item) -> usize {
+    item.key.len() + item.value.as_ref().map_or(0, |value| value.len())
 }
 
 /// A page as it is written.
@@ -172,10 +183,9 @@ impl Page {
             self.json.push(b',');
         }
         write_item(&mut self.json, item, self.base64)?;
-        let len = item.key.len() + item.value.as_ref().map_or(0, |value| value.len());
         self.last_key = Some(item.key.clone());
         self.items_left -= 1;
-        self.bytes_left = self.bytes_left.saturating_sub(len);
+        self.bytes_left = self.bytes_left.saturating_sub(item_bytes(item));
         Ok(())
     }
 

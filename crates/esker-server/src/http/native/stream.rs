@@ -5,6 +5,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -17,14 +18,28 @@ use http_body::Frame;
 
 use super::list::write_item;
 use crate::http::{
-    answer::{AnswerBody, BodyError},
+    Front,
+    answer::{AnswerBody, BodyError, Held, answers_fill_budget},
+    budget::{Budget, Share},
     error::ApiError,
 };
 
+/// What a stream takes of the answers' budget before it begins: the chunk being made and the one that waits.
+const STREAM_BYTES: usize = 512 << 10;
+
 /// The answer; the first chunk is awaited, so that a scan that fails at once is an error with a status.
-pub(super) async fn answer(mut scan: Scan, base64: bool) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn answer(
+    front: &Front,
+    mut scan: Scan,
+    base64: bool,
+) -> Result<Response<AnswerBody>, ApiError> {
+    let mut share = front.answer_budget.share();
+    if !share.grow(STREAM_BYTES) {
+        return Err(answers_fill_budget(front));
+    }
     let first = scan.next_chunk().await.transpose()?;
-    let body = Body::new(Lines { first, scan, base64 });
+    let budget = Arc::clone(&front.answer_budget);
+    let body = Body::new(Lines { first, scan, base64, budget, _share: share });
     let mut answer = Response::new(AnswerBody::Boxed(body));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     Ok(answer)
@@ -34,6 +49,9 @@ struct Lines {
     first: Option<Chunk>,
     scan: Scan,
     base64: bool,
+    budget: Arc<Budget>,
+    /// For the chunks that wait; the lines being sent have shares of their own.
+    _share: Share,
 }
 
 impl HttpBody for Lines {
@@ -64,6 +82,6 @@ impl Lines {
             write_item(&mut lines, item, self.base64).map_err(|_| "an item cannot be written as JSON")?;
             lines.push(b'\n');
         }
-        Ok(Frame::data(lines.into()))
+        Ok(Frame::data(Held::bytes(lines, self.budget.share())))
     }
 }

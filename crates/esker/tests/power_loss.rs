@@ -1,0 +1,226 @@
+//! CHECKS 2: power loss under a real kernel. The server writes with `sync = always` on an ext4 image; the process is
+//! killed and the file system shut down at once, so that what was not synced, and names not yet in the journal, are
+//! gone. Mounted again, every acknowledged write is there and no batch is partial.
+//!
+//! Needs root, loop devices and `xfs_io`; where they are missing the test says that it was skipped.
+//! ESKER_POWER_ROUNDS sets the number of rounds.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use esker_client::{Batch, Client, Query, Retry, Settings};
+use support::Server;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+const ROUNDS: u64 = 4;
+const WRITERS: u64 = 4;
+const KEYS_PER_WRITER: u64 = 8;
+/// The keys of a writer's batches, which always put all of them.
+const BATCH_KEYS: u64 = 3;
+const RUN_MS_MAX: u64 = 150;
+
+fn succeeds(program: &str, args: &[&str]) -> bool {
+    let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// An ext4 image on a loop device; unmounted when dropped, also by a panic.
+struct Image {
+    file: String,
+    mount: PathBuf,
+    mounted: bool,
+    _dir: TempDir,
+}
+
+impl Image {
+    /// None where this machine cannot do it.
+    fn new() -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("esker-power-loss-").tempdir().unwrap();
+        let file = dir.path().join("image").display().to_string();
+        let mount = dir.path().join("mount");
+        let prepared = succeeds("mkdir", &[mount.to_str().unwrap()])
+            && succeeds("truncate", &["-s", "256M", &file])
+            && succeeds("mkfs.ext4", &["-q", "-F", &file])
+            && succeeds("xfs_io", &["-V"]);
+        let mut image = Self { file, mount, mounted: false, _dir: dir };
+        (prepared && image.mount()).then_some(image)
+    }
+
+    fn mount(&mut self) -> bool {
+        self.mounted = succeeds("mount", &["-o", "loop", &self.file, self.path()]);
+        self.mounted
+    }
+
+    fn path(&self) -> &str {
+        self.mount.to_str().unwrap()
+    }
+
+    /// The power goes off, and comes back: what is not on the platter is gone.
+    fn lose_power(&mut self) {
+        assert!(succeeds("xfs_io", &["-x", "-c", "shutdown", self.path()]), "xfs_io shutdown");
+        self.unmount();
+        assert!(!self.mounted, "umount");
+        assert!(self.mount(), "mounting again");
+    }
+
+    /// Tries for a while: the kernel may still be closing the files of a process that was just killed.
+    fn unmount(&mut self) {
+        for _ in 0..50 {
+            if succeeds("umount", &[self.path()]) {
+                self.mounted = false;
+                return;
+            }
+            let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+            assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err());
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if self.mounted {
+            self.unmount();
+        }
+        if self.mounted {
+            // Better gone from the tree and freed later than left behind.
+            let _detached = succeeds("umount", &["-l", self.path()]);
+        }
+    }
+}
+
+/// What a key may hold: first what was last acknowledged, then what was attempted later.
+type Possible = Vec<Option<String>>;
+
+/// One writer and what it knows.
+struct Writer {
+    name: String,
+    random: fastrand::Rng,
+    sequence: u64,
+    keys: BTreeMap<String, Possible>,
+    acknowledged: u64,
+}
+
+impl Writer {
+    async fn write(mut self, client: Client) -> Self {
+        while self.operation(&client).await {
+            self.acknowledged += 1;
+        }
+        self
+    }
+
+    /// Whether it was acknowledged.
+    async fn operation(&mut self, client: &Client) -> bool {
+        self.sequence += 1;
+        let value = format!("{} {} ", self.name, self.sequence) + &"x".repeat(self.random.usize(..3000));
+        let key = format!("{}/{}", self.name, self.random.u64(..KEYS_PER_WRITER));
+        let choice = self.random.u8(..10);
+        let (keys, value) = match choice {
+            0..=1 => (vec![key], None),
+            2..=4 => ((0..BATCH_KEYS).map(|at| format!("{}/batch{at}", self.name)).collect(), Some(value)),
+            _ => (vec![key], Some(value)),
+        };
+        for key in &keys {
+            self.keys.entry(key.clone()).or_insert_with(|| vec![None]).push(value.clone());
+        }
+        let mut batch = Batch::new();
+        for key in &keys {
+            match &value {
+                Some(value) => batch.put(key.as_bytes(), value.as_bytes()),
+                None => batch.delete(key.as_bytes()),
+            }
+        }
+        let acknowledged = client.batch(batch, None).await.is_ok();
+        if acknowledged {
+            self.keys.extend(keys.into_iter().map(|key| (key, vec![value.clone()])));
+        }
+        acknowledged
+    }
+
+    /// Holds what is there against what may be there, and takes it for known.
+    fn check(&mut self, found: &BTreeMap<String, String>, round: u64) {
+        for (key, possible) in &mut self.keys {
+            let there = found.get(key).cloned();
+            assert!(
+                possible.contains(&there),
+                "round {round}: {key} holds {there:.40?}, not {possible:.40?}"
+            );
+            *possible = vec![there];
+        }
+        let mut batch = (0..BATCH_KEYS).map(|at| found.get(&format!("{}/batch{at}", self.name)));
+        let first = batch.next().unwrap();
+        assert!(batch.all(|other| other == first), "round {round}: half a batch of {}", self.name);
+    }
+}
+
+fn client(endpoint: &str) -> Client {
+    let mut settings = Settings::default();
+    settings.retry = Retry::never();
+    Client::with_settings(endpoint, settings).unwrap()
+}
+
+async fn everything(client: &Client) -> BTreeMap<String, String> {
+    let mut stream = client.scan(&Query::default()).await.unwrap();
+    let mut found = BTreeMap::new();
+    while let Some(item) = stream.next().await {
+        let item = item.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        found.insert(text(item.key), text(item.value.unwrap()));
+    }
+    found
+}
+
+fn start(dir: &Path) -> Server {
+    let args = ["--wal-sync-policy", "always", "--checkpoint-ops", "200", "--segment-max-bytes", "1MiB"];
+    Server::start(dir, &args)
+}
+
+/// CHECKS 2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn power_loss_on_ext4_loses_nothing_acknowledged() {
+    let Some(mut image) = Image::new() else {
+        eprintln!("SKIPPED: this needs root, loop devices, mkfs.ext4 and xfs_io (xfsprogs)");
+        return;
+    };
+    let rounds = std::env::var("ESKER_POWER_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
+    let mut random = fastrand::Rng::with_seed(7);
+    let new = |number: u64| Writer {
+        name: format!("w{number}"),
+        random: fastrand::Rng::with_seed(number),
+        sequence: 0,
+        keys: BTreeMap::new(),
+        acknowledged: 0,
+    };
+    let mut writers: Vec<_> = (0..WRITERS).map(new).collect();
+    let data = image.mount.join("data");
+    for round in 0..rounds {
+        let mut server = start(&data);
+        let client = client(&server.endpoint);
+        let found = everything(&client).await;
+        writers.iter_mut().for_each(|writer| writer.check(&found, round));
+        let mut tasks: JoinSet<_> = writers.drain(..).map(|writer| writer.write(client.clone())).collect();
+        tokio::time::sleep(Duration::from_millis(random.u64(20..RUN_MS_MAX))).await;
+        server.kill();
+        image.lose_power();
+        while let Some(writer) = tasks.join_next().await {
+            writers.push(writer.unwrap());
+        }
+    }
+    let server = start(&data);
+    let found = everything(&client(&server.endpoint)).await;
+    writers.iter_mut().for_each(|writer| writer.check(&found, rounds));
+    assert!(server.ok(&["verify", "--json"]).contains(r#""intact":true"#));
+    let acknowledged: u64 = writers.iter().map(|writer| writer.acknowledged).sum();
+    assert!(acknowledged > 10 * rounds, "only {acknowledged} operations were acknowledged");
+    // Before the image is unmounted.
+    drop(server);
+}
