@@ -114,7 +114,8 @@ impl From<esker_engine::Error> for ApiError {
             Error::Damage(_) => Self::new(
                 ErrorCode::Damaged,
                 format!(
-                    "{message}. Restore the file from a backup or a replica, or run `esker admin repair`"
+                    "{message}. Restore the file from a backup, or delete the key or write it anew; `esker verify` \
+                     lists all damage"
                 ),
             ),
             Error::Closed => Self::new(ErrorCode::Draining, "the server is shutting down: retry later"),
