@@ -101,6 +101,8 @@ fn wrong_parameters_are_refused() {
     ] {
         server.request("GET", &format!("/api/v1/kv?{query}"), b"").error(400, "bad_request");
     }
+    let stream = [("accept", "application/x-ndjson")];
+    server.client().request("GET", "/api/v1/kv?limit=0", &stream, b"").error(400, "bad_request");
     server.request("DELETE", "/api/v1/kv?prefix=a", b"").error(405, "method_not_allowed");
 }
 
