@@ -79,6 +79,9 @@ impl Service {
             None if failed => Some(self.front.metrics.next_request_id()),
             given => given,
         };
+        if let Some(damage) = answer.extensions().get::<ErrorNote>().and_then(|note| note.damage.as_deref()) {
+            self.front.damage_found(damage);
+        }
         if failed || slow {
             log(&answer, operation, request_id.as_ref(), took);
         }
@@ -94,7 +97,7 @@ fn log(answer: &Response<AnswerBody>, operation: Operation, id: Option<&HeaderVa
     let (operation, status) = (operation.as_str(), answer.status().as_u16());
     let took_ms = took.as_millis() as u64;
     match answer.extensions().get::<ErrorNote>() {
-        Some(ErrorNote { code, message }) => {
+        Some(ErrorNote { code, message, .. }) => {
             tracing::warn!(request_id, operation, status, took_ms, %code, message, "a request failed");
         }
         None => tracing::warn!(request_id, operation, status, took_ms, "a request was slow"),

@@ -51,6 +51,7 @@ pub(super) async fn verify(
     refuse_particulars(&front, request).await?;
     let start = front.store.clock().monotonic();
     let report = front.store.verify().await?;
+    report.damage.iter().for_each(|damage| front.damage_found(damage));
     Ok(json(&VerifyAnswer {
         intact: report.damage.is_empty(),
         files: report.files,

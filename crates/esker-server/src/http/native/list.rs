@@ -59,7 +59,8 @@ pub(super) async fn list(
     let query = Query::parse(request.uri().query(), PARAMETERS)?;
     let list = ListRequest::parse(&query)?;
     if wants_stream(headers) {
-        return stream::answer(list.scan(&front, list.limit), list.base64).await;
+        let scan = list.scan(&front, list.limit);
+        return stream::answer(front, scan, list.base64).await;
     }
     let limit = list.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {

@@ -5,6 +5,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -17,20 +18,26 @@ use http_body::Frame;
 
 use super::list::write_item;
 use crate::http::{
+    Front,
     answer::{AnswerBody, BodyError},
     error::ApiError,
 };
 
 /// The answer; the first chunk is awaited, so that a scan that fails at once is an error with a status.
-pub(super) async fn answer(mut scan: Scan, base64: bool) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn answer(
+    front: Arc<Front>,
+    mut scan: Scan,
+    base64: bool,
+) -> Result<Response<AnswerBody>, ApiError> {
     let first = scan.next_chunk().await.transpose()?;
-    let body = Body::new(Lines { first, scan, base64 });
+    let body = Body::new(Lines { front, first, scan, base64 });
     let mut answer = Response::new(AnswerBody::Boxed(body));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     Ok(answer)
 }
 
 struct Lines {
+    front: Arc<Front>,
     first: Option<Chunk>,
     scan: Scan,
     base64: bool,
@@ -49,6 +56,9 @@ impl HttpBody for Lines {
             Some(first) => Some(Ok(first)),
             None => ready!(this.scan.poll_next_chunk(cx)),
         };
+        if let Some(Err(esker_cluster::Error::Engine(esker_engine::Error::Damage(damage)))) = &chunk {
+            this.front.damage_found(damage);
+        }
         Poll::Ready(chunk.map(|chunk| {
             chunk.map_err(BodyError::from).and_then(|chunk| this.lines(&chunk)).inspect_err(|e| {
                 tracing::error!(error = %e, "a list was cut off");
