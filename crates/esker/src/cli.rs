@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Show every setting's value and where it came from
     Config(ConfigCommandArgs),
     /// Measure throughput and latency
+    ///
+    /// Writes keys that begin with "user" (or, if they are short, are hexadecimal digits) into the store it is pointed
+    /// at, over what is there under them, and leaves them there: measure on a store of its own.
     Bench(BenchArgs),
     /// Print a completion script for a shell
     Completions {
@@ -308,7 +311,15 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
 
 /// An option that would have no effect is a misunderstanding: better told than ignored.
 fn refuse_idle_options(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Failure> {
+    let idle: &[&str] = match &cli.command {
+        // Its connections wait for their answers as long as those take: that is what is measured.
+        Command::Bench(args) if args.target.is_some() => &["endpoint", "timeout"],
+        Command::Bench(_) => &["timeout"],
+        _ => &["endpoint", "timeout"],
+    };
     let offline = match &cli.command {
+        Command::Bench(args) if args.target.is_some() => "bench --target",
+        Command::Bench(_) => "bench",
         Command::Serve(_) => "serve",
         Command::Config(_) => "config",
         Command::Completions { .. } => "completions",
@@ -317,7 +328,7 @@ fn refuse_idle_options(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Fail
         _ => return Ok(()),
     };
     let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
-    match ["endpoint", "timeout"].into_iter().find(|name| typed(name)) {
+    match idle.iter().find(|name| typed(name)) {
         Some(name) => {
             Err(Failure::Usage(format!("--{name} has no meaning with `esker {offline}`: leave it out")))
         }

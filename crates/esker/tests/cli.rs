@@ -135,6 +135,9 @@ fn nobody_there() {
     }
     let output = run(&["import", "--endpoint", &endpoint, "--retry-for", "10ms", "-", "--format", "csv"]);
     fails(&output, 4, "cannot connect");
+    for target in [endpoint.clone(), endpoint.replace("http://", "redis://")] {
+        fails(&run(&["bench", "c", "--target", &target]), 4, "cannot connect");
+    }
 }
 
 #[test]
@@ -148,6 +151,10 @@ fn wrong_usage() {
         &["scan", "--prefix", "a", "--start", "b"],
         &["serve", "--host", "0.0.0.0"],
         &["bench", "e", "--target", "redis://127.0.0.1:1"],
+        &["bench", "c", "--timeout", "1s"],
+        &["bench", "c", "--target", "redis://127.0.0.1:1", "--endpoint", "http://127.0.0.1:1"],
+        &["config", "--host", "0.0.0.0"],
+        &["config", "--max-batch-bytes", "512MiB"],
     ] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
     }
@@ -233,9 +240,13 @@ fn bench_measures_what_runs() {
         let counts =
             report["operations"].as_object().unwrap().values().map(|kind| kind["count"].as_u64().unwrap());
         assert_eq!(counts.sum::<u64>(), if workload == "fill" { 200 } else { 100 }, "{report}");
+        assert_eq!(report["sync"], "server's");
     }
     let embedded = format!("dir:{}", dir.path().join("bench").display());
     let args = ["bench", "b", "-r", "200", "-n", "100", "--rate", "10000", "--target", &embedded, "--json"];
     let report: Value = serde_json::from_slice(&run(&args).stdout).unwrap();
     assert_eq!(report["operations"]["read"]["errors"], 0, "{report}");
+    assert_eq!(report["sync"], "always");
+    let never = ["bench", "a", "-r", "9", "-n", "9", "--sync=never", "--target", &embedded];
+    assert!(String::from_utf8_lossy(&run(&never).stdout).contains("sync never"));
 }

@@ -21,7 +21,7 @@ pub(super) struct Http {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
     /// What a write's path ends in.
-    sync: &'static str,
+    sync: String,
 }
 
 impl Http {
@@ -35,7 +35,8 @@ impl Http {
         // The connection's errors reach whoever waits for an answer on it.
         tokio::spawn(connection);
         let host = HeaderValue::from_str(&target.address).map_err(|e| refused(&e))?;
-        Ok(Self { sender, host, sync: if target.sync { "?sync=always" } else { "" } })
+        let sync = target.sync.map(|policy| format!("?sync={policy}")).unwrap_or_default();
+        Ok(Self { sender, host, sync })
     }
 
     pub(super) async fn read(&mut self, key: &[u8]) -> Result<bool, String> {
@@ -45,7 +46,7 @@ impl Http {
     }
 
     pub(super) async fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let path = key_path(key) + self.sync;
+        let path = key_path(key) + &self.sync;
         let status = self.send(Method::PUT, path, Bytes::copy_from_slice(value)).await?;
         expect(status, &[StatusCode::OK])
     }

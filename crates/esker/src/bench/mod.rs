@@ -36,6 +36,7 @@ use session::Target;
 pub(crate) fn run(connection: &Connection, args: BenchArgs) -> Result<(), Failure> {
     let target = Target::parse(args.target.as_deref().unwrap_or(&connection.endpoint), &args)?;
     args.check(&target)?;
+    target.probe()?;
     if args.needs_load() {
         eprintln!("loading {} records ...", args.records);
         let loaded = worker::run(&target, &Plan::load(&args))?;
