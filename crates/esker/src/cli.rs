@@ -231,7 +231,8 @@ pub(crate) struct ImportArgs {
     /// Send batches on so many connections at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) connections: u16,
-    /// Go on past lines that cannot be read, and count them
+    /// Go on past lines that cannot be read and keys and values that the server refuses, and count them; the import
+    /// then succeeds
     #[arg(long)]
     pub(crate) skip_bad: bool,
     /// How long to try again while the server is busy, restarting or away

@@ -112,6 +112,21 @@ fn imports_report_bad_lines() {
 }
 
 #[test]
+fn imports_name_the_line_that_the_server_refuses() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--max-value-bytes", "10B"]);
+    let text: String =
+        (1..=50).map(|n| format!("k{n},{}\n", "v".repeat(if n == 33 { 11 } else { 10 }))).collect();
+    let args = ["import", "-", "--format", "csv", "--no-header", "--connections", "2", "--json"];
+    fails(&server.with_input(&args, text.as_bytes()), 1, "line 33: ");
+    let done = server.with_input(&[&args[..], &["--skip-bad"]].concat(), text.as_bytes());
+    assert!(done.status.success() && stderr(&done).contains("line 33: "), "{done:?}");
+    let summary: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&summary["imported"], &summary["skipped"]), (&49.into(), &1.into()));
+    assert_eq!(server.ok(&["scan", "--keys-only"]).lines().count(), 49);
+}
+
+#[test]
 fn many_keys_survive_the_trip_over_several_connections() {
     let (dir, server) = server();
     let text: String = (0..5000).map(|n| format!("key{n:05},value {n}\n")).collect();
