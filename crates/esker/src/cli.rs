@@ -264,7 +264,8 @@ pub(crate) struct CsvArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The file; - is standard output. A file appears only when it is complete
+    /// The file; - is standard output. A file appears only when it is complete; it replaces the one of that name and
+    /// keeps its mode
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
     /// The format; by default the file's extension tells; on standard output it is JSON Lines

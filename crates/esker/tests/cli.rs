@@ -98,6 +98,23 @@ fn export_and_import_are_inverse() {
 }
 
 #[test]
+fn an_export_that_replaces_says_so_and_keeps_the_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, server) = server();
+    server.ok(&["put", "k", "v"]);
+    let file = dir.path().join("out.jsonl");
+    let told = stderr(&server.run(&["export", file.to_str().unwrap()]));
+    assert!(told.contains("exported 1 key to") && !told.contains("in place"), "{told}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let told = stderr(&server.run(&["export", file.to_str().unwrap()]));
+    assert!(told.contains("in place of what was there"), "{told}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    for command in ["serve", "config"] {
+        fails(&run(&[command, "--data-dir", file.to_str().unwrap()]), 2, "is a file");
+    }
+}
+
+#[test]
 fn imports_report_bad_lines() {
     let (dir, server) = server();
     let text = b"{\"key\":\"a\",\"value\":\"1\"}\nnonsense\n{\"key\":\"a\",\"value\":\"2\"}\n";
