@@ -42,6 +42,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let server = Server::bind(settings.server.clone(), store).map_err(|e| Failure::Error(e.to_string()))?;
 
     let address = server.http_address();
+    if !address.ip().is_loopback() {
+        eprintln!(
+            "esker: warning: {address} can be reached from other machines, with neither encryption nor passwords: whoever \
+             reaches it may read and write everything"
+        );
+    }
     banner(&settings, address, &report).map_err(output_error)?;
     if let Some(path) = &args.ready_file {
         write_ready_file(path, address).map_err(Failure::doing(format!("writing {}", path.display())))?;
