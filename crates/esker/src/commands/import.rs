@@ -102,7 +102,7 @@ pub(super) async fn run(connection: &Connection, args: ImportArgs) -> Result<(),
     let skipped = match outcome {
         Ok(skipped) => skipped + done.skipped.load(Ordering::Relaxed),
         Err(failure) => {
-            eprintln!("esker: {imported} keys were imported before this:");
+            eprintln!("esker: {} imported before this:", output::count(imported, "key"));
             return Err(failure);
         }
     };
@@ -119,9 +119,8 @@ fn report(summary: &Summary, json: bool) -> Result<(), Failure> {
     let rate = imported * 1000 / took_ms.max(&1);
     let size = super::status::size(*bytes);
     let took = Duration::from_millis(*took_ms);
-    output::line(format_args!(
-        "imported {imported} keys, {size}, in {took:.1?} ({rate} keys/s), {skipped} lines skipped"
-    ))
+    let (keys, skipped) = (output::count(*imported, "key"), output::count(*skipped, "line"));
+    output::line(format_args!("imported {keys}, {size}, in {took:.1?} ({rate} keys/s), {skipped} skipped"))
 }
 
 fn format(args: &ImportArgs) -> Result<Format, Failure> {
