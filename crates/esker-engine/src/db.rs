@@ -142,11 +142,6 @@ impl Db {
         Self::open_in(&Environment::default(), dir, options)
     }
 
-    /// Whether `dir` holds a store, or what is left of one. Changes nothing. Errors: `Io`.
-    pub fn is_store(dir: impl AsRef<Path>) -> Result<bool> {
-        esker_log::recovery::is_store(&RealDisk, dir.as_ref())
-    }
-
     /// Like [`Db::open`], in another environment.
     pub fn open_in(environment: &Environment, dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         let maintenance = Arc::new(Signal::default());

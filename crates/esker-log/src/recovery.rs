@@ -69,12 +69,6 @@ pub struct Recovered {
     pub replayed: u64,
 }
 
-/// Whether a directory holds a log, or what is left of one. Errors: `Io`.
-pub fn is_store(disk: &dyn Disk, dir: &Path) -> Result<bool> {
-    let found = disk.list(dir).map_err(|e| Error::io(format_args!("listing {}", dir.display()), e))?;
-    Ok(found.iter().any(|file| file.name == STORE_NAME || parse_segment_name(&file.name).is_some()))
-}
-
 impl Opening {
     /// Locks `dir` (created if absent) and finds what is in it. `new_store` draws the identity of a new store.
     ///

@@ -63,6 +63,8 @@ pub(crate) struct ServerMetrics {
     pub(crate) connections_stalled: Counter,
     /// Failures for want of files or memory.
     pub(crate) accept_errors: Counter,
+    /// Damaged places that reads and verifications came upon.
+    pub(crate) damage_found: Counter,
     request_ids: AtomicU64,
 }
 
@@ -169,6 +171,12 @@ impl Figures {
     fn engine(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let status = self.0.store.status();
         writer.gauge("esker_uptime_seconds", "Since the store was opened", status.uptime.as_secs())?;
+        let damage = self.0.metrics.damage_found.get();
+        writer.counter(
+            "esker_damage_found",
+            "Times that reads and verifications met damaged bytes",
+            damage,
+        )?;
         let stats = status.stats;
         for (name, help, figure) in [
             ("esker_engine_keys", "Keys present", stats.keys),

@@ -101,6 +101,8 @@ fn wrong_parameters_are_refused() {
     ] {
         server.request("GET", &format!("/api/v1/kv?{query}"), b"").error(400, "bad_request");
     }
+    let stream = [("accept", "application/x-ndjson")];
+    server.client().request("GET", "/api/v1/kv?limit=0", &stream, b"").error(400, "bad_request");
     server.request("DELETE", "/api/v1/kv?prefix=a", b"").error(405, "method_not_allowed");
 }
 
@@ -310,4 +312,36 @@ fn a_stream_that_fails_ends_without_its_last_chunk() {
     let closing = tokio::runtime::Builder::new_current_thread().build().unwrap();
     closing.block_on(store.close()).unwrap();
     assert!(!client.read_body(head).complete);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the disk's mistakes are undone behind the store's back")]
+fn damage_found_is_counted() {
+    let server = TestServer::start();
+    fill(&server, 100);
+    assert_eq!(server.metric("esker_damage_found_total"), 0.0);
+    let intact = damage_values(server.dir.path());
+    server.request("GET", "/api/v1/kv/k000007", b"").error(500, "damaged");
+    assert_eq!(server.metric("esker_damage_found_total"), 1.0);
+    let report = server.request("POST", "/api/v1/admin/verify", b"").json();
+    let places = report["damage"].as_array().unwrap().len();
+    assert!(places > 0, "{report}");
+    assert_eq!(server.metric("esker_damage_found_total"), 1.0 + places as f64);
+    intact.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+}
+
+/// Changes every value written by [`fill`] in the files in `dir`; says what was in those files.
+#[expect(clippy::disallowed_methods, reason = "the disk's mistakes are made behind the store's back")]
+fn damage_values(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut intact = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if bytes.windows(8).any(|window| window == b"--------") {
+            let damaged: Vec<u8> = bytes.iter().map(|&byte| if byte == b'-' { b'+' } else { byte }).collect();
+            std::fs::write(&path, damaged).unwrap();
+            intact.push((path, bytes));
+        }
+    }
+    intact
 }

@@ -195,3 +195,25 @@ fn a_second_server_on_the_port_is_refused() {
     assert!(refused.contains(&format!("port {} on 127.0.0.1 is in use", server.address.port())), "{refused}");
     assert_eq!(Client::connect(server.address).request("GET", "/health", &[], b"").status, 200);
 }
+
+#[test]
+fn pages_of_other_sites_cannot_write() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    let own = [("origin", "http://test")];
+    assert_eq!(client.request("PUT", "/api/v1/kv/k", &own, b"v").status, 200);
+    for origin in ["http://evil.example", "http://test:3000", "null"] {
+        let foreign = [("origin", origin), ("content-type", "text/plain")];
+        let batch = br#"{"operations":[{"type":"delete","key":"k"}]}"#;
+        for (method, target, body) in [
+            ("PUT", "/api/v1/kv/k", &b"x"[..]),
+            ("DELETE", "/api/v1/kv/k", b""),
+            ("POST", "/api/v1/batch", batch),
+            ("POST", "/api/v1/admin/checkpoint", b""),
+        ] {
+            let message = server.client().request(method, target, &foreign, body).error(403, "forbidden");
+            assert!(message.contains(origin), "{message}");
+        }
+        assert_eq!(client.request("GET", "/api/v1/kv/k", &foreign, b"").body, b"v");
+    }
+}

@@ -94,6 +94,9 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthAnswer {
-    /// `ok`.
+    /// `ok`, or `disk_full`: reads go on, writes are refused until there is space.
     pub status: String,
+    /// What is wrong and what to do, where the status is not `ok`; left out when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }

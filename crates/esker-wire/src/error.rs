@@ -38,7 +38,7 @@ error_codes! {
     NotSupported = "not_supported", 400;
     /// The caller did not say who it is.
     Unauthorized = "unauthorized", 401;
-    /// The caller may not do this.
+    /// The caller may not do this: a page of another site may not write.
     Forbidden = "forbidden", 403;
     /// The key is absent.
     KeyNotFound = "key_not_found", 404;
@@ -64,7 +64,7 @@ error_codes! {
     HeadersTooLarge = "headers_too_large", 431;
     /// A defect in the server: report it.
     Internal = "internal", 500;
-    /// Stored bytes are damaged: restore or repair.
+    /// Stored bytes are damaged: restore the file from a backup, or delete the key or write it anew.
     Damaged = "damaged", 500;
     /// The server cannot take the request now: retry after the given time.
     Unavailable = "unavailable", 503;

@@ -82,6 +82,9 @@ pub(crate) enum Command {
     /// Show every setting's value and where it came from
     Config(ConfigCommandArgs),
     /// Measure throughput and latency
+    ///
+    /// Writes keys that begin with "user" (or, if they are short, are hexadecimal digits) into the store it is pointed
+    /// at, over what is there under them, and leaves them there: measure on a store of its own.
     Bench(BenchArgs),
     /// Print a completion script for a shell
     Completions {
@@ -236,7 +239,8 @@ pub(crate) struct ImportArgs {
     /// Send batches on so many connections at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) connections: u16,
-    /// Go on past lines that cannot be read, and count them
+    /// Go on past lines that cannot be read and keys and values that the server refuses, and count them; the import
+    /// then succeeds
     #[arg(long)]
     pub(crate) skip_bad: bool,
     /// How long to try again while the server is busy, restarting or away
@@ -268,7 +272,8 @@ pub(crate) struct CsvArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The file; - is standard output. A file appears only when it is complete
+    /// The file; - is standard output. A file appears only when it is complete; it replaces the one of that name and
+    /// keeps its mode
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
     /// The format; by default the file's extension tells; on standard output it is JSON Lines
@@ -316,17 +321,18 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
 
 /// An option that would have no effect is a misunderstanding: better told than ignored.
 fn refuse_idle_options(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Failure> {
-    let offline = match &cli.command {
-        Command::Serve(_) => "serve",
-        Command::Config(_) => "config",
-        Command::Completions { .. } => "completions",
-        Command::Version(_) => "version",
-        Command::Bench(args) if args.blocks() => "bench --target dir:",
-        Command::Verify(args) if args.data_dir.is_some() => "verify --data-dir",
+    let (offline, idle): (_, &[&str]) = match &cli.command {
+        Command::Bench(args) if args.blocks() => ("bench --target dir:", &["endpoint", "timeout"]),
+        Command::Bench(args) if args.target.is_some() => ("bench --target", &["endpoint"]),
+        Command::Serve(_) => ("serve", &["endpoint", "timeout"]),
+        Command::Config(_) => ("config", &["endpoint", "timeout"]),
+        Command::Completions { .. } => ("completions", &["endpoint", "timeout"]),
+        Command::Version(_) => ("version", &["endpoint", "timeout"]),
+        Command::Verify(args) if args.data_dir.is_some() => ("verify --data-dir", &["endpoint", "timeout"]),
         _ => return Ok(()),
     };
     let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
-    match ["endpoint", "timeout"].into_iter().find(|name| typed(name)) {
+    match idle.iter().find(|name| typed(name)) {
         Some(name) => {
             Err(Failure::Usage(format!("--{name} has no meaning with `esker {offline}`: leave it out")))
         }

@@ -49,6 +49,14 @@ impl Whole {
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);
         let file = File::create(&temporary)?;
+        // What replaces a file is as open to others as that was; a new one is as the umask says.
+        if let Ok(replaced) = fs::metadata(path)
+            && let Err(e) = file.set_permissions(replaced.permissions())
+        {
+            drop(file);
+            let _ = fs::remove_file(&temporary);
+            return Err(e);
+        }
         Ok(Self { file, temporary, path: path.to_owned(), finished: false })
     }
 

@@ -27,6 +27,12 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
         .map_err(output)
 }
 
+/// A number of things for people: `1 key`, `2 keys`.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 /// Bytes for people: printable text as it is, anything else as `\xNN`, on one line.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
@@ -55,6 +61,11 @@ fn push_hex(text: &mut String, byte: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "key")), ["0 keys", "1 key", "2 keys"]);
+    }
 
     #[test]
     fn what_is_not_printable_is_escaped() {

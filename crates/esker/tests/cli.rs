@@ -98,6 +98,23 @@ fn export_and_import_are_inverse() {
 }
 
 #[test]
+fn an_export_that_replaces_says_so_and_keeps_the_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, server) = server();
+    server.ok(&["put", "k", "v"]);
+    let file = dir.path().join("out.jsonl");
+    let told = stderr(&server.run(&["export", file.to_str().unwrap()]));
+    assert!(told.contains("exported 1 key to") && !told.contains("in place"), "{told}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let told = stderr(&server.run(&["export", file.to_str().unwrap()]));
+    assert!(told.contains("in place of what was there"), "{told}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    for command in ["serve", "config"] {
+        fails(&run(&[command, "--data-dir", file.to_str().unwrap()]), 2, "is a file");
+    }
+}
+
+#[test]
 fn imports_report_bad_lines() {
     let (dir, server) = server();
     let text = b"{\"key\":\"a\",\"value\":\"1\"}\nnonsense\n{\"key\":\"a\",\"value\":\"2\"}\n";
@@ -109,6 +126,21 @@ fn imports_report_bad_lines() {
     fails(&server.run(&["import", "-"]), 2, "--format");
     let missing = dir.path().join("missing.csv");
     fails(&server.run(&["import", missing.to_str().unwrap()]), 1, "missing.csv");
+}
+
+#[test]
+fn imports_name_the_line_that_the_server_refuses() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--max-value-bytes", "10B"]);
+    let text: String =
+        (1..=50).map(|n| format!("k{n},{}\n", "v".repeat(if n == 33 { 11 } else { 10 }))).collect();
+    let args = ["import", "-", "--format", "csv", "--no-header", "--connections", "2", "--json"];
+    fails(&server.with_input(&args, text.as_bytes()), 1, "line 33: ");
+    let done = server.with_input(&[&args[..], &["--skip-bad"]].concat(), text.as_bytes());
+    assert!(done.status.success() && stderr(&done).contains("line 33: "), "{done:?}");
+    let summary: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&summary["imported"], &summary["skipped"]), (&49.into(), &1.into()));
+    assert_eq!(server.ok(&["scan", "--keys-only"]).lines().count(), 49);
 }
 
 #[test]
@@ -135,6 +167,9 @@ fn nobody_there() {
     }
     let output = run(&["import", "--endpoint", &endpoint, "--retry-for", "10ms", "-", "--format", "csv"]);
     fails(&output, 4, "cannot connect");
+    for target in [endpoint.clone(), endpoint.replace("http://", "redis://")] {
+        fails(&run(&["bench", "c", "--target", &target]), 4, "cannot connect");
+    }
 }
 
 #[test]
@@ -148,6 +183,10 @@ fn wrong_usage() {
         &["scan", "--prefix", "a", "--start", "b"],
         &["serve", "--host", "0.0.0.0"],
         &["bench", "e", "--target", "redis://127.0.0.1:1"],
+        &["bench", "c", "--target", "dir:x", "--timeout", "1s"],
+        &["bench", "c", "--target", "redis://127.0.0.1:1", "--endpoint", "http://127.0.0.1:1"],
+        &["config", "--host", "0.0.0.0"],
+        &["config", "--max-batch-bytes", "512MiB"],
     ] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
     }
@@ -233,9 +272,13 @@ fn bench_measures_what_runs() {
         let counts =
             report["operations"].as_object().unwrap().values().map(|kind| kind["count"].as_u64().unwrap());
         assert_eq!(counts.sum::<u64>(), if workload == "fill" { 200 } else { 100 }, "{report}");
+        assert_eq!(report["sync"], "server's");
     }
     let embedded = format!("dir:{}", dir.path().join("bench").display());
     let args = ["bench", "b", "-r", "200", "-n", "100", "--rate", "10000", "--target", &embedded, "--json"];
     let report: Value = serde_json::from_slice(&run(&args).stdout).unwrap();
     assert_eq!(report["operations"]["read"]["errors"], 0, "{report}");
+    assert_eq!(report["sync"], "always");
+    let never = ["bench", "a", "-r", "9", "-n", "9", "--sync=never", "--target", &embedded];
+    assert!(String::from_utf8_lossy(&run(&never).stdout).contains("sync never"));
 }

@@ -595,8 +595,10 @@ impl<C: Consumer> GroupCommit<C> {
     /// wait for ever: the log is poisoned instead, which they are told.
     fn unless_it_panics<R>(&self, doing: &str, work: impl FnOnce() -> R) -> Result<R> {
         catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
-            let error =
-                Error::io(format_args!("{doing} a batch"), io::Error::other("it panicked: report this defect"));
+            let error = Error::io(
+                format_args!("{doing} a batch"),
+                io::Error::other("it panicked: report this defect"),
+            );
             self.log.poison_with(&error);
             Error::Poisoned(error.to_string().into())
         })

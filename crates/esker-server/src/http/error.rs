@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::response::IntoResponse;
+use esker_engine::Damage;
 use esker_wire::{ErrorAnswer, ErrorCode};
 use http::{HeaderValue, Response, StatusCode, header};
 
@@ -17,6 +18,7 @@ pub(crate) struct ApiError {
     answer: ErrorAnswer,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    damage: Option<Box<Damage>>,
 }
 
 /// Left in the answer for the log.
@@ -24,12 +26,14 @@ pub(crate) struct ApiError {
 pub(crate) struct ErrorNote {
     pub(crate) code: ErrorCode,
     pub(crate) message: String,
+    /// What the request found damaged, to be counted and logged.
+    pub(crate) damage: Option<Box<Damage>>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let retry_after = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER);
-        Self { answer: ErrorAnswer::new(code, message), retry_after, allow: None }
+        Self { answer: ErrorAnswer::new(code, message), retry_after, allow: None, damage: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -71,7 +75,11 @@ impl ApiError {
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        answer.extensions_mut().insert(ErrorNote { code, message: self.answer.error.message });
+        answer.extensions_mut().insert(ErrorNote {
+            code,
+            message: self.answer.error.message,
+            damage: self.damage,
+        });
         answer
     }
 }
@@ -112,12 +120,14 @@ impl From<esker_engine::Error> for ApiError {
             Error::DiskFull => Self::new(ErrorCode::DiskFull, message),
             Error::OutOfFiles => Self::new(ErrorCode::Unavailable, message),
             Error::Poisoned(_) => Self::new(ErrorCode::WritesRefused, message),
-            Error::Damage(_) => Self::new(
-                ErrorCode::Damaged,
-                format!(
-                    "{message}. Restore the file from a backup or a replica, or run `esker admin repair`"
-                ),
-            ),
+            Error::Damage(damage) => {
+                let todo = "Restore the file from a backup, or delete the key or write it anew; `esker verify` lists \
+                            all damage";
+                Self {
+                    damage: Some(Box::new(damage)),
+                    ..Self::new(ErrorCode::Damaged, format!("{message}. {todo}"))
+                }
+            }
             Error::Closed => Self::new(ErrorCode::Draining, "the server is shutting down: retry later"),
             _ => Self::new(ErrorCode::Internal, message),
         }
@@ -128,7 +138,7 @@ impl From<esker_engine::Error> for ApiError {
 mod tests {
     use std::{io, sync::Arc};
 
-    use esker_engine::{Damage, Error};
+    use esker_engine::Error;
 
     use super::*;
 

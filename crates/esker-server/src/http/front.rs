@@ -9,6 +9,7 @@ use std::{
 };
 
 use esker_cluster::Store;
+use esker_engine::Damage;
 
 use super::{budget::Budget, drain::Drain};
 use crate::{ServerConfig, metrics::ServerMetrics};
@@ -45,6 +46,13 @@ impl Front {
             body_budget,
             answer_budget,
         }
+    }
+
+    /// Damage that a read or a verification came upon: its operator has to act.
+    pub(crate) fn damage_found(&self, damage: &Damage) {
+        self.metrics.damage_found.add_one();
+        let Damage { path, offset, what } = damage;
+        tracing::error!(file = %path.display(), offset, what, "stored bytes are damaged");
     }
 
     /// Ready when no connection is open.

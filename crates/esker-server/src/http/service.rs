@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use esker_wire::{ErrorCode, KEY_PREFIX};
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
@@ -43,7 +43,8 @@ impl Service {
         let start = self.front.store.clock().monotonic();
         let request_id = request.headers().get(REQUEST_ID).cloned();
         let operation = operation_of(&request);
-        let answer = match refuse_head(&request, &self.front) {
+        let refused = refuse_head(&request, &self.front).or_else(|| refuse_other_sites(&request));
+        let answer = match refused {
             Some(refused) => refused.into_answer(),
             None => self.route(request).await,
         };
@@ -78,6 +79,9 @@ impl Service {
             None if failed => Some(self.front.metrics.next_request_id()),
             given => given,
         };
+        if let Some(damage) = answer.extensions().get::<ErrorNote>().and_then(|note| note.damage.as_deref()) {
+            self.front.damage_found(damage);
+        }
         if failed || slow {
             log(&answer, operation, request_id.as_ref(), took);
         }
@@ -93,7 +97,7 @@ fn log(answer: &Response<AnswerBody>, operation: Operation, id: Option<&HeaderVa
     let (operation, status) = (operation.as_str(), answer.status().as_u16());
     let took_ms = took.as_millis() as u64;
     match answer.extensions().get::<ErrorNote>() {
-        Some(ErrorNote { code, message }) => {
+        Some(ErrorNote { code, message, .. }) => {
             tracing::warn!(request_id, operation, status, took_ms, %code, message, "a request failed");
         }
         None => tracing::warn!(request_id, operation, status, took_ms, "a request was slow"),
@@ -101,7 +105,6 @@ fn log(answer: &Response<AnswerBody>, operation: Operation, id: Option<&HeaderVa
 }
 
 fn operation_of<B>(request: &Request<B>) -> Operation {
-    use http::Method;
     let path = request.uri().path();
     if path.starts_with(KEY_PREFIX) {
         return match *request.method() {
@@ -135,4 +138,59 @@ fn refuse_head<B>(request: &Request<B>, front: &Front) -> Option<ApiError> {
         return Some(ApiError::new(ErrorCode::HeadersTooLarge, why));
     }
     None
+}
+
+/// A browser lets any page send writes to any server and names the page's site in `Origin`: without this a page
+/// could write to the store on its reader's machine. Programs send no such header.
+fn refuse_other_sites<B>(request: &Request<B>) -> Option<ApiError> {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return None;
+    }
+    let headers = request.headers();
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let foreign =
+        headers.get_all(header::ORIGIN).iter().find(|origin| !same_site(origin.as_bytes(), host))?;
+    let why = format!(
+        "a page from {} may not write here: send writes without an Origin header, or from the server's own address",
+        foreign.as_bytes().escape_ascii()
+    );
+    Some(ApiError::new(ErrorCode::Forbidden, why))
+}
+
+/// Whether an `Origin`, a scheme and an authority, names the host that the request went to. `null` names none.
+fn same_site(origin: &[u8], host: Option<&[u8]>) -> bool {
+    let (authority, port): (_, &[u8]) =
+        match (origin.strip_prefix(b"http://"), origin.strip_prefix(b"https://")) {
+            (Some(authority), _) => (authority, b":80"),
+            (_, Some(authority)) => (authority, b":443"),
+            _ => return false,
+        };
+    let bare = |authority: &[u8]| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
+    !authority.is_empty() && host.is_some_and(|host| bare(host) == bare(authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_the_same_site_only_with_the_same_host_and_port() {
+        for (origin, host, same) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080", true),
+            ("http://LOCALHOST:8080", "localhost:8080", true),
+            ("http://store.example", "store.example:80", true),
+            ("https://store.example", "store.example", true),
+            ("http://[::1]:8080", "[::1]:8080", true),
+            ("http://localhost:3000", "localhost:8080", false),
+            ("http://localhost", "localhost:8080", false),
+            ("http://127.0.0.1:8080.evil.example", "127.0.0.1:8080", false),
+            ("https://store.example:80", "store.example", false),
+            ("null", "null", false),
+            ("http://", "", false),
+            ("file://127.0.0.1:8080", "127.0.0.1:8080", false),
+        ] {
+            assert_eq!(same_site(origin.as_bytes(), Some(host.as_bytes())), same, "{origin} {host}");
+        }
+        assert!(!same_site(b"http://localhost", None));
+    }
 }

@@ -27,7 +27,7 @@ pub(crate) struct TestServer {
     pub(crate) store: Store,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<DrainReport, ServerError>>>,
-    _dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl TestServer {
@@ -67,7 +67,7 @@ impl TestServer {
         let address = server.http_address();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || server.run(async { stopped.await.unwrap_or(()) }));
-        Self { address, store, stop: Some(stop), thread: Some(thread), _dir: dir }
+        Self { address, store, stop: Some(stop), thread: Some(thread), dir }
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, builder::RangedU64ValueParser};
 
+use esker_engine::SyncPolicy;
+
 use super::{data::Order, distribution::Shape, session::Target, workload::Workload};
 use crate::{
     cli::{bytes, millis},
@@ -67,9 +69,10 @@ pub(crate) struct BenchArgs {
     /// The longest scan; lengths are uniform from 1
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one())]
     pub(crate) scan_length: u64,
-    /// Every write is on the disk before it is acknowledged
-    #[arg(long)]
-    pub(crate) sync: bool,
+    /// When writes are on the disk: always (before they are acknowledged), every:<ms> or never. A server takes it as
+    /// a wish for more than its own policy, which holds by default; with dir: the default is always
+    #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub(crate) sync: Option<SyncPolicy>,
     /// The records are there already, from an earlier run with the same sizes and key order
     #[arg(long)]
     pub(crate) no_load: bool,
@@ -97,7 +100,7 @@ impl BenchArgs {
             "--warmup is not for fill, where every record counts".into()
         } else if matches!(target, Target::Redis(..)) && self.workload.scans() {
             "Redis has no ordered scans: workloads e and scan cannot run on it".into()
-        } else if matches!(target, Target::Redis(..)) && self.sync {
+        } else if matches!(target, Target::Redis(..)) && self.sync.is_some() {
             "--sync cannot be asked for over the Redis protocol: configure that server".into()
         } else if matches!(target, Target::Embedded(_)) && self.threads.is_some() {
             "--threads is for connections; with dir: every connection is a thread".into()
@@ -110,6 +113,15 @@ impl BenchArgs {
     /// Whether what is measured is the engine in this process.
     pub(crate) fn blocks(&self) -> bool {
         self.target.as_ref().is_some_and(|target| target.starts_with("dir:"))
+    }
+
+    /// Which policy the writes are under, as far as that is known here.
+    pub(super) fn sync_name(&self, target: &Target) -> String {
+        match (self.sync, target) {
+            (Some(policy), _) => policy.to_string(),
+            (None, Target::Embedded(_)) => SyncPolicy::default().to_string(),
+            (None, Target::Http(_) | Target::Redis(..)) => "server's".into(),
+        }
     }
 
     pub(super) fn needs_load(&self) -> bool {

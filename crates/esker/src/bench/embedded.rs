@@ -18,10 +18,10 @@ pub(super) struct Embedded {
 }
 
 impl Embedded {
-    /// Opens or creates the store in `dir`, with the sync policy `always` or `never`.
-    pub(super) fn open(dir: PathBuf, sync: bool) -> Result<Self, Failure> {
+    /// Opens or creates the store in `dir`, with this sync policy.
+    pub(super) fn open(dir: PathBuf, sync: SyncPolicy) -> Result<Self, Failure> {
         let mut options = Options::default();
-        options.sync = if sync { SyncPolicy::Always } else { SyncPolicy::Never };
+        options.sync = sync;
         Ok(Self { db: Db::open(&dir, options)?, dir: dir.into() })
     }
 

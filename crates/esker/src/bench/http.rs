@@ -21,7 +21,7 @@ pub(super) struct Http {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
     /// What a write's path ends in.
-    sync: &'static str,
+    sync: String,
     timeout: Duration,
 }
 
@@ -37,7 +37,7 @@ impl Http {
         // The connection's errors reach whoever waits for an answer on it.
         tokio::spawn(connection);
         let host = HeaderValue::from_str(&target.address).map_err(|e| refused(&e))?;
-        let sync = if target.sync { "?sync=always" } else { "" };
+        let sync = target.sync.map(|policy| format!("?sync={policy}")).unwrap_or_default();
         Ok(Self { sender, host, sync, timeout: target.timeout })
     }
 
@@ -48,7 +48,7 @@ impl Http {
     }
 
     pub(super) async fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let path = key_path(key) + self.sync;
+        let path = key_path(key) + &self.sync;
         let status = self.send(Method::PUT, path, Bytes::copy_from_slice(value)).await?;
         expect(status, &[StatusCode::OK])
     }

@@ -37,6 +37,7 @@ pub(crate) fn run(connection: &Connection, args: BenchArgs) -> Result<(), Failur
     let target = args.target.as_deref().unwrap_or(&connection.endpoint);
     let target = Target::parse(target, &args, connection.timeout())?;
     args.check(&target)?;
+    target.probe()?;
     if args.needs_load() {
         eprintln!("loading {} records ...", args.records);
         let loaded = worker::run(&target, &Plan::load(&args))?;

@@ -35,7 +35,8 @@ fn table(args: &BenchArgs, target: &Target, outcome: &Outcome) -> std::io::Resul
     let mut out = output::stdout();
     let (workload, connections) = (name(args.workload), args.connections);
     let took = outcome.took.as_secs_f64();
-    writeln!(out, "{workload} on {} with {connections} connections, {took:.2} s", target.name())?;
+    let (target, sync) = (target.name(), args.sync_name(target));
+    writeln!(out, "{workload} on {target} with {connections} connections, sync {sync}, {took:.2} s")?;
     writeln!(
         out,
         "{:18} {:>10} {:>12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7}",
@@ -98,7 +99,7 @@ fn as_json(args: &BenchArgs, target: &Target, outcome: &Outcome) -> serde_json::
         "key_bytes": args.key_bytes,
         "value_bytes": args.value_bytes,
         "batch": args.batch,
-        "sync": args.sync,
+        "sync": args.sync_name(target),
         "rate": args.rate,
         "seed": args.seed,
         "seconds": took,

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use esker_engine::SyncPolicy;
+
 use super::{BenchArgs, embedded::Embedded, http::Http, redis::Redis};
 use crate::exit::Failure;
 
@@ -20,7 +22,7 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) struct HttpTarget {
     pub(super) address: String,
-    pub(super) sync: bool,
+    pub(super) sync: Option<SyncPolicy>,
     pub(super) timeout: Duration,
 }
 
@@ -28,7 +30,7 @@ impl Target {
     /// Reads `http://host:port`, `redis://host:port` or `dir:PATH`; opens the latter.
     pub(super) fn parse(text: &str, args: &BenchArgs, timeout: Duration) -> Result<Self, Failure> {
         if let Some(path) = text.strip_prefix("dir:") {
-            return Ok(Self::Embedded(Embedded::open(PathBuf::from(path), args.sync)?));
+            return Ok(Self::Embedded(Embedded::open(PathBuf::from(path), args.sync.unwrap_or_default())?));
         }
         let address = |rest: &str| rest.trim_end_matches('/').to_owned();
         if let Some(rest) = text.strip_prefix("redis://") {
@@ -45,6 +47,13 @@ impl Target {
                 "`{text}` is no target: give http://host:port, redis://host:port or dir:PATH"
             ))),
         }
+    }
+
+    /// Whether anybody is there at all: told before the work begins, with an exit code of its own.
+    pub(super) fn probe(&self) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let connected = runtime.map_err(Failure::doing("starting"))?.block_on(self.connect());
+        connected.map(|_| ()).map_err(Failure::Unreachable)
     }
 
     pub(super) async fn connect(&self) -> Result<Session, String> {

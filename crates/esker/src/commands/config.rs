@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     cli::ConfigCommandArgs,
-    config::{self, Effective},
+    config::{self, Effective, Settings},
     exit::{Failure, output as output_error},
     output,
 };
@@ -18,6 +18,8 @@ pub(super) fn run(args: ConfigCommandArgs) -> Result<(), Failure> {
     }
     let effective = args.config.effective().map_err(Failure::Usage)?;
     effective.warn();
+    // What the server would refuse is refused here too, in the same words.
+    Settings::new(&effective).map_err(Failure::Usage)?;
     match args.json {
         true => print_json(&effective),
         false => print(&effective),

@@ -12,6 +12,7 @@ use crate::{
     cli::ExportArgs,
     exit::{Failure, output as output_error},
     files::Whole,
+    output,
     records::{Format, Writer},
 };
 
@@ -32,9 +33,10 @@ pub(super) async fn run(client: &Client, args: ExportArgs) -> Result<(), Failure
     }
     let failed = Failure::doing(format!("writing {}", args.file.display()));
     let file = BufWriter::with_capacity(BUFFER_BYTES, Whole::create(&args.file).map_err(&failed)?);
+    let replaced = if args.file.exists() { ", in place of what was there" } else { "" };
     let (file, items) = copy(stream, format, file, &failed).await?;
     file.into_inner().map_err(|e| failed(e.into_error()))?.finish().map_err(&failed)?;
-    eprintln!("exported {items} keys to {}", args.file.display());
+    eprintln!("exported {} to {}{replaced}", output::count(items, "key"), args.file.display());
     Ok(())
 }
 

@@ -7,6 +7,9 @@
 //!
 //! A key's hash chooses its lane, so that the later of two lines with the same key wins, as if they were sent one
 //! by one. Memory is bounded: a lane holds at most three batches (filled, queued, sent).
+//!
+//! What the server takes is the server's to know: a batch that it refuses is sent again one record at a time, which
+//! finds the line that it refuses.
 
 use std::{
     fs::File,
@@ -20,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use esker_client::{Batch, Client, Retry};
+use esker_client::{Batch, Client, Error as ClientError, ErrorCode, Retry};
 use esker_log::clock::{Clock, SystemClock};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -46,11 +49,20 @@ struct Summary {
     took_ms: u64,
 }
 
-/// What the connections have committed so far.
+/// What the connections have done so far.
 #[derive(Debug, Default)]
-struct Committed {
+struct Done {
     operations: AtomicU64,
     bytes: AtomicU64,
+    /// Lines that the server refused.
+    skipped: AtomicU64,
+}
+
+/// A batch, and what it was made of.
+#[derive(Debug, Default)]
+struct Filled {
+    batch: Batch,
+    records: Vec<Record>,
 }
 
 pub(super) async fn run(connection: &Connection, args: ImportArgs) -> Result<(), Failure> {
@@ -63,12 +75,19 @@ pub(super) async fn run(connection: &Connection, args: ImportArgs) -> Result<(),
     let clock = SystemClock::new();
     let (input, bar) = open(&args.file, args.json)?;
     let format = format(&args)?;
-    let committed = Arc::new(Committed::default());
-    let mut lanes = Lanes::start(&client, &args, &committed);
+    let done = Arc::new(Done::default());
+    let name = args.file.display().to_string();
+    let lane = Lane {
+        client,
+        done: Arc::clone(&done),
+        name: name.clone().into(),
+        skip_bad: args.skip_bad,
+        bar: bar.clone(),
+    };
+    let mut lanes = Lanes::start(&lane, args.connections);
     let queues = std::mem::take(&mut lanes.queues);
     let filler = Filler::new(queues, &args, bar.clone());
     let csv = args.csv.clone();
-    let name = args.file.display().to_string();
     let filled = tokio::task::spawn_blocking(move || {
         let records = records::read(format, BufReader::with_capacity(BUFFER_BYTES, input), &csv);
         filler.run(records.map_err(|bad| Failure::Error(format!("{name}: {bad}")))?, &name)
@@ -78,16 +97,16 @@ pub(super) async fn run(connection: &Connection, args: ImportArgs) -> Result<(),
     let filled = filled.await.map_err(|e| Failure::Error(format!("the reader died: {e}")))?;
     bar.finish_and_clear();
 
-    let imported = committed.operations.load(Ordering::Relaxed);
+    let imported = done.operations.load(Ordering::Relaxed);
     let outcome = sent.and(filled);
     let skipped = match outcome {
-        Ok(skipped) => skipped,
+        Ok(skipped) => skipped + done.skipped.load(Ordering::Relaxed),
         Err(failure) => {
-            eprintln!("esker: {imported} keys were imported before this:");
+            eprintln!("esker: {} imported before this:", output::count(imported, "key"));
             return Err(failure);
         }
     };
-    let bytes = committed.bytes.load(Ordering::Relaxed);
+    let bytes = done.bytes.load(Ordering::Relaxed);
     let took_ms = clock.monotonic().as_millis() as u64;
     report(&Summary { imported, bytes, skipped, took_ms }, args.json)
 }
@@ -100,9 +119,8 @@ fn report(summary: &Summary, json: bool) -> Result<(), Failure> {
     let rate = imported * 1000 / took_ms.max(&1);
     let size = super::status::size(*bytes);
     let took = Duration::from_millis(*took_ms);
-    output::line(format_args!(
-        "imported {imported} keys, {size}, in {took:.1?} ({rate} keys/s), {skipped} lines skipped"
-    ))
+    let (keys, skipped) = (output::count(*imported, "key"), output::count(*skipped, "line"));
+    output::line(format_args!("imported {keys}, {size}, in {took:.1?} ({rate} keys/s), {skipped} skipped"))
 }
 
 fn format(args: &ImportArgs) -> Result<Format, Failure> {
@@ -142,8 +160,8 @@ fn open(path: &PathBuf, json: bool) -> Result<(Input, ProgressBar), Failure> {
 
 /// Reads records and fills the lanes' batches. Runs where blocking is allowed.
 struct Filler {
-    queues: Vec<mpsc::Sender<Batch>>,
-    batches: Vec<Batch>,
+    queues: Vec<mpsc::Sender<Filled>>,
+    batches: Vec<Filled>,
     batch_ops: usize,
     batch_bytes: usize,
     skip_bad: bool,
@@ -152,8 +170,8 @@ struct Filler {
 }
 
 impl Filler {
-    fn new(queues: Vec<mpsc::Sender<Batch>>, args: &ImportArgs, bar: ProgressBar) -> Self {
-        let batches = queues.iter().map(|_| Batch::new()).collect();
+    fn new(queues: Vec<mpsc::Sender<Filled>>, args: &ImportArgs, bar: ProgressBar) -> Self {
+        let batches = queues.iter().map(|_| Filled::default()).collect();
         let batch_bytes = usize::try_from(args.batch_bytes).unwrap_or(usize::MAX);
         let (batch_ops, skip_bad) = (args.batch_ops as usize, args.skip_bad);
         Self { queues, batches, batch_ops, batch_bytes, skip_bad, skipped: 0, bar }
@@ -164,7 +182,7 @@ impl Filler {
         for record in records {
             match record {
                 Ok(record) => {
-                    if !self.take(&record) {
+                    if !self.take(record) {
                         // The lane's own failure is told in place of this.
                         return Ok(self.skipped);
                     }
@@ -184,23 +202,27 @@ impl Filler {
     }
 
     /// Whether the lane still takes batches.
-    fn take(&mut self, record: &Record) -> bool {
+    fn take(&mut self, record: Record) -> bool {
         let lane = lane_of(&record.key, self.batches.len());
-        let batch = &mut self.batches[lane];
+        let filled = &mut self.batches[lane];
         let bytes = record.key.len() + record.value.len();
+        let batch = &filled.batch;
         let full = batch.len() >= self.batch_ops || batch.bytes() + bytes > self.batch_bytes;
-        if full && !batch.is_empty() && self.queues[lane].blocking_send(std::mem::take(batch)).is_err() {
+        if full && !batch.is_empty() && self.queues[lane].blocking_send(std::mem::take(filled)).is_err() {
             return false;
         }
-        self.batches[lane].put(&record.key, &record.value);
+        let filled = &mut self.batches[lane];
+        filled.batch.put(&record.key, &record.value);
+        filled.records.push(record);
         true
     }
 
     fn flush(&mut self) {
         let queues = &self.queues;
-        for (lane, batch) in self.batches.iter_mut().enumerate().filter(|(_, batch)| !batch.is_empty()) {
+        let batches = self.batches.iter_mut().enumerate();
+        for (lane, filled) in batches.filter(|(_, filled)| !filled.records.is_empty()) {
             // A closed queue means that its lane failed, which that lane tells itself.
-            let _ = queues[lane].blocking_send(std::mem::take(batch));
+            let _ = queues[lane].blocking_send(std::mem::take(filled));
         }
     }
 }
@@ -212,18 +234,18 @@ fn lane_of(key: &[u8], lanes: usize) -> usize {
 
 /// The connections.
 struct Lanes {
-    queues: Vec<mpsc::Sender<Batch>>,
+    queues: Vec<mpsc::Sender<Filled>>,
     tasks: JoinSet<Result<(), Failure>>,
 }
 
 impl Lanes {
-    fn start(client: &Client, args: &ImportArgs, committed: &Arc<Committed>) -> Self {
+    fn start(lane: &Lane, connections: u16) -> Self {
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
-        for _ in 0..args.connections {
+        for _ in 0..connections {
             let (sender, receiver) = mpsc::channel(QUEUE);
             queues.push(sender);
-            tasks.spawn(send_all(client.clone(), receiver, Arc::clone(committed)));
+            tasks.spawn(lane.clone().send_all(receiver));
         }
         Self { queues, tasks }
     }
@@ -237,16 +259,57 @@ impl Lanes {
     }
 }
 
-async fn send_all(
+/// One connection.
+#[derive(Clone)]
+struct Lane {
     client: Client,
-    mut queue: mpsc::Receiver<Batch>,
-    committed: Arc<Committed>,
-) -> Result<(), Failure> {
-    while let Some(batch) = queue.recv().await {
-        let (operations, bytes) = (batch.len() as u64, batch.bytes() as u64);
-        client.batch(batch, None).await?;
-        committed.operations.fetch_add(operations, Ordering::Relaxed);
-        committed.bytes.fetch_add(bytes, Ordering::Relaxed);
+    done: Arc<Done>,
+    /// The file's.
+    name: Arc<str>,
+    skip_bad: bool,
+    bar: ProgressBar,
+}
+
+impl Lane {
+    async fn send_all(self, mut queue: mpsc::Receiver<Filled>) -> Result<(), Failure> {
+        while let Some(Filled { batch, records }) = queue.recv().await {
+            match self.send(batch).await {
+                Err(e) if is_about_a_record(&e) => self.send_each(&records).await?,
+                sent => sent?,
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn send(&self, batch: Batch) -> Result<(), ClientError> {
+        let (operations, bytes) = (batch.len() as u64, batch.bytes() as u64);
+        self.client.batch(batch, None).await?;
+        self.done.operations.fetch_add(operations, Ordering::Relaxed);
+        self.done.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The records of a batch that was refused, in their order.
+    async fn send_each(&self, records: &[Record]) -> Result<(), Failure> {
+        for record in records {
+            let mut batch = Batch::new();
+            batch.put(&record.key, &record.value);
+            let Err(e) = self.send(batch).await else { continue };
+            if !is_about_a_record(&e) {
+                return Err(e.into());
+            }
+            let bad = format!("{}: line {}: {e}", self.name, record.line);
+            if !self.skip_bad {
+                return Err(Failure::Error(bad));
+            }
+            self.done.skipped.fetch_add(1, Ordering::Relaxed);
+            self.bar.suspend(|| eprintln!("esker: {bad}: skipped"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the server refused what was sent rather than that anything was.
+fn is_about_a_record(e: &ClientError) -> bool {
+    matches!(e.code(), Some(ErrorCode::BadRequest | ErrorCode::PayloadTooLarge))
 }

@@ -48,6 +48,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let server = Server::bind(settings.server.clone(), store).map_err(|e| Failure::Error(e.to_string()))?;
 
     let address = server.http_address();
+    if !address.ip().is_loopback() {
+        eprintln!(
+            "esker: warning: {address} can be reached from other machines, with neither encryption nor passwords: whoever \
+             reaches it may read and write everything"
+        );
+    }
     // A server does not depend on somebody reading what it says.
     if let Err(e) = banner(&settings, address, &report) {
         tracing::warn!(error = %e, %address, "cannot write to standard output");

@@ -41,9 +41,9 @@ fn print(endpoint: &str, status: &StatusAnswer) -> std::io::Result<()> {
     writeln!(out, "keys      {}", storage.keys)?;
     writeln!(
         out,
-        "log       {} in {} segments, {} of it dead",
+        "log       {} in {}, {} of it dead",
         size(storage.log_bytes),
-        storage.segments,
+        output::count(storage.segments, "segment"),
         size(dead)
     )?;
     writeln!(out, "index     {} of memory", size(storage.index_bytes))?;

@@ -73,15 +73,16 @@ fn report(found: &VerifyAnswer, json: bool) -> Result<(), Failure> {
                 output::line(format_args!("{}:{}: {}", damage.file, damage.offset, damage.what))
             })?;
             let took = Duration::from_millis(found.took_ms);
-            let (files, bytes, records) = (found.files, size(found.bytes), found.records);
-            output::line(format_args!("checked {records} records in {files} files, {bytes}, in {took:.1?}"))?;
+            let (files, bytes) = (output::count(found.files, "file"), size(found.bytes));
+            let records = output::count(found.records, "record");
+            output::line(format_args!("checked {records} in {files}, {bytes}, in {took:.1?}"))?;
         }
     }
     match found.intact {
         true => Ok(()),
-        false => Err(Failure::Damage(format!(
-            "{} places are damaged; restore those files from a backup",
-            found.damage.len()
-        ))),
+        false => {
+            let places = output::count(found.damage.len() as u64, "damaged place");
+            Err(Failure::Damage(format!("{places}: restore what is named above from a backup")))
+        }
     }
 }

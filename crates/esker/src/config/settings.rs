@@ -43,8 +43,13 @@ impl Settings {
         if store.limits.batch_bytes < store.limits.value_bytes {
             return Err(together(effective, "max_batch_bytes", "max_value_bytes", "must not be below"));
         }
+        let data_dir = PathBuf::from(effective.text("data_dir"));
+        if data_dir.is_file() {
+            let source = &effective.outcome("data_dir").source;
+            return Err(format!("{source}: `data_dir`: {} is a file: give a directory", data_dir.display()));
+        }
         Ok(Self {
-            data_dir: effective.text("data_dir").into(),
+            data_dir,
             engine: engine(effective),
             store,
             server: server(effective)?,

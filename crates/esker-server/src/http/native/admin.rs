@@ -18,7 +18,12 @@ use crate::http::{
 /// Makes every write durable and writes a checkpoint, so that reopening replays nothing before it.
 #[utoipa::path(post, path = "/api/v1/admin/checkpoint", tag = "operations", responses(
     (status = 200, description = "Written", body = CheckpointAnswer),
+    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
+    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
     (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
+    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
+    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
+    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn checkpoint(
     State(front): State<Arc<Front>>,
@@ -33,7 +38,11 @@ pub(super) async fn checkpoint(
 /// Reads and checks every byte of the store. Damage found is an answer, not an error.
 #[utoipa::path(post, path = "/api/v1/admin/verify", tag = "operations", responses(
     (status = 200, description = "What was read and every damage found", body = VerifyAnswer),
+    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
+    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
     (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
+    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
+    (status = 503, description = "The server is shutting down", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn verify(
     State(front): State<Arc<Front>>,
@@ -42,6 +51,7 @@ pub(super) async fn verify(
     refuse_particulars(&front, request).await?;
     let start = front.store.clock().monotonic();
     let report = front.store.verify().await?;
+    report.damage.iter().for_each(|damage| front.damage_found(damage));
     Ok(json(&VerifyAnswer {
         intact: report.damage.is_empty(),
         files: report.files,

@@ -31,10 +31,14 @@ const DECODE_INLINE_MAX: usize = 128 << 10;
     responses(
         (status = 200, description = "All committed, at one version", body = BatchAnswer),
         (status = 400, description = "Not a batch; nothing was written", body = esker_wire::ErrorAnswer),
+        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
+        (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
         (status = 413, description = "Larger than the limits; nothing was written", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
         (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 415, description = "The body cannot be JSON", body = esker_wire::ErrorAnswer),
+        (status = 429, description = "Too many bytes of bodies under way; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]

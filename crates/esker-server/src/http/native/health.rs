@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use esker_cluster::Status;
 use esker_wire::{ErrorCode, cluster::HealthAnswer};
 use http::Response;
 
@@ -14,33 +15,32 @@ use crate::http::{
 
 /// Whether the node is healthy: not, once writes are refused for good.
 #[utoipa::path(get, path = "/health", tag = "operations", responses(
-    (status = 200, description = "Healthy", body = HealthAnswer),
+    (status = 200, description = "Healthy; the body says if the disk is full", body = HealthAnswer),
     (status = 503, description = "Writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn health(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
-    match front.store.status().stats.poisoned {
-        Some(why) => Err(ApiError::new(ErrorCode::WritesRefused, format!("{why}. Restart the server"))),
-        None => Ok(ok()),
-    }
+    condition(false, front.store.status()).map(|answer| json(&answer))
 }
 
-/// Whether the node takes reads and writes now.
+/// Whether to send the node requests: not while it shuts down, nor once writes are refused for good. A full disk is
+/// no reason: reads go on, and only a write that arrives finds out that there is space again.
 #[utoipa::path(get, path = "/ready", tag = "operations", responses(
-    (status = 200, description = "Ready", body = HealthAnswer),
-    (status = 503, description = "Shutting down, or writes are refused", body = esker_wire::ErrorAnswer),
+    (status = 200, description = "Ready; the body says if the disk is full", body = HealthAnswer),
+    (status = 503, description = "Shutting down, or writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn ready(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
-    if front.drain.is_announced() {
-        return Err(ApiError::new(ErrorCode::Draining, "the server is shutting down: use another node"));
-    }
-    match front.store.status().trouble {
-        Some(why) => Err(ApiError::new(ErrorCode::Unavailable, why)),
-        None => Ok(ok()),
-    }
+    condition(front.drain.is_announced(), front.store.status()).map(|answer| json(&answer))
 }
 
-fn ok() -> Response<AnswerBody> {
-    json(&HealthAnswer { status: "ok".into() })
+fn condition(draining: bool, status: Status) -> Result<HealthAnswer, ApiError> {
+    if draining {
+        return Err(ApiError::new(ErrorCode::Draining, "the server is shutting down: retry later"));
+    }
+    if let Some(why) = status.stats.poisoned {
+        return Err(ApiError::new(ErrorCode::WritesRefused, format!("{why}. Restart the server")));
+    }
+    let word = if status.stats.disk_full { "disk_full" } else { "ok" };
+    Ok(HealthAnswer { status: word.into(), trouble: status.trouble })
 }
 
 #[cfg(test)]
@@ -57,5 +57,18 @@ mod tests {
         let refused = ready(State(Arc::clone(front))).await.err().unwrap().into_answer();
         assert_eq!(refused.status(), 503);
         assert!(health(State(Arc::clone(front))).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_only_a_store_that_refuses_for_good_is_not_ready() {
+        let (service, _dir) = test_service();
+        let mut status = service.front().store.status();
+        assert_eq!(condition(false, status.clone()).unwrap().status, "ok");
+        status.stats.disk_full = true;
+        status.trouble = Some("full".into());
+        let answer = condition(false, status.clone()).unwrap();
+        assert_eq!((answer.status.as_str(), answer.trouble.as_deref()), ("disk_full", Some("full")));
+        status.stats.poisoned = Some("why".into());
+        assert_eq!(condition(false, status).err().unwrap().into_answer().status(), 503);
     }
 }

@@ -26,6 +26,18 @@ use crate::http::{
 
 /// Shorter values take no share of the answers' budget: the number of connections bounds them.
 const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
+/// A value in the API's description: any bytes.
+struct ValueBytes;
+
+impl utoipa::PartialSchema for ValueBytes {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl utoipa::ToSchema for ValueBytes {}
 
 type Answer = Result<Response<AnswerBody>, ApiError>;
 
@@ -68,9 +80,11 @@ fn not_found(key: &[u8]) -> ApiError {
     ),
     responses(
         (status = 200, description = "The value as it was put; ETag is its version",
-            content_type = "application/octet-stream", body = Vec<u8>),
+            content_type = "application/octet-stream", body = inline(ValueBytes)),
         (status = 304, description = "The value has not changed"),
+        (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
         (status = 404, description = "The key is absent", body = esker_wire::ErrorAnswer),
+        (status = 500, description = "A stored value is damaged, or the server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy; see Retry-After", body = esker_wire::ErrorAnswer),
     ))]
 async fn get(front: &Front, parts: &Parts) -> Answer {
@@ -88,10 +102,14 @@ async fn get(front: &Front, parts: &Parts) -> Answer {
 
 /// Reads a key's version and length.
 #[utoipa::path(head, path = "/api/v1/kv/{key}", tag = "keys",
-    params(("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself")),
+    params(
+        ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags: answers 304 if one is the value's"),
+    ),
     responses(
         (status = 200, description = "The key is present; ETag is its version, Content-Length its value's"),
         (status = 304, description = "The value has not changed"),
+        (status = 400, description = "A parameter, a condition or the key is wrong"),
         (status = 404, description = "The key is absent"),
     ))]
 fn head(front: &Front, parts: &Parts) -> Answer {
@@ -145,14 +163,17 @@ fn matches(condition: &HeaderValue, version: Version) -> bool {
         ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
         ("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy"),
     ),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value, any bytes"),
+    request_body(content = inline(ValueBytes), content_type = "application/octet-stream", description = "The value, any bytes"),
     responses(
         (status = 200, description = "Committed; ETag is the version", body = esker_wire::kv::PutAnswer<'static>),
-        (status = 400, description = "The key or a parameter is wrong", body = esker_wire::ErrorAnswer),
+        (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
+        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The value did not arrive in time", body = esker_wire::ErrorAnswer),
         (status = 413, description = "The value is larger than the limit", body = esker_wire::ErrorAnswer),
         (status = 414, description = "The path is too long: write the key in a batch", body = esker_wire::ErrorAnswer),
+        (status = 415, description = "The body has a Content-Encoding", body = esker_wire::ErrorAnswer),
         (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
@@ -182,6 +203,9 @@ where
     ),
     responses(
         (status = 200, description = "Committed", body = esker_wire::kv::DeleteAnswer<'static>),
+        (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
+        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
+        (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]

@@ -37,7 +37,7 @@ struct ListRequest {
         ("start" = Option<String>, Query, description = "The first key of the range"),
         ("end" = Option<String>, Query, description = "The last key of the range"),
         ("prefix" = Option<String>, Query, description = "All keys that begin so, in place of start and end"),
-        ("limit" = Option<u64>, Query, description = "At most so many items: 1 to 10,000, default 100; any for a stream, default all"),
+        ("limit" = Option<u64>, Query, minimum = 1, description = "At most so many items: 1 to 10,000, default 100; 1 or more for a stream, default all"),
         ("reverse" = Option<bool>, Query, description = "From the range's end to its start"),
         ("keys_only" = Option<bool>, Query, description = "No values"),
         ("cursor" = Option<String>, Query, description = "`next` of the answer before; the other parameters stay the same"),
@@ -47,6 +47,7 @@ struct ListRequest {
         (status = 200, description = "A page of items, or with the Accept header a stream of lines",
             content((esker_wire::kv::ListAnswer<'static> = "application/json"), (esker_wire::kv::Item<'static> = "application/x-ndjson"))),
         (status = 400, description = "A parameter is wrong", body = esker_wire::ErrorAnswer),
+        (status = 500, description = "A stored value is damaged, or the server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy; see Retry-After", body = esker_wire::ErrorAnswer),
     ))]
 pub(super) async fn list(
@@ -58,7 +59,8 @@ pub(super) async fn list(
     let query = Query::parse(request.uri().query(), PARAMETERS)?;
     let list = ListRequest::parse(&query)?;
     if wants_stream(headers) {
-        return stream::answer(&front, list.scan(&front, list.limit), list.base64).await;
+        let scan = list.scan(&front, list.limit);
+        return stream::answer(front, scan, list.base64).await;
     }
     let limit = list.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
@@ -95,6 +97,9 @@ impl ListRequest {
             range = go_on(range, Cursor::decode(cursor)?, reverse)?;
         }
         let limit = query.parsed("limit", "a whole number")?;
+        if limit == Some(0) {
+            return Err(ApiError::bad_request("`limit` is 0: ask for 1 or more"));
+        }
         Ok(Self { range, limit, reverse, keys_only: query.flag("keys_only")?, base64 })
     }
 

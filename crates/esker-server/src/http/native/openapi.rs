@@ -49,6 +49,30 @@ pub(super) async fn openapi() -> Response<AnswerBody> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn values_are_binary_and_the_answers_are_listed() {
+        let description: serde_json::Value = serde_json::from_str(openapi_json()).unwrap();
+        let key = &description["paths"]["/api/v1/kv/{key}"];
+        let binary = serde_json::json!({ "type": "string", "format": "binary" });
+        let octets = |body: &serde_json::Value| body["content"]["application/octet-stream"]["schema"].clone();
+        assert_eq!(octets(&key["get"]["responses"]["200"]), binary);
+        assert_eq!(octets(&key["put"]["requestBody"]), binary);
+        for (method, statuses) in [
+            ("get", &["400", "404", "500", "503"][..]),
+            ("put", &["400", "403", "413", "415", "429", "500", "503", "507"]),
+            ("delete", &["400", "403", "500", "503", "507"]),
+        ] {
+            for status in statuses {
+                assert!(key[method]["responses"].get(*status).is_some(), "{method} {status}");
+            }
+        }
+        let parameters = |operation: &serde_json::Value| operation["parameters"].as_array().unwrap().clone();
+        assert!(parameters(&key["head"]).iter().any(|parameter| parameter["name"] == "If-None-Match"));
+        let list = parameters(&description["paths"]["/api/v1/kv"]["get"]);
+        let limit = list.iter().find(|parameter| parameter["name"] == "limit").unwrap();
+        assert_eq!(limit["schema"]["minimum"], 1);
+    }
+
     /// Every route is described, and everything described is a route.
     #[test]
     fn the_description_is_complete_and_true() {

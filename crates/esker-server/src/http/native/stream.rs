@@ -29,23 +29,24 @@ const STREAM_BYTES: usize = 512 << 10;
 
 /// The answer; the first chunk is awaited, so that a scan that fails at once is an error with a status.
 pub(super) async fn answer(
-    front: &Front,
+    front: Arc<Front>,
     mut scan: Scan,
     base64: bool,
 ) -> Result<Response<AnswerBody>, ApiError> {
     let mut share = front.answer_budget.share();
     if !share.grow(STREAM_BYTES) {
-        return Err(answers_fill_budget(front));
+        return Err(answers_fill_budget(&front));
     }
     let first = scan.next_chunk().await.transpose()?;
     let budget = Arc::clone(&front.answer_budget);
-    let body = Body::new(Lines { first, scan, base64, budget, _share: share });
+    let body = Body::new(Lines { front, first, scan, base64, budget, _share: share });
     let mut answer = Response::new(AnswerBody::Boxed(body));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     Ok(answer)
 }
 
 struct Lines {
+    front: Arc<Front>,
     first: Option<Chunk>,
     scan: Scan,
     base64: bool,
@@ -67,6 +68,9 @@ impl HttpBody for Lines {
             Some(first) => Some(Ok(first)),
             None => ready!(this.scan.poll_next_chunk(cx)),
         };
+        if let Some(Err(esker_cluster::Error::Engine(esker_engine::Error::Damage(damage)))) = &chunk {
+            this.front.damage_found(damage);
+        }
         Poll::Ready(chunk.map(|chunk| {
             chunk.map_err(BodyError::from).and_then(|chunk| this.lines(&chunk)).inspect_err(|e| {
                 tracing::error!(error = %e, "a list was cut off");
