@@ -23,7 +23,7 @@ pub(super) async fn health(State(front): State<Arc<Front>>) -> Result<Response<A
 }
 
 /// Whether to send the node requests: not while it shuts down, nor once writes are refused for good. A full disk is
-/// no reason: reads go on, and only a write that arrives finds out that there is space again.
+/// no reason: reads go on, and that there is space again shows within a second.
 #[utoipa::path(get, path = "/ready", tag = "operations", responses(
     (status = 200, description = "Ready; the body says if the disk is full", body = HealthAnswer),
     (status = 503, description = "Shutting down, or writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
