@@ -11,7 +11,7 @@ use std::{
 pub struct ServerConfig {
     /// Where the native HTTP front listens. Default 127.0.0.1:8080; port 0 takes any free port.
     pub http_address: SocketAddr,
-    /// How the work is spread over the cores. Default [`Runtime::PerCore`] with one runtime a core.
+    /// How the work is spread over the cores. Default [`Runtime::Shared`] with a thread a core.
     pub runtime: Runtime,
     /// Connections that nobody has accepted yet, per listener. Default 1,024.
     pub backlog: u32,
@@ -45,7 +45,7 @@ pub enum Runtime {
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self::PerCore(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+        Self::Shared(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
 }
 

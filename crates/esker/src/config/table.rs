@@ -214,7 +214,7 @@ pub(crate) const TABLE: &[Setting] = &[
     setting(
         "runtime",
         Choice(&["per-core", "shared"]),
-        Value("per-core"),
+        Value("shared"),
         "`per-core`: each thread serves connections of its own. `shared`: all threads share them, which is evener when \
          few connections do all the work.",
     ),
