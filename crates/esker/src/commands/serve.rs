@@ -111,7 +111,7 @@ fn banner(settings: &Settings, address: SocketAddr, report: &OpenReport) -> std:
     writeln!(out, "  listening  http://{address}")?;
     writeln!(out, "  data       {}", dir.display())?;
     writeln!(out, "  sync       {}", settings.engine.sync)?;
-    writeln!(out, "  opened     in {:.1?}, {} operations replayed", report.took, report.replayed)?;
+    writeln!(out, "  opened     in {:.1?}, {} batches replayed", report.took, report.replayed)?;
     for notice in &report.notices {
         writeln!(out, "  noticed    {notice}")?;
     }
