@@ -69,7 +69,7 @@ pub(crate) struct BenchArgs {
     /// The longest scan; lengths are uniform from 1
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one())]
     pub(crate) scan_length: u64,
-    /// When writes are on the disk: always (before they are acknowledged), every:<ms> or never. A server takes it as
+    /// When writes are on the disk: always (before they are acknowledged), every:MS or never. A server takes it as
     /// a wish for more than its own policy, which holds by default; with dir: the default is always
     #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     pub(crate) sync: Option<SyncPolicy>,
