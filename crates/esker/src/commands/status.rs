@@ -26,7 +26,6 @@ pub(super) async fn run(client: &Client, json: bool) -> Result<(), Failure> {
 fn print(endpoint: &str, status: &StatusAnswer) -> std::io::Result<()> {
     let mut out = output::stdout();
     let storage = &status.storage;
-    let dead = storage.log_bytes.saturating_sub(storage.live_bytes);
     writeln!(
         out,
         "server    {endpoint}, Esker {}, up {}",
@@ -41,10 +40,10 @@ fn print(endpoint: &str, status: &StatusAnswer) -> std::io::Result<()> {
     writeln!(out, "keys      {}", storage.keys)?;
     writeln!(
         out,
-        "log       {} in {}, {} of it dead",
+        "log       {} in {}, {} of it live records",
         size(storage.log_bytes),
         output::count(storage.segments, "segment"),
-        size(dead)
+        size(storage.live_bytes)
     )?;
     writeln!(out, "index     {} of memory", size(storage.index_bytes))?;
     writeln!(out, "waiting   {} of writes", size(storage.queued_bytes))?;
