@@ -1,6 +1,6 @@
 //! What the Store answers when it cannot do what was asked.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// The result of a Store operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -15,6 +15,22 @@ pub enum Error {
     AlreadyRunning(&'static str),
     /// The engine refused or failed; its kinds say what to do.
     Engine(esker_engine::Error),
+    /// No leader is known, or the one that is known does not answer. Nothing was written: retry after the given time.
+    NoLeader {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Another node leads, and this one is told to redirect. Nothing was written: go to the leader.
+    NotLeader {
+        /// The leader's number.
+        leader: u64,
+        /// Where its HTTP front is, `host:port`.
+        http_address: String,
+    },
+    /// The write was handed on and no answer came: it may or may not come to pass. Retry with the same request id.
+    OutcomeUnknown(String),
+    /// The cluster's state does not allow the change of membership, or the mode has none. Nothing was changed.
+    Refused(String),
     /// A worker died of a defect before it answered. A write may or may not have been committed.
     WorkerDied,
 }
@@ -25,6 +41,14 @@ impl fmt::Display for Error {
             Self::TooLarge(why) => f.write_str(why),
             Self::AlreadyRunning(what) => write!(f, "{what} is already running: wait for it to finish"),
             Self::Engine(e) => e.fmt(f),
+            Self::NoLeader { .. } => f.write_str("the cluster has no leader now: retry shortly"),
+            Self::NotLeader { leader, http_address } => {
+                write!(f, "node {leader} leads the cluster: go to http://{http_address}")
+            }
+            Self::OutcomeUnknown(why) => {
+                write!(f, "the write may or may not come to pass ({why}): retry it with the same request id")
+            }
+            Self::Refused(why) => f.write_str(why),
             Self::WorkerDied => f.write_str("a worker thread died before it answered: report this defect"),
         }
     }

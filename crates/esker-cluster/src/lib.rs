@@ -12,12 +12,17 @@
 mod batch;
 mod error;
 pub mod metrics;
+mod options;
+pub mod peer;
 mod pool;
 mod scan;
 mod single;
 mod store;
+mod view;
 
 pub use batch::{Batch, Limits};
 pub use error::{Error, Result};
+pub use options::{Ack, Consistency, WriteOptions};
 pub use scan::{Chunk, Scan, ScanOptions};
 pub use store::{Status, Store, StoreConfig};
+pub use view::{ClusterView, Member, MemberChange, Role};

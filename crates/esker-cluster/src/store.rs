@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use esker_engine::{Committed, Db, Entry, KeyRange, Lookup, Meta, Stats, SyncPolicy, VerifyReport, Version};
+use esker_engine::{Committed, Db, Entry, KeyRange, Lookup, Meta, Stats, VerifyReport, Version};
 use esker_log::clock::Clock;
 use tokio::sync::oneshot;
 
 use crate::{
-    Batch, Error, Limits, Result, Scan, ScanOptions,
+    Batch, ClusterView, Consistency, Error, Limits, MemberChange, Result, Scan, ScanOptions, WriteOptions,
     metrics::StoreMetrics,
     pool::IoPool,
     scan::{Workers, on_pool},
@@ -103,14 +103,35 @@ impl Store {
         self.inner.config.limits
     }
 
-    /// Commits a batch; `sync` may ask for a stronger policy than the store's. The write is submitted at once,
-    /// whether or not the future is polled, and dropping the future does not take it back.
+    /// Commits a batch. The write is submitted at once, whether or not the future is polled, and dropping the
+    /// future does not take it back.
     pub fn write(
         &self,
         batch: Batch,
-        sync: Option<SyncPolicy>,
+        options: WriteOptions,
     ) -> impl Future<Output = Result<Committed>> + Send + use<> {
-        self.inner.committer.write(batch, sync)
+        self.inner.committer.write(batch, options.sync)
+    }
+
+    /// Waits until [`Store::get`], [`Store::meta`] and [`Store::scan`] see what `consistency` promises; says what version
+    /// they then see at least.
+    ///
+    /// Errors: `NoLeader`, `NotLeader`.
+    pub async fn read_point(&self, _consistency: Consistency) -> Result<Version> {
+        // A single node's reads see every acknowledged write: it is applied before it is acknowledged.
+        Ok(self.inner.db.stats().version)
+    }
+
+    /// The cluster as this node sees it; `None` in mode `single`.
+    pub fn cluster(&self) -> Option<ClusterView> {
+        None
+    }
+
+    /// Changes the membership, on any node; answers with the number of the member it is about.
+    ///
+    /// Errors: `NoLeader`, `Refused`.
+    pub async fn change_members(&self, _change: MemberChange) -> Result<u64> {
+        Err(Error::Refused("this node is in mode single: it has no cluster to change".into()))
     }
 
     /// Reads a key: at once if it is in memory, else through the I/O pool.
@@ -253,7 +274,7 @@ mod tests {
         for key in 0..keys {
             batch.put(&key.to_be_bytes(), b"value").unwrap();
         }
-        store.write(batch, None).await.unwrap();
+        store.write(batch, WriteOptions::default()).await.unwrap();
     }
 
     async fn collect(mut scan: Scan) -> Vec<Vec<u8>> {
@@ -271,7 +292,7 @@ mod tests {
         let (store, _dir) = store();
         let mut batch = Batch::new(store.limits());
         batch.put(b"k", b"v").unwrap();
-        let committed = store.write(batch, None).await.unwrap();
+        let committed = store.write(batch, WriteOptions::default()).await.unwrap();
         let entry = store.get(b"k").await.unwrap().unwrap();
         assert_eq!((&*entry.value, entry.version), (&b"v"[..], committed.version));
         assert_eq!(store.meta(b"k").unwrap().value_len, 1);

@@ -10,6 +10,7 @@ mod memory;
 mod options;
 mod range;
 mod report;
+mod request;
 mod verify;
 
 pub use batch::WriteBatch;
@@ -21,4 +22,5 @@ pub use memory::MemoryEngine;
 pub use options::Options;
 pub use range::KeyRange;
 pub use report::{EngineStats, OpenReport, Stats, VerifyReport};
+pub use request::{InvalidRequestId, REQUEST_ID_LEN, RequestId};
 pub use verify::verify_dir;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State};
 use bytes::Bytes;
-use esker_cluster::{Batch, Limits};
+use esker_cluster::{Batch, Limits, WriteOptions};
 use esker_wire::{
     ErrorCode,
     batch::{BatchAnswer, BatchError, BatchLimits, Operation, decode},
@@ -63,7 +63,7 @@ pub(super) async fn batch(
         batch
     };
     let operations = batch.len() as u64;
-    let committed = front.store.write(batch, sync).await?;
+    let committed = front.store.write(batch, WriteOptions { sync, ..WriteOptions::default() }).await?;
     Ok(json(&BatchAnswer { version: committed.version, operations }))
 }
 

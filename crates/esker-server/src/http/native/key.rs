@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use axum::body::HttpBody;
 use bytes::Bytes;
-use esker_cluster::Batch;
+use esker_cluster::{Batch, WriteOptions};
 use esker_engine::{Entry, SyncPolicy, Version};
 use esker_wire::{
     ErrorCode, KEY_PREFIX,
@@ -189,7 +189,7 @@ where
     let mut batch = Batch::with_capacity(limits, key.len() + value.bytes.len());
     batch.put(&key, &value.bytes)?;
     drop(value);
-    let committed = front.store.write(batch, sync).await?;
+    let committed = front.store.write(batch, WriteOptions { sync, ..WriteOptions::default() }).await?;
     let mut answer = json(&PutAnswer::new(&key, committed.version));
     answer.headers_mut().insert(header::ETAG, etag(committed.version));
     Ok(answer)
@@ -213,7 +213,7 @@ async fn delete(front: &Front, parts: &Parts) -> Answer {
     let (key, sync) = writable_key(parts)?;
     let mut batch = Batch::with_capacity(front.store.limits(), key.len());
     batch.delete(&key)?;
-    let committed = front.store.write(batch, sync).await?;
+    let committed = front.store.write(batch, WriteOptions { sync, ..WriteOptions::default() }).await?;
     Ok(json(&DeleteAnswer::new(&key, committed.version, committed.existed > 0)))
 }
 

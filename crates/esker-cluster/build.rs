@@ -1,0 +1,12 @@
+//! Generates the peers' messages and services from their proto file, without protoc.
+
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("proto");
+    let file = root.join("esker/peer/v1/peer.proto");
+    println!("cargo::rerun-if-changed={}", file.display());
+    let descriptors = protox::compile([&file], [root])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
