@@ -1,5 +1,6 @@
 //! Esker's log: segmented, checksummed, append-only, with group commit. See `docs/format.md` for the bytes.
 
+mod append_queue;
 pub mod clock;
 mod commit;
 pub mod disk;
@@ -16,6 +17,7 @@ pub mod small_file;
 mod sync_policy;
 mod writer;
 
+pub use append_queue::{Append, AppendQueue, OnAppended, Written};
 pub use commit::{COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits};
 pub use error::{Damage, Error, Result};
 pub use log::{Log, LogCounters, LogOptions, RecordLocation};

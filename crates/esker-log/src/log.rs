@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::{
     Error, Index, Result, SegmentId,
     disk::{DirLock, Disk},
-    format::StoreId,
+    format::{FRAME_HEADER_LEN, FrameHeader, StoreId, unseal_payload, verify_frame},
     record::{self, RECORD_HEADER_LEN, binding, record_len},
     segment::{Position, Registry, Segment},
 };
@@ -246,6 +246,31 @@ impl Log {
             }
             Err(e) => Err(Error::io(format_args!("reading {} at {}", segment.path.display(), at.offset), e)),
         }
+    }
+
+    /// Reads and verifies the frame at `position`, of which `payload_len` is known, waiting for the disk if need be. Its
+    /// payload comes out of its place (see [`unseal_payload`]): fit for another node's log.
+    ///
+    /// Errors: `Damage`, `Io`.
+    pub fn read_frame(&self, position: Position, payload_len: u32) -> Result<(FrameHeader, Vec<u8>)> {
+        let segment = self.segment(position.segment)?;
+        let mut bytes = vec![0; FRAME_HEADER_LEN + payload_len as usize];
+        let damage = |what: &str| Error::damage(&segment.path, u64::from(position.offset), what);
+        match segment.file.read_exact_at(&mut bytes, u64::from(position.offset)) {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(damage("the file ends within a frame"));
+            }
+            other => other.map_err(|e| {
+                Error::io(format_args!("reading {} at {}", segment.path.display(), position.offset), e)
+            })?,
+        }
+        let header = verify_frame(&bytes, segment.salt, position.offset).map_err(damage)?;
+        if header.payload_len != payload_len {
+            return Err(damage("the frame is of another length"));
+        }
+        bytes.drain(..FRAME_HEADER_LEN);
+        unseal_payload(&header, &mut bytes, segment.salt, position.offset);
+        Ok((header, bytes))
     }
 
     /// Like [`Log::read_record`], but `Ok(None)` where the bytes are not in memory.

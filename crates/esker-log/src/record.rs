@@ -32,6 +32,9 @@ pub enum RecordKind {
     Put = 1,
     /// The key is absent from now on. The value is empty.
     Delete = 2,
+    /// The key is the id of the request that the records behind it belong to: of the batches with one id, only the
+    /// first has an effect. Comes first or not at all; the value is empty.
+    Request = 3,
 }
 
 impl RecordKind {
@@ -39,6 +42,7 @@ impl RecordKind {
         match byte {
             1 => Some(Self::Put),
             2 => Some(Self::Delete),
+            3 => Some(Self::Request),
             _ => None,
         }
     }
@@ -116,7 +120,7 @@ impl RecordHeader {
         if key_len == 0 {
             return Err("a record without a key");
         }
-        if value_len > VALUE_LEN_MAX || (kind == RecordKind::Delete && value_len != 0) {
+        if value_len > VALUE_LEN_MAX || (kind != RecordKind::Put && value_len != 0) {
             return Err("impossible value length");
         }
         Ok(Self { checksum: u32::from_le_bytes(array(&header[CHECKSUM])), kind, key_len, value_len })

@@ -497,13 +497,11 @@ fn settle(segment: &Segment, vouched: u64, end: u64, options: &LogOptions) -> Re
 fn check_succession(path: &Path, frame: &Frame<'_>, groups: &mut HashMap<GroupId, GroupEnd>) -> Result<()> {
     let header = &frame.header;
     let last = groups.entry(header.group).or_default();
-    let follows = header.index == last.index + 1 && header.term >= last.term;
-    let supersedes = header.index <= last.index && header.term > last.term;
-    if !follows && !supersedes {
+    let here = GroupEnd { index: header.index, term: header.term };
+    *last = here.behind(*last, header.kind).ok_or_else(|| {
         let what = format!("frame {} of group {} follows frame {}", header.index, header.group, last.index);
-        return Err(Error::damage(path, u64::from(frame.position.offset), what));
-    }
-    *last = GroupEnd { index: header.index, term: header.term };
+        Error::damage(path, u64::from(frame.position.offset), what)
+    })?;
     Ok(())
 }
 

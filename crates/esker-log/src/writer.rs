@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     Error, GroupId, Index, Result, Term,
-    format::{FRAME_HEADER_LEN, FrameHeader, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, seal_frame},
+    format::{FRAME_HEADER_LEN, FrameHeader, FrameKind, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, seal_frame},
     log::Log,
     segment::{Position, Segment},
 };
@@ -29,11 +29,13 @@ const COPY_BYTES_MAX: u64 = 256 << 10;
 /// A frame to be appended.
 #[derive(Debug)]
 pub struct Draft {
+    /// What it holds.
+    pub kind: FrameKind,
     /// The group it belongs to.
     pub group: GroupId,
     /// The Raft term; 0 outside Raft.
     pub term: Term,
-    /// The index, if another decides it (Raft); else the group's next.
+    /// The index, if another decides it (Raft); else the group's next. Frames that are no entries always say it.
     pub index: Option<Index>,
     /// Records with unbound checksums. Once appended, the checksums are bound.
     pub payload: Vec<u8>,
@@ -48,10 +50,16 @@ pub struct Draft {
 impl Draft {
     /// A draft of the next frame of `group`.
     pub fn next(group: GroupId, payload: Vec<u8>, records: u32) -> Self {
+        Self { index: None, ..Self::new(FrameKind::Records, group, GroupEnd::default(), payload, records) }
+    }
+
+    /// A draft of a frame whose index and term are decided.
+    pub fn new(kind: FrameKind, group: GroupId, at: GroupEnd, payload: Vec<u8>, records: u32) -> Self {
         Self {
+            kind,
             group,
-            term: 0,
-            index: None,
+            term: at.term,
+            index: Some(at.index),
             payload,
             records,
             position: Position::default(),
@@ -71,6 +79,22 @@ pub struct GroupEnd {
     pub index: Index,
     /// Its term.
     pub term: Term,
+}
+
+impl GroupEnd {
+    /// Where the group ends behind a frame of this index and term, if it ended at `last` before; `None` if such a frame
+    /// cannot stand there.
+    pub fn behind(self, last: Self, kind: FrameKind) -> Option<Self> {
+        match kind {
+            kind if kind.is_entry() => {
+                (self.index == last.index + 1 && self.term >= last.term).then_some(self)
+            }
+            FrameKind::Truncate => (self.index <= last.index && self.term <= last.term).then_some(self),
+            FrameKind::Base => Some(self),
+            // They stand beside the numbered history.
+            _ => Some(last),
+        }
+    }
 }
 
 /// The end of the log that is appended to.
@@ -207,8 +231,10 @@ impl Writer {
                 None => self.group_end(draft.group),
             };
             let index = draft.index.unwrap_or(last.index + 1);
-            debug_assert!(index == last.index + 1 || (index <= last.index && draft.term > last.term));
+            let next = GroupEnd { index, term: draft.term }.behind(last, draft.kind);
+            debug_assert!(next.is_some(), "{draft:?} does not follow {last:?}");
             let header = FrameHeader {
+                kind: draft.kind,
                 payload_len: draft.payload.len() as u32,
                 records: draft.records,
                 index,
@@ -220,7 +246,7 @@ impl Writer {
             draft.position = Position { segment: self.active.id, offset };
             draft.appended_index = index;
             offset += draft.frame_len() as u32;
-            let end = GroupEnd { index, term: draft.term };
+            let end = next.unwrap_or(last);
             match self.ends.last_mut() {
                 Some((group, last)) if *group == draft.group => *last = end,
                 _ => self.ends.push((draft.group, end)),
