@@ -1,9 +1,11 @@
 //! A batch of writes, encoded once.
 
 use esker_log::{
-    Result,
+    Error, Result,
     record::{self, RecordKind},
 };
+
+use crate::RequestId;
 
 /// Puts and deletes that commit together or not at all.
 ///
@@ -13,6 +15,8 @@ use esker_log::{
 pub struct WriteBatch {
     payload: Vec<u8>,
     operations: u32,
+    /// The operations, and the request id if there is one.
+    records: u32,
 }
 
 impl WriteBatch {
@@ -23,7 +27,7 @@ impl WriteBatch {
 
     /// An empty batch with room for `bytes` of encoded operations.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { payload: Vec::with_capacity(bytes), operations: 0 }
+        Self { payload: Vec::with_capacity(bytes), ..Self::default() }
     }
 
     /// An empty batch with exactly the room for one operation.
@@ -41,9 +45,22 @@ impl WriteBatch {
         self.push(RecordKind::Delete, key, &[])
     }
 
+    /// Says which request this is, so that a retry of it is applied once. Comes before the first operation.
+    ///
+    /// Errors: `InvalidRequest` if it does not.
+    pub fn request(&mut self, id: RequestId) -> Result<()> {
+        if !self.payload.is_empty() {
+            return Err(Error::InvalidRequest("a request id comes before the batch's operations".into()));
+        }
+        record::encode_record(&mut self.payload, RecordKind::Request, &id.to_bytes(), &[])?;
+        self.records += 1;
+        Ok(())
+    }
+
     fn push(&mut self, kind: RecordKind, key: &[u8], value: &[u8]) -> Result<()> {
         record::encode_record(&mut self.payload, kind, key, value)?;
         self.operations += 1;
+        self.records += 1;
         Ok(())
     }
 
@@ -62,7 +79,8 @@ impl WriteBatch {
         self.payload.len()
     }
 
-    pub(crate) fn into_payload(self) -> (Vec<u8>, u32) {
-        (self.payload, self.operations)
+    /// The encoded records, and how many there are.
+    pub fn into_payload(self) -> (Vec<u8>, u32) {
+        (self.payload, self.records)
     }
 }

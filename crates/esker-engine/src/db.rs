@@ -21,15 +21,12 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, Committed, Engine, Entry, KeyRange, Lookup, Meta, OpenReport, Options, Scan, Stats, SyncPolicy,
-    VerifyReport, Version, WriteBatch, bitcask::Bitcask, verify,
+    Applied, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Meta, OpenReport, Options, Reader,
+    Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch, bitcask::Bitcask, verify,
 };
 
 /// What is answered once a submitted batch is committed or refused.
 pub type OnCommit = Box<dyn FnOnce(Result<Committed>) + Send>;
-
-/// Today one group has the whole log.
-const GROUP: u32 = 0;
 
 /// What a store stands on: replaced in tests and simulation.
 #[derive(Clone)]
@@ -164,7 +161,13 @@ impl Db {
             LogOptions { segment_max_bytes: options.segment_max_bytes, ..LogOptions::default() };
         let disk = Arc::clone(&environment.disk);
         let mut opening = Opening::begin(disk, dir.as_ref(), log_options, environment.store_id)?;
-        let loaded = engine.load(&mut opening)?;
+        if opening.other_files().iter().any(|name| name == crate::replica::STATE_NAME) {
+            return Err(Error::InvalidRequest(format!(
+                "{} belongs to a node of a cluster: start it as one, or export from the cluster and import",
+                dir.as_ref().display()
+            )));
+        }
+        let loaded = engine.load(&mut opening, Loading::Whole)?;
         let mut version = loaded.last.index;
         let mut outcomes = Vec::new();
         let recovered = opening.recover(loaded.from, [(GROUP, loaded.last)].into(), &mut |frame| {
@@ -218,6 +221,11 @@ impl Db {
 
     fn inner(&self) -> &Inner {
         &self.handle.inner
+    }
+
+    /// The reading side alone.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(self.inner().commit.log()), Arc::clone(&self.inner().engine))
     }
 
     /// What opening found.

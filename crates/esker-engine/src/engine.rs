@@ -14,7 +14,7 @@
 
 use std::{fmt, sync::Arc};
 
-use esker_log::{Damage, GroupEnd, Log, Opening, Position, Result};
+use esker_log::{Damage, GroupEnd, Log, Opening, Position, Result, format::FrameKind, scan::Frame};
 
 use crate::{Entry, Item, KeyRange, Meta, Version, report::EngineStats};
 
@@ -112,15 +112,52 @@ pub struct Loaded {
     pub last: GroupEnd,
 }
 
+/// How an engine takes up its saved state.
+#[derive(Debug, Clone, Copy)]
+pub enum Loading {
+    /// Every frame of the log counts, so that what is missing of the saved state is made again from the log.
+    Whole,
+    /// Which frames count is decided elsewhere (Raft): only saved state is taken, as far as it reaches without a gap.
+    Prefix {
+        /// The first byte of the log that counts: where a snapshot was put in place of all before, or the beginning.
+        base: Position,
+        /// Saved state that reaches less far than this is of no use, and is discarded.
+        at_least: Position,
+    },
+}
+
+/// What of the log saved state may cover, where not every frame counts.
+#[derive(Clone, Copy)]
+pub struct Settled<'a> {
+    /// Of every frame before this it is decided whether it counts; those that do are applied.
+    pub before: Position,
+    /// Entries that do not count: cut off by a new leader, or a repeated request.
+    pub is_void: &'a dyn Fn(Position) -> bool,
+    /// The number of the installation whose placed values count.
+    pub installation: u64,
+}
+
+impl Settled<'_> {
+    /// Whether what the frame holds is part of the state.
+    pub(crate) fn counts(&self, frame: &Frame<'_>) -> bool {
+        match frame.header.kind {
+            FrameKind::Records => !(self.is_void)(frame.position),
+            FrameKind::Placed => frame.header.index == self.installation,
+            _ => false,
+        }
+    }
+}
+
 /// See the module.
 pub trait Engine: Send + Sync + 'static {
     /// The engine's name, as in the configuration.
     fn name(&self) -> &'static str;
 
-    /// Loads what was saved. Missing or damaged index files are rebuilt from the log and noticed.
+    /// Loads what was saved. Missing or damaged index files are rebuilt from the log, or given up where that is not
+    /// possible, and noticed.
     ///
     /// Errors: `Damage` (of the log), `Io`, `UnsupportedFormat`.
-    fn load(&self, opening: &mut Opening) -> Result<Loaded>;
+    fn load(&self, opening: &mut Opening, loading: Loading) -> Result<Loaded>;
 
     /// Applies committed batches and adds one outcome for each. Whether the log has reached the disk does not matter.
     fn apply(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>);
@@ -142,10 +179,26 @@ pub trait Engine: Send + Sync + 'static {
     fn scan(&self, log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan;
 
     /// Saves state, so that reopening replays less. With `all` it covers everything applied so far; without, only
-    /// what is due. Does nothing if there is nothing to save. The log is synced first, as far as needed.
+    /// what is due. Does nothing if there is nothing to save. The log is synced first, as far as needed. Without
+    /// `settled`, every frame of the log counts. Says how far the saved state reaches now.
     ///
     /// Errors: `Poisoned`, `DiskFull`, `Io`. No data is at risk; a later call may succeed.
-    fn checkpoint(&self, log: &Arc<Log>, all: bool) -> Result<()>;
+    fn checkpoint(&self, log: &Arc<Log>, all: bool, settled: Option<&Settled<'_>>) -> Result<Position>;
+
+    /// Whether so much was applied since the last checkpoint that one is due.
+    fn is_checkpoint_due(&self) -> bool;
+
+    /// Begins to gather a state that will take the place of the present one; drops one begun before.
+    fn begin_replacement(&self);
+
+    /// Adds the values of a placed frame, whose keys ascend from call to call.
+    ///
+    /// Errors: `InvalidRequest` if they do not.
+    fn extend_replacement(&self, payload: &[u8], position: Position) -> Result<()>;
+
+    /// Puts what was gathered in place of the present state, at once; `base` is where its first frame lies. Scans that
+    /// began before go on over the old state.
+    fn finish_replacement(&self, base: Position);
 
     /// Reads and checks every byte of the engine's own files; `on_read` gets the bytes of each piece read.
     ///

@@ -9,18 +9,25 @@ mod maintenance;
 mod memory;
 mod options;
 mod range;
+mod reader;
+pub mod replica;
 mod report;
 mod request;
 mod verify;
 
 pub use batch::WriteBatch;
 pub use db::{Db, Environment, OnCommit};
-pub use engine::{Applied, ColdRead, Committed, Engine, Loaded, Lookup, Scan};
+pub use engine::{Applied, ColdRead, Committed, Engine, Loaded, Loading, Lookup, Scan, Settled};
 pub use entry::{Entry, Item, Meta, Value, Version};
 pub use esker_log::{Damage, Error, Result, SyncPolicy};
 pub use memory::MemoryEngine;
 pub use options::Options;
 pub use range::KeyRange;
+pub use reader::Reader;
+pub use replica::Replica;
 pub use report::{EngineStats, OpenReport, Stats, VerifyReport};
 pub use request::{InvalidRequestId, REQUEST_ID_LEN, RequestId};
 pub use verify::verify_dir;
+
+/// Today one group has the whole log.
+const GROUP: esker_log::GroupId = 0;

@@ -51,7 +51,7 @@ impl Inner {
     }
 
     pub(crate) fn checkpoint(&self, all: bool) -> Result<()> {
-        let result = self.engine.checkpoint(self.commit.log(), all);
+        let result = self.engine.checkpoint(self.commit.log(), all, None).map(|_covered| ());
         *self.checkpoint_error.lock() = result.as_ref().err().map(ToString::to_string);
         result
     }

@@ -11,13 +11,14 @@ use std::{
 };
 
 use esker_log::{
-    Damage, Log, Opening, Result,
-    record::{RecordKind, Records, record_len},
+    Damage, Error, Log, Opening, Position, Result,
+    record::{PlacedRecords, RecordKind, Records, record_len},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Lookup, Meta, Scan, Version,
+    Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Meta, Scan,
+    Settled, Version,
 };
 
 type Map = BTreeMap<Vec<u8>, (Arc<[u8]>, Version)>;
@@ -28,6 +29,8 @@ pub struct MemoryEngine {
     /// Behind an `Arc`, so that a scan can go on over the map as it was: a writer that finds it shared copies it.
     map: RwLock<Arc<Map>>,
     live_bytes: AtomicU64,
+    /// A state that is being gathered to take the place of the present one.
+    replacement: Mutex<Map>,
 }
 
 impl MemoryEngine {
@@ -42,8 +45,11 @@ impl Engine for MemoryEngine {
         "memory"
     }
 
-    fn load(&self, _opening: &mut Opening) -> Result<Loaded> {
-        Ok(Loaded::default())
+    fn load(&self, _opening: &mut Opening, loading: Loading) -> Result<Loaded> {
+        Ok(match loading {
+            Loading::Whole => Loaded::default(),
+            Loading::Prefix { base, .. } => Loaded { from: base, ..Loaded::default() },
+        })
     }
 
     fn apply(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>) {
@@ -61,6 +67,7 @@ impl Engine for MemoryEngine {
                         map.insert(record.key.to_vec(), (record.value.into(), batch.version))
                     }
                     RecordKind::Delete => map.remove(record.key),
+                    RecordKind::Request => None,
                 };
                 if let Some((value, _)) = old {
                     existed += 1;
@@ -91,8 +98,36 @@ impl Engine for MemoryEngine {
         Scan::new(Cursor { map, range: range.clone(), keys_only })
     }
 
-    fn checkpoint(&self, _log: &Arc<Log>, _all: bool) -> Result<()> {
+    fn checkpoint(&self, _: &Arc<Log>, _all: bool, _: Option<&Settled<'_>>) -> Result<Position> {
+        Ok(Position::default())
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        false
+    }
+
+    fn begin_replacement(&self) {
+        *self.replacement.lock() = Map::new();
+    }
+
+    fn extend_replacement(&self, payload: &[u8], _position: Position) -> Result<()> {
+        let mut map = self.replacement.lock();
+        for (_, version, record) in
+            PlacedRecords::new(payload).map(|record| record.expect("the log verified the frame"))
+        {
+            if map.last_key_value().is_some_and(|(last, _)| last.as_slice() >= record.key) {
+                return Err(Error::InvalidRequest("the snapshot's keys do not ascend".into()));
+            }
+            map.insert(record.key.to_vec(), (record.value.into(), version));
+        }
         Ok(())
+    }
+
+    fn finish_replacement(&self, _base: Position) {
+        let map = std::mem::take(&mut *self.replacement.lock());
+        let live = map.iter().map(|(key, (value, _))| record_len(key.len(), value.len()) as u64).sum();
+        self.live_bytes.store(live, Ordering::Relaxed);
+        *self.map.write() = Arc::new(map);
     }
 
     fn verify(

@@ -236,7 +236,11 @@ fn bytes_of(drafts: &[Draft]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, path::Path, sync::atomic::{AtomicUsize, Ordering}};
+    use std::{
+        collections::HashMap,
+        path::Path,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use super::*;
     use crate::{

@@ -26,11 +26,14 @@ pub struct LogOptions {
     /// Space is reserved this many bytes at a time, so that most syncs need not write file metadata and a full
     /// disk is met before a frame is half written.
     pub allocate_bytes: u64,
+    /// The first segment that counts; those before are removed when the log is opened. 1 unless a snapshot took the place
+    /// of what came before.
+    pub first_segment: SegmentId,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20 }
+        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20, first_segment: 1 }
     }
 }
 
@@ -223,6 +226,22 @@ impl Log {
             return Err(Error::Poisoned(error.to_string().into()));
         }
         self.advance_durable(mark);
+        Ok(())
+    }
+
+    /// Removes the files of the segments before `first`, of which nothing is part of the state any more. Who still reads
+    /// from them may go on: they stay open until the log is.
+    ///
+    /// Errors: `Io`. The next opening removes what is left, if it is told of `first`.
+    pub fn retire_before(&self, first: SegmentId) -> Result<()> {
+        for segment in self.segments().iter().filter(|segment| segment.id < first) {
+            match self.disk.remove(&segment.path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(format_args!("removing {}", segment.path.display()), e));
+                }
+                _ => {}
+            }
+        }
         Ok(())
     }
 

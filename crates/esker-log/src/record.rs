@@ -8,7 +8,7 @@
 //! lies where another should (a misdirected or stale block) fails its check, and binding costs no second pass
 //! over the value, because XOR undoes itself when bytes leave for another node's log.
 
-use crate::{Error, Index, Result};
+use crate::{Error, Index, Result, format::PLACED_VERSION_LEN};
 
 /// Bytes before a record's key: checksum, kind, flags, key length, value length.
 pub const RECORD_HEADER_LEN: usize = 12;
@@ -189,6 +189,55 @@ impl<'a> Iterator for Records<'a> {
             }
         }
     }
+}
+
+/// The records of a placed frame's payload, each with its version. Stops after the first error.
+#[derive(Debug, Clone)]
+pub struct PlacedRecords<'a> {
+    payload: &'a [u8],
+    at: usize,
+}
+
+impl<'a> PlacedRecords<'a> {
+    /// Walks `payload`.
+    pub fn new(payload: &'a [u8]) -> Self {
+        Self { payload, at: 0 }
+    }
+
+    fn step(&self, start: usize) -> Result<(Index, Record<'a>, usize), &'static str> {
+        let version = self.payload.get(self.at..start).ok_or("a version is cut off")?;
+        let (record, header) = decode_record(&self.payload[start..])?;
+        Ok((u64::from_le_bytes(array(version)), record, header.record_len()))
+    }
+}
+
+impl<'a> Iterator for PlacedRecords<'a> {
+    /// Where in the payload the record begins, its version, and the record.
+    type Item = Result<(usize, Index, Record<'a>), &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.payload.len() {
+            return None;
+        }
+        let start = self.at + PLACED_VERSION_LEN;
+        Some(match self.step(start) {
+            Ok((version, record, len)) => {
+                self.at = start + len;
+                Ok((start, version, record))
+            }
+            Err(why) => {
+                self.at = self.payload.len();
+                Err(why)
+            }
+        })
+    }
+}
+
+/// Appends a placed record, with its unbound checksum, to `buf`. Errors as for [`encode_record`].
+pub fn encode_placed(buf: &mut Vec<u8>, version: Index, key: &[u8], value: &[u8]) -> Result<()> {
+    check_lengths(key.len(), value.len())?;
+    buf.extend_from_slice(&version.to_le_bytes());
+    encode_record(buf, RecordKind::Put, key, value)
 }
 
 pub(crate) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {

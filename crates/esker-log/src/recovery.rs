@@ -88,7 +88,16 @@ impl Opening {
         let names: Vec<_> =
             disk.list(dir).map_err(doing("listing"))?.into_iter().map(|entry| entry.name).collect();
         remove_temporaries(disk.as_ref(), dir, &names)?;
-        let ids: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+        let first = options.first_segment;
+        let (ids, dead): (Vec<_>, Vec<_>) =
+            names.iter().filter_map(|name| parse_segment_name(name)).partition(|id| *id >= first);
+        // If a crash undoes it, the next opening does it again.
+        for id in dead {
+            disk.remove(&dir.join(segment_name(id))).map_err(doing("removing a dead segment of"))?;
+        }
+        if ids.is_empty() && first > 1 {
+            return Err(Error::damage(dir.join(segment_name(first)), 0, "the segment is missing"));
+        }
         let is_new = !names.iter().any(|name| name == STORE_NAME);
         let store = read_or_create_store(disk.as_ref(), dir, !ids.is_empty(), new_store)?;
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
@@ -114,7 +123,7 @@ impl Opening {
 
     fn find_segments(&mut self, ids: &[SegmentId]) -> Result<()> {
         let mut previous_ends = HashMap::new();
-        for (&id, due) in ids.iter().zip(1..) {
+        for (&id, due) in ids.iter().zip(self.options.first_segment..) {
             if id != due {
                 return Err(Error::damage(self.dir.join(segment_name(due)), 0, "the segment is missing"));
             }

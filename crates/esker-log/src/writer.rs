@@ -17,7 +17,10 @@ use std::{
 
 use crate::{
     Error, GroupId, Index, Result, Term,
-    format::{FRAME_HEADER_LEN, FrameHeader, FrameKind, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, seal_frame},
+    format::{
+        FRAME_HEADER_LEN, FrameHeader, FrameKind, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader,
+        seal_frame,
+    },
     log::Log,
     segment::{Position, Segment},
 };

@@ -4,22 +4,33 @@
 //! checkpoints. What lies behind the last is replayed at opening. When a segment has been sealed, its hint replaces its
 //! checkpoints.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use esker_log::{
-    Error, GroupEnd, Log, Position, Result, format::SEGMENT_HEADER_LEN, scan::scan_stretch, segment::Segment,
+    Error, GroupEnd, Log, Position, Result,
+    format::SEGMENT_HEADER_LEN,
+    scan::{Frame, scan_stretch},
+    segment::Segment,
 };
 
 use super::{
     Bitcask,
-    collect::collect,
+    collect::{collect, every_entry},
     index_file::{IndexName, Stretch},
 };
-use crate::Loaded;
+use crate::{Loaded, Settled};
+
+/// Whether what a frame holds is part of the state.
+type Counts<'a> = dyn Fn(&Frame<'_>) -> bool + 'a;
 
 /// How far index files reach.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
+    /// The first byte that is to be covered.
+    base: Position,
     /// The first byte that none covers.
     covered: Position,
     /// The last frame that one covers.
@@ -27,15 +38,25 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(crate) fn new(loaded: Loaded) -> Self {
-        let first = Position { segment: 1, offset: SEGMENT_HEADER_LEN as u32 };
-        Self { covered: loaded.from.max(first), last: loaded.last }
+    pub(crate) fn new(base: Position, loaded: Loaded) -> Self {
+        Self { base, covered: loaded.from.max(base), last: loaded.last }
+    }
+
+    /// Where the coverage of a segment begins.
+    fn first(&self, segment: u32) -> u32 {
+        if segment == self.base.segment { self.base.offset } else { SEGMENT_HEADER_LEN as u32 }
     }
 }
 
 impl Bitcask {
-    /// Writes hints for sealed segments, and a checkpoint if one is due or `all` is asked for.
-    pub(super) fn write_checkpoints(&self, log: &Arc<Log>, all: bool) -> Result<()> {
+    /// Writes hints for sealed segments, and a checkpoint if one is due or `all` is asked for; says how far index files
+    /// reach now.
+    pub(super) fn write_checkpoints(
+        &self,
+        log: &Arc<Log>,
+        all: bool,
+        settled: Option<&Settled<'_>>,
+    ) -> Result<Position> {
         let mut state = self.checkpoints.lock();
         let due = all || self.uncovered_ops.load(Ordering::Relaxed) >= self.checkpoint_ops;
         if due {
@@ -43,30 +64,39 @@ impl Bitcask {
             log.sync()?;
         }
         let durable = log.durable();
-        while state.covered.segment < durable.segment {
-            self.write_hint(log, &mut state)?;
+        let upto = settled.map_or(durable, |settled| settled.before.min(durable));
+        let counts = |frame: &Frame<'_>| settled.map_or(every_entry(frame), |settled| settled.counts(frame));
+        while state.covered.segment < upto.segment {
+            self.write_hint(log, &mut state, &counts)?;
         }
-        if due && state.covered < durable {
-            self.write_checkpoint(log, &mut state, durable.offset)?;
+        if due && state.covered < upto {
+            self.write_checkpoint(log, &mut state, upto.offset, &counts)?;
         }
-        Ok(())
+        Ok(state.covered)
     }
 
-    fn write_hint(&self, log: &Log, state: &mut Checkpoints) -> Result<()> {
+    fn write_hint(&self, log: &Log, state: &mut Checkpoints, counts: &Counts<'_>) -> Result<()> {
         let segment = log.segment(state.covered.segment)?;
         let end = segment.sealed_end().ok_or(Error::Closed)?;
-        let first = SEGMENT_HEADER_LEN as u32;
-        self.write_index_file(log, &segment, first, end, state, &IndexName::Hint(segment.id))?;
-        state.covered = Position { segment: segment.id + 1, offset: first };
+        let (first, name) = (state.first(segment.id), IndexName::Hint(segment.id));
+        self.write_index_file(log, &segment, first..end, state, &name, counts)?;
+        state.covered = Position { segment: segment.id + 1, offset: SEGMENT_HEADER_LEN as u32 };
         remove_checkpoints(log, &segment)
     }
 
-    fn write_checkpoint(&self, log: &Log, state: &mut Checkpoints, to: u32) -> Result<()> {
+    fn write_checkpoint(
+        &self,
+        log: &Log,
+        state: &mut Checkpoints,
+        to: u32,
+        counts: &Counts<'_>,
+    ) -> Result<()> {
         let segment = log.segment(state.covered.segment)?;
         let from = state.covered.offset;
         // Taken before the log is read: what is applied meanwhile counts towards the next.
         let covered_ops = self.uncovered_ops.load(Ordering::Relaxed);
-        self.write_index_file(log, &segment, from, to, state, &IndexName::Checkpoint(segment.id, from))?;
+        let name = IndexName::Checkpoint(segment.id, from);
+        self.write_index_file(log, &segment, from..to, state, &name, counts)?;
         self.uncovered_ops.fetch_sub(covered_ops, Ordering::Relaxed);
         state.covered.offset = to;
         Ok(())
@@ -76,13 +106,17 @@ impl Bitcask {
         &self,
         log: &Log,
         segment: &Segment,
-        from: u32,
-        to: u32,
+        bytes: Range<u32>,
         state: &mut Checkpoints,
         name: &IndexName,
+        counts: &Counts<'_>,
     ) -> Result<()> {
-        let collector = collect(|on_frame| scan_stretch(segment, from.into(), to.into(), on_frame))?;
-        let last = if collector.last() == GroupEnd::default() { state.last } else { collector.last() };
+        let Range { start: from, end: to } = bytes;
+        let scan = |on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>| {
+            scan_stretch(segment, from.into(), to.into(), on_frame)
+        };
+        let collector = collect(state.last, counts, scan)?;
+        let last = collector.last();
         let stretch = Stretch { segment: segment.id, group: 0, from, to, last };
         let index = collector.into_index(log.store(), stretch);
         let bytes = index.finish(log.disk().as_ref(), log.dir(), log.store(), name)?;

@@ -1,17 +1,21 @@
 //! Collecting the entries of an index file from a stretch of the log.
 //!
-//! An index file is a pure function of the log's bytes: checkpoints, hints and the rebuilding of lost or damaged ones
+//! An index file is a function of the log's bytes, and of which frames count: checkpoints, hints and the rebuilding of lost or damaged ones
 //! all go through here. So writers carry no bookkeeping for it; the background thread reads back
 //! what was just written, from the page cache.
 
 use esker_log::{
     GroupEnd, Result,
-    format::StoreId,
-    record::{RecordKind, Records},
+    format::{FrameKind, StoreId},
+    record::{PlacedRecords, Record, RecordKind, Records},
     scan::Frame,
 };
 
 use super::index_file::{IndexWriter, Place, Stretch};
+use crate::Version;
+
+/// What the scanner has seen to.
+const VERIFIED: &str = "the scanner verified the frame";
 
 /// Gathers the newest place of each key in a stretch.
 #[derive(Default)]
@@ -30,26 +34,41 @@ struct Entry {
 }
 
 impl Collector {
-    /// Takes in a frame. Frames come in log order.
-    pub(crate) fn add(&mut self, frame: &Frame<'_>) {
-        for (at, record) in
-            Records::new(frame.payload).map(|record| record.expect("the scanner verified the frame"))
-        {
-            let key_at = self.keys.len();
-            self.keys.extend_from_slice(record.key);
-            let value_len = match record.kind {
-                RecordKind::Put => Some(record.value.len() as u32),
-                RecordKind::Delete => None,
-            };
-            let place = Place { offset: frame.record_offset(at), value_len, version: frame.header.index };
-            self.entries.push(Entry {
-                head: head(record.key),
-                key_at,
-                key_len: record.key.len() as u16,
-                place,
-            });
+    /// A collector for a stretch before which the group ended at `last`.
+    pub(crate) fn behind(last: GroupEnd) -> Self {
+        Self { last, ..Self::default() }
+    }
+
+    /// Takes in a frame. Frames come in log order. What `counts` says no to moves the group's end all the same.
+    pub(crate) fn add(&mut self, frame: &Frame<'_>, counts: bool) {
+        let header = &frame.header;
+        let end = GroupEnd { index: header.index, term: header.term };
+        self.last = end.behind(self.last, header.kind).unwrap_or(end);
+        if counts && header.kind == FrameKind::Placed {
+            for (at, version, record) in PlacedRecords::new(frame.payload).map(|it| it.expect(VERIFIED)) {
+                self.add_record(&record, frame.record_offset(at), version);
+            }
+        } else if counts {
+            for (at, record) in Records::new(frame.payload).map(|it| it.expect(VERIFIED)) {
+                self.add_record(&record, frame.record_offset(at), header.index);
+            }
         }
-        self.last = GroupEnd { index: frame.header.index, term: frame.header.term };
+    }
+
+    fn add_record(&mut self, record: &Record<'_>, offset: u32, version: Version) {
+        let value_len = match record.kind {
+            RecordKind::Put => Some(record.value.len() as u32),
+            RecordKind::Delete => None,
+            RecordKind::Request => return,
+        };
+        let key_at = self.keys.len();
+        self.keys.extend_from_slice(record.key);
+        self.entries.push(Entry {
+            head: head(record.key),
+            key_at,
+            key_len: record.key.len() as u16,
+            place: Place { offset, value_len, version },
+        });
     }
 
     /// The last frame taken in.
@@ -84,14 +103,21 @@ fn head(key: &[u8]) -> u64 {
     u64::from_be_bytes(head)
 }
 
-/// Reads `stretch` of the log's bytes into a collector; `scan` yields its frames.
+/// Reads a stretch of the log's bytes into a collector; `scan` yields its frames, `last` is the group's end before it.
 pub(crate) fn collect(
+    last: GroupEnd,
+    counts: &dyn Fn(&Frame<'_>) -> bool,
     scan: impl FnOnce(&mut dyn FnMut(Frame<'_>) -> Result<()>) -> Result<()>,
 ) -> Result<Collector> {
-    let mut collector = Collector::default();
+    let mut collector = Collector::behind(last);
     scan(&mut |frame| {
-        collector.add(&frame);
+        collector.add(&frame, counts(&frame));
         Ok(())
     })?;
     Ok(collector)
+}
+
+/// Where every entry of the log counts: those with records.
+pub(crate) fn every_entry(frame: &Frame<'_>) -> bool {
+    frame.header.kind == FrameKind::Records
 }

@@ -4,18 +4,24 @@
 //! A file that fails its checks here is rebuilt from the log (a hint) or left out and replayed (a checkpoint), with a
 //! notice; the load then begins anew.
 
-use std::{cmp::Ordering, collections::BinaryHeap, ops::Bound, thread};
+use std::{
+    cmp::Ordering,
+    collections::BinaryHeap,
+    ops::{Bound, Range},
+    thread,
+};
 
 use esker_log::{
-    Error, Opening, Position, Result, format::SEGMENT_HEADER_LEN, record::record_len, recovery::FoundSegment,
+    Error, GroupEnd, Opening, Position, Result, format::SEGMENT_HEADER_LEN, record::record_len,
+    recovery::FoundSegment,
 };
 
 use super::{
-    collect::collect,
+    collect::{collect, every_entry},
     index_file::{IndexCursor, IndexFile, IndexName, Place, Stretch},
     keydir::{Builder, Slot, Tree},
 };
-use crate::Loaded;
+use crate::{Loaded, Loading};
 
 /// Below this many entries a second thread costs more than it saves.
 const ENTRIES_PER_THREAD_MIN: u64 = 50_000;
@@ -27,9 +33,18 @@ pub(crate) struct Index {
     pub(crate) loaded: Loaded,
 }
 
-/// Loads all index files of a store, rebuilding those that are missing or damaged.
-pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
+/// Loads the index files of a store.
+pub(crate) fn load(opening: &mut Opening, loading: Loading, threads: usize) -> Result<Index> {
+    match loading {
+        Loading::Whole => load_whole(opening, threads),
+        Loading::Prefix { base, at_least } => load_prefix(opening, base, at_least, threads),
+    }
+}
+
+/// Loads all index files, rebuilding those that are missing or damaged.
+fn load_whole(opening: &mut Opening, threads: usize) -> Result<Index> {
     let found = FoundFiles::new(opening)?;
+    found.remove_superseded(opening)?;
     let mut files = Vec::new();
     for at in 0..opening.segments().len() {
         if opening.segments()[at].sealed_end.is_some() {
@@ -38,11 +53,13 @@ pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
     }
     let sealed = files.len();
     let mut rebuilt = vec![false; sealed];
-    files.extend(open_checkpoints(opening, &found)?);
+    if let Some(active) = opening.segments().last().map(|found| found.segment.id) {
+        files.extend(open_checkpoints(opening, &found, active, SEGMENT_HEADER_LEN as u32)?);
+    }
     loop {
         match merge_all(&files, threads) {
             Ok((tree, live_bytes)) => {
-                return Ok(Index { tree, live_bytes, loaded: reach(opening, &files) });
+                return Ok(Index { tree, live_bytes, loaded: reach(&files, sealed) });
             }
             Err(Error::Damage(damage)) => {
                 let Some(bad) = files.iter().position(|file| file.path == damage.path) else {
@@ -56,7 +73,8 @@ pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
                 if bad < sealed {
                     files[bad] = rebuild_hint(opening, bad)?;
                 } else {
-                    remove_checkpoints(opening, &found, files[bad].stretch.from)?;
+                    let Stretch { segment, from, .. } = files[bad].stretch;
+                    found.remove_checkpoints(opening, segment, from)?;
                     files.truncate(bad);
                 }
             }
@@ -65,16 +83,56 @@ pub(crate) fn load(opening: &mut Opening, threads: usize) -> Result<Index> {
     }
 }
 
+/// Loads the index files that join one another from `base` on. None is made again: which frames count is not known
+/// here. What is of no use is removed, so that it does not stand in the way of what will be written.
+fn load_prefix(opening: &mut Opening, base: Position, at_least: Position, threads: usize) -> Result<Index> {
+    let found = FoundFiles::new(opening)?;
+    let mut files = Vec::new();
+    let segments = opening.segments().iter().map(|found| (found.segment.id, found.sealed_end));
+    let segments: Vec<_> = segments.filter(|(id, _)| *id >= base.segment).collect();
+    let mut hints = 0;
+    for (id, sealed_end) in segments {
+        let first = if id == base.segment { base.offset } else { SEGMENT_HEADER_LEN as u32 };
+        if let Some(end) = sealed_end
+            && let Some(hint) = open_hint(opening, id, first..end)?
+        {
+            files.push(hint);
+            hints += 1;
+            continue;
+        }
+        files.extend(open_checkpoints(opening, &found, id, first)?);
+        break;
+    }
+    let merged = merge_all(&files, threads);
+    let loaded = reach(&files, hints);
+    match merged {
+        Ok((tree, live_bytes)) if loaded.from >= at_least => {
+            found.remove_behind(opening, loaded.from)?;
+            Ok(Index { tree, live_bytes, loaded })
+        }
+        Ok(_) | Err(Error::Damage(_)) => {
+            let why = merged.err().map_or("index files are missing".into(), |e| e.to_string());
+            opening.notice(format!("{why}: the whole log is replayed instead"));
+            found.remove_behind(opening, Position::default())?;
+            let loaded = Loaded { from: base, last: GroupEnd::default() };
+            Ok(Index { tree: Tree::default(), live_bytes: 0, loaded })
+        }
+        Err(other) => Err(other),
+    }
+}
+
 /// The index files in the directory, checked against the segments.
 struct FoundFiles {
-    /// Checkpoints of the active segment, by their first byte.
-    checkpoints: Vec<u32>,
+    hints: Vec<u32>,
+    /// Checkpoints: segment and first byte, ascending.
+    checkpoints: Vec<(u32, u32)>,
+    last_segment: u32,
 }
 
 impl FoundFiles {
     fn new(opening: &Opening) -> Result<Self> {
         let last_segment = opening.segments().last().map_or(0, |found| found.segment.id);
-        let mut checkpoints = Vec::new();
+        let (mut hints, mut checkpoints) = (Vec::new(), Vec::new());
         for name in opening.other_files() {
             let Some(parsed) = IndexName::parse(name) else { continue };
             // A hint is written only after its segment's successor was created durably.
@@ -91,20 +149,72 @@ impl FoundFiles {
                 ));
             }
             match parsed {
-                IndexName::Checkpoint(segment, from) if segment == last_segment => checkpoints.push(from),
-                // Checkpoints of a sealed segment are superseded by its hint.
-                IndexName::Checkpoint(..) => {
-                    let path = opening.dir().join(name);
-                    opening
-                        .disk()
-                        .remove(&path)
-                        .map_err(|e| Error::io(format_args!("removing {}", path.display()), e))?;
-                }
-                IndexName::Hint(_) => {}
+                IndexName::Checkpoint(segment, from) => checkpoints.push((segment, from)),
+                IndexName::Hint(segment) => hints.push(segment),
             }
         }
         checkpoints.sort_unstable();
-        Ok(Self { checkpoints })
+        Ok(Self { hints, checkpoints, last_segment })
+    }
+
+    /// Checkpoints of a sealed segment are superseded by its hint.
+    fn remove_superseded(&self, opening: &Opening) -> Result<()> {
+        let superseded = self.checkpoints.iter().filter(|(segment, _)| *segment != self.last_segment);
+        for &(segment, from) in superseded {
+            remove(opening, IndexName::Checkpoint(segment, from))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a segment's checkpoints that begin at `from` or behind. If a crash undoes it, the next opening does it
+    /// again.
+    fn remove_checkpoints(&self, opening: &Opening, segment: u32, from: u32) -> Result<()> {
+        let behind = self.checkpoints.iter().filter(|(id, found)| *id == segment && *found >= from);
+        for &(segment, from) in behind {
+            remove(opening, IndexName::Checkpoint(segment, from))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what covers bytes at or behind `from`.
+    fn remove_behind(&self, opening: &Opening, from: Position) -> Result<()> {
+        for &segment in self.hints.iter().filter(|segment| **segment >= from.segment) {
+            remove(opening, IndexName::Hint(segment))?;
+        }
+        let behind = |segment, offset| Position { segment, offset } >= from;
+        for &(segment, first) in self.checkpoints.iter().filter(|(segment, first)| behind(*segment, *first)) {
+            remove(opening, IndexName::Checkpoint(segment, first))?;
+        }
+        Ok(())
+    }
+}
+
+fn remove(opening: &Opening, name: IndexName) -> Result<()> {
+    let path = opening.dir().join(name.to_string());
+    match opening.disk().remove(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format_args!("removing {}", path.display()), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The hint of a segment, if it is there and whole.
+fn open_hint(opening: &mut Opening, segment: u32, bytes: Range<u32>) -> Result<Option<IndexFile>> {
+    let name = IndexName::Hint(segment).to_string();
+    if !opening.other_files().contains(&name) {
+        return Ok(None);
+    }
+    match IndexFile::open(opening.disk().as_ref(), &opening.dir().join(&name), opening.store()) {
+        Ok(file) => {
+            let Stretch { segment: of, from, to, .. } = file.stretch;
+            Ok((of == segment && from == bytes.start && to == bytes.end).then_some(file))
+        }
+        Err(Error::Damage(damage)) => {
+            opening.notice(format!("{damage}: left out"));
+            Ok(None)
+        }
+        Err(other) => Err(other),
     }
 }
 
@@ -131,7 +241,8 @@ fn is_whole(stretch: &Stretch, segment: u32, end: Option<u32>) -> bool {
 /// reads, and a later opening writes it.
 fn rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
     let found: &FoundSegment = &opening.segments()[at];
-    let collector = collect(|on_frame| Opening::scan_sealed(found, on_frame))?;
+    let collector =
+        collect(GroupEnd::default(), &every_entry, |on_frame| Opening::scan_sealed(found, on_frame))?;
     let stretch = Stretch {
         segment: found.segment.id,
         group: 0,
@@ -154,16 +265,20 @@ fn rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
     }
 }
 
-/// The checkpoints of the active segment that join one another without a gap from its first frame on. Others are removed:
+/// The checkpoints of a segment that join one another without a gap from its byte `first` on. Others are removed:
 /// left in place, they would stand between the ones here and those to come.
-fn open_checkpoints(opening: &mut Opening, found: &FoundFiles) -> Result<Vec<IndexFile>> {
-    let Some(active) = opening.segments().last().map(|found| found.segment.id) else { return Ok(Vec::new()) };
+fn open_checkpoints(
+    opening: &mut Opening,
+    found: &FoundFiles,
+    segment: u32,
+    first: u32,
+) -> Result<Vec<IndexFile>> {
     let mut files: Vec<IndexFile> = Vec::new();
-    let mut next = SEGMENT_HEADER_LEN as u32;
-    for &from in &found.checkpoints {
-        let path = opening.dir().join(IndexName::Checkpoint(active, from).to_string());
+    let mut next = first;
+    for &(_, from) in found.checkpoints.iter().filter(|(id, from)| *id == segment && *from >= first) {
+        let path = opening.dir().join(IndexName::Checkpoint(segment, from).to_string());
         match IndexFile::open(opening.disk().as_ref(), &path, opening.store()) {
-            Ok(file) if file.stretch.segment == active && file.stretch.from == next && from == next => {
+            Ok(file) if file.stretch.segment == segment && file.stretch.from == next && from == next => {
                 next = file.stretch.to;
                 files.push(file);
             }
@@ -172,12 +287,12 @@ fn open_checkpoints(opening: &mut Opening, found: &FoundFiles) -> Result<Vec<Ind
                     "{} does not join the checkpoint before it: replaying instead",
                     path.display()
                 ));
-                remove_checkpoints(opening, found, from)?;
+                found.remove_checkpoints(opening, segment, from)?;
                 break;
             }
             Err(Error::Damage(damage)) => {
                 opening.notice(format!("{damage}: replaying the log instead"));
-                remove_checkpoints(opening, found, from)?;
+                found.remove_checkpoints(opening, segment, from)?;
                 break;
             }
             Err(other) => return Err(other),
@@ -186,27 +301,10 @@ fn open_checkpoints(opening: &mut Opening, found: &FoundFiles) -> Result<Vec<Ind
     Ok(files)
 }
 
-/// Removes the active segment's checkpoints that begin at `from` or behind. If a crash undoes it, the next opening does
-/// it again.
-fn remove_checkpoints(opening: &Opening, found: &FoundFiles, from: u32) -> Result<()> {
-    let Some(active) = opening.segments().last().map(|found| found.segment.id) else { return Ok(()) };
-    for &from in found.checkpoints.iter().filter(|&&found| found >= from) {
-        let path = opening.dir().join(IndexName::Checkpoint(active, from).to_string());
-        match opening.disk().remove(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(format_args!("removing {}", path.display()), e));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Where replay begins: behind the last index file.
-fn reach(opening: &Opening, files: &[IndexFile]) -> Loaded {
+/// Where replay begins: behind the last index file. The first `hints` of them are of whole segments.
+fn reach(files: &[IndexFile], hints: usize) -> Loaded {
     let Some(last) = files.last() else { return Loaded::default() };
-    let active = opening.segments().last().map(|found| found.segment.id);
-    let from = if Some(last.stretch.segment) == active {
+    let from = if files.len() > hints {
         Position { segment: last.stretch.segment, offset: last.stretch.to }
     } else {
         Position { segment: last.stretch.segment + 1, offset: SEGMENT_HEADER_LEN as u32 }

@@ -33,10 +33,10 @@ use std::{
 };
 
 use esker_log::{
-    Damage, Error, Log, Opening, RecordLocation, Result,
+    Damage, Error, GroupEnd, Log, Opening, Position, RecordLocation, Result,
     disk::Disk,
-    format::StoreId,
-    record::{RecordKind, Records, record_len},
+    format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId},
+    record::{PlacedRecords, RecordKind, Records, record_len},
     signal::Signal,
 };
 use parking_lot::Mutex;
@@ -44,12 +44,12 @@ use parking_lot::Mutex;
 use self::{
     checkpoint::Checkpoints,
     index_file::{IndexFile, IndexName},
-    keydir::{IN_PLACE_OPERATIONS_MAX, Keydir, Slot, Tree},
+    keydir::{Builder, IN_PLACE_OPERATIONS_MAX, Keydir, Slot, Tree},
     scan::BitcaskScan,
 };
 use crate::{
-    Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Lookup, Meta, Options, Scan,
-    Value,
+    Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Meta,
+    Options, Scan, Settled, Value,
 };
 
 /// Error messages show this much of a key.
@@ -67,6 +67,8 @@ pub struct Bitcask {
     checkpoint_ops: u64,
     open_threads: usize,
     checkpoints: Mutex<Checkpoints>,
+    /// A state that is being gathered to take the place of the present one.
+    replacement: Mutex<Option<Replacement>>,
     /// Raised when a checkpoint or hint is due.
     maintenance: Arc<Signal>,
     files_written: AtomicU64,
@@ -84,6 +86,7 @@ impl Bitcask {
             checkpoint_ops: options.checkpoint_ops,
             open_threads: options.open_threads,
             checkpoints: Mutex::default(),
+            replacement: Mutex::default(),
             maintenance,
             files_written: AtomicU64::new(0),
             file_bytes_written: AtomicU64::new(0),
@@ -106,6 +109,7 @@ impl Bitcask {
                     tree.insert(record.key, slot)
                 }
                 RecordKind::Delete => tree.remove(record.key),
+                RecordKind::Request => None,
             };
             if let Some(old) = old {
                 existed += 1;
@@ -126,6 +130,29 @@ impl Bitcask {
         if self.segment.swap(segment, Ordering::Relaxed) != segment || crossed {
             self.maintenance.raise();
         }
+    }
+}
+
+/// A keydir in the making, from values that come in key order.
+#[derive(Default)]
+struct Replacement {
+    builder: Builder<Slot>,
+    live_bytes: u64,
+}
+
+impl Replacement {
+    fn extend(&mut self, payload: &[u8], position: Position) -> Result<()> {
+        for (at, version, record) in
+            PlacedRecords::new(payload).map(|record| record.expect("the log verified the frame"))
+        {
+            let offset = position.offset + (FRAME_HEADER_LEN + at) as u32;
+            let slot = Slot::new(position.segment, offset, record.value.len() as u32, version);
+            self.builder
+                .push(record.key, slot)
+                .map_err(|_| Error::InvalidRequest("the snapshot's keys do not ascend".into()))?;
+            self.live_bytes += record_len(record.key.len(), record.value.len()) as u64;
+        }
+        Ok(())
     }
 }
 
@@ -172,11 +199,15 @@ impl Engine for Bitcask {
         "bitcask"
     }
 
-    fn load(&self, opening: &mut Opening) -> Result<Loaded> {
-        let index = load::load(opening, self.open_threads)?;
+    fn load(&self, opening: &mut Opening, loading: Loading) -> Result<Loaded> {
+        let index = load::load(opening, loading, self.open_threads)?;
+        let base = match loading {
+            Loading::Whole => Position { segment: 1, offset: SEGMENT_HEADER_LEN as u32 },
+            Loading::Prefix { base, .. } => base,
+        };
         self.live_bytes.store(index.live_bytes, Ordering::Relaxed);
         self.segment.store(u64::from(index.loaded.from.segment), Ordering::Relaxed);
-        *self.checkpoints.lock() = Checkpoints::new(index.loaded);
+        *self.checkpoints.lock() = Checkpoints::new(base, index.loaded);
         // More than the bound of in-place operations: the loaded tree is swapped in.
         self.keydir.apply(usize::MAX, |tree| *tree = index.tree);
         Ok(index.loaded)
@@ -230,8 +261,33 @@ impl Engine for Bitcask {
         Scan::new(BitcaskScan::new(Arc::clone(log), &self.keydir.snapshot(), range, keys_only))
     }
 
-    fn checkpoint(&self, log: &Arc<Log>, all: bool) -> Result<()> {
-        self.write_checkpoints(log, all)
+    fn checkpoint(&self, log: &Arc<Log>, all: bool, settled: Option<&Settled<'_>>) -> Result<Position> {
+        self.write_checkpoints(log, all, settled)
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        self.uncovered_ops.load(Ordering::Relaxed) >= self.checkpoint_ops
+    }
+
+    fn begin_replacement(&self) {
+        *self.replacement.lock() = Some(Replacement::default());
+    }
+
+    fn extend_replacement(&self, payload: &[u8], position: Position) -> Result<()> {
+        match self.replacement.lock().as_mut() {
+            Some(replacement) => replacement.extend(payload, position),
+            None => Ok(()),
+        }
+    }
+
+    fn finish_replacement(&self, base: Position) {
+        let Replacement { builder, live_bytes } = self.replacement.lock().take().unwrap_or_default();
+        let tree = builder.finish();
+        let mut checkpoints = self.checkpoints.lock();
+        *checkpoints = Checkpoints::new(base, Loaded { from: base, last: GroupEnd::default() });
+        self.uncovered_ops.store(tree.len() as u64, Ordering::Relaxed);
+        self.live_bytes.store(live_bytes, Ordering::Relaxed);
+        self.keydir.apply(usize::MAX, |present| *present = tree);
     }
 
     fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64> {

@@ -14,7 +14,7 @@ use esker_log::{
 pub(crate) const DIR: &str = "/log";
 
 pub(crate) fn options() -> LogOptions {
-    LogOptions { segment_max_bytes: 2048, allocate_bytes: 512 }
+    LogOptions { segment_max_bytes: 2048, allocate_bytes: 512, first_segment: 1 }
 }
 
 /// Opens the log; gives also the value of each frame's only record.

@@ -1,0 +1,110 @@
+//! Saving how far a replica got, so that a restart replays little.
+//!
+//! In this order, each step durable before the next: a commit mark in the log, the mark in `REPLICA`, the engine's index
+//! files. A crash between the last two leaves index files that reach the mark before; both are kept.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use esker_log::{Draft, Error, Index, Result, format::FrameKind};
+
+use super::{Inner, Replica, state_file::Mark};
+use crate::{GROUP, Settled};
+
+/// A full disk is looked at this often.
+const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
+/// The maintenance thread looks at least this often.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+impl Replica {
+    /// Saves everything applied so far. Errors: `Poisoned`, `DiskFull`, `Io`; no data is at risk.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.inner.checkpoint(true)
+    }
+
+    /// The last entry that a checkpoint covers: the log before it is not needed for a restart.
+    pub fn checkpointed(&self) -> Index {
+        self.inner.checkpointed.load(Ordering::Acquire)
+    }
+}
+
+impl Inner {
+    /// The life of the maintenance thread.
+    pub(super) fn run_maintenance(&self) {
+        let lived = catch_unwind(AssertUnwindSafe(|| {
+            while !self.closing.load(Ordering::Acquire) {
+                let pause = self.maintain();
+                self.maintenance.wait(pause);
+            }
+        }));
+        if lived.is_err() {
+            let why = io::Error::other("it panicked: report this defect");
+            self.log().poison_with(&Error::io("maintenance", why));
+        }
+    }
+
+    /// Does what is due; says how long nothing will be, unless the signal is raised. A failed checkpoint costs time at
+    /// the next opening, no data: it is kept for the status and tried again later.
+    pub(super) fn maintain(&self) -> Duration {
+        let now = self.clock.monotonic();
+        let since = now.saturating_sub(*self.last_checkpoint.lock());
+        let interval_passed = since >= self.checkpoint_interval;
+        // The signal says that many operations were applied, or that a segment was sealed.
+        if self.checkpoint(interval_passed).is_err() || interval_passed {
+            *self.last_checkpoint.lock() = now;
+        }
+        let since = now.saturating_sub(*self.last_checkpoint.lock());
+        let until_checkpoint = self.checkpoint_interval.saturating_sub(since);
+        let until_look = if self.queue.retry_full_disk() { FULL_DISK_INTERVAL } else { LOOK_INTERVAL_MAX };
+        until_checkpoint.min(until_look)
+    }
+
+    /// With `all`, saves everything applied so far; without, only if the engine has much that is not saved.
+    pub(super) fn checkpoint(&self, all: bool) -> Result<()> {
+        let result = self.save(all);
+        *self.checkpoint_error.lock() = result.as_ref().err().map(ToString::to_string);
+        result
+    }
+
+    fn save(&self, all: bool) -> Result<()> {
+        let _turn = self.checkpoint_turn.lock();
+        if !all && !self.engine.is_checkpoint_due() {
+            return Ok(());
+        }
+        let (mark, void) = {
+            let machine = self.machine.lock();
+            let mark = Mark {
+                position: machine.settled,
+                log_end: machine.applied,
+                applied: machine.applied,
+                membership: machine.membership.clone(),
+                requests: machine.requests.clone(),
+            };
+            (mark, machine.void.clone())
+        };
+        let mut state = self.state.lock();
+        if state.marks.last().is_some_and(|last| last.position == mark.position) {
+            return Ok(());
+        }
+        let draft = Draft::new(FrameKind::Commit, GROUP, mark.applied, Vec::new(), 0);
+        self.append_and_wait(vec![draft], true)?;
+        let (position, applied) = (mark.position, mark.applied.index);
+        let mut next = state.clone();
+        next.vote = self.shared.vote().unwrap_or_default();
+        next.push_mark(mark);
+        next.write(self.log().disk().as_ref(), self.log().dir())?;
+        let installation = next.installation;
+        *state = next;
+        drop(state);
+        let is_void = |position| void.contains(&position);
+        let settled = Settled { before: position, is_void: &is_void, installation };
+        self.engine.checkpoint(self.log(), true, Some(&settled))?;
+        self.machine.lock().void.retain(|void| *void >= position);
+        self.checkpointed.fetch_max(applied, Ordering::AcqRel);
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! What applying committed entries changes, beside the engine: how far it went, the membership, the requests seen.
+
+use std::collections::{BTreeSet, HashSet};
+
+use esker_log::{
+    GroupEnd, Position,
+    format::{FRAME_HEADER_LEN, FrameKind},
+    record::{RecordKind, decode_record},
+};
+
+use super::{
+    requests::Requests,
+    state_file::{Mark, StoredMembership},
+};
+use crate::{Applied, Committed, Engine, RequestId};
+
+/// A committed entry on its way to be applied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CommittedEntry<'a> {
+    pub(super) id: GroupEnd,
+    pub(super) kind: FrameKind,
+    /// Where its frame lies.
+    pub(super) position: Position,
+    /// Records with whatever checksums: they were verified.
+    pub(super) payload: &'a [u8],
+    pub(super) records: u32,
+}
+
+impl CommittedEntry<'_> {
+    /// The first byte behind its frame.
+    fn end(&self) -> Position {
+        let Position { segment, offset } = self.position;
+        Position { segment, offset: offset + (FRAME_HEADER_LEN + self.payload.len()) as u32 }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    pub(super) applied: GroupEnd,
+    pub(super) membership: StoredMembership,
+    pub(super) requests: Requests,
+    /// Everything in the log before this is decided: applied or void.
+    pub(super) settled: Position,
+    /// Where entries lie that do not count, behind the last checkpoint.
+    pub(super) void: BTreeSet<Position>,
+}
+
+impl Machine {
+    pub(super) fn at(mark: &Mark) -> Self {
+        Self {
+            applied: mark.applied,
+            membership: mark.membership.clone(),
+            requests: mark.requests.clone(),
+            settled: mark.position,
+            void: BTreeSet::new(),
+        }
+    }
+
+    /// Applies entries in index order and adds an outcome for each. What `is_in_engine` says yes to, the engine has from
+    /// an index file already.
+    ///
+    /// Deterministic: depends on nothing but the entries and what was applied before.
+    pub(super) fn apply(
+        &mut self,
+        engine: &dyn Engine,
+        entries: &[CommittedEntry<'_>],
+        is_in_engine: impl Fn(GroupEnd) -> bool,
+        outcomes: &mut Vec<Committed>,
+    ) {
+        let mut run = Vec::with_capacity(entries.len());
+        let mut requests = Vec::with_capacity(entries.len());
+        let mut in_run = HashSet::new();
+        for entry in entries {
+            let request = request_of(entry);
+            // A repeated request may stand in the run that is being gathered.
+            if request.is_some_and(|id| !in_run.insert(id)) {
+                self.flush(engine, &mut run, &mut requests, outcomes);
+            }
+            let known = request.and_then(|id| self.requests.get(&id));
+            if let Some(outcome) = known {
+                self.flush(engine, &mut run, &mut requests, outcomes);
+                self.void.insert(entry.position);
+                outcomes.push(outcome);
+            } else if entry.kind == FrameKind::Records && !is_in_engine(entry.id) {
+                run.push(applied(entry));
+                requests.push(request);
+            } else {
+                self.flush(engine, &mut run, &mut requests, outcomes);
+                let outcome = Committed { version: entry.id.index, existed: 0 };
+                self.note_request(request, outcome);
+                outcomes.push(outcome);
+            }
+            if entry.kind == FrameKind::Membership {
+                self.membership = StoredMembership { at: entry.id, bytes: entry.payload.to_vec() };
+            }
+            self.applied = entry.id;
+            self.settled = entry.end();
+        }
+        self.flush(engine, &mut run, &mut requests, outcomes);
+    }
+
+    /// Has the engine apply what was gathered.
+    fn flush(
+        &mut self,
+        engine: &dyn Engine,
+        run: &mut Vec<Applied<'_>>,
+        requests: &mut Vec<Option<RequestId>>,
+        outcomes: &mut Vec<Committed>,
+    ) {
+        if run.is_empty() {
+            return;
+        }
+        let before = outcomes.len();
+        engine.apply(run, outcomes);
+        for (request, outcome) in requests.drain(..).zip(&outcomes[before..]) {
+            self.note_request(request, *outcome);
+        }
+        run.clear();
+    }
+
+    fn note_request(&mut self, request: Option<RequestId>, outcome: Committed) {
+        if let Some(id) = request {
+            self.requests.insert(id, outcome);
+        }
+    }
+}
+
+fn applied<'a>(entry: &CommittedEntry<'a>) -> Applied<'a> {
+    Applied {
+        version: entry.id.index,
+        position: entry.position,
+        payload: entry.payload,
+        records: entry.records,
+    }
+}
+
+/// The id that an entry's records begin with, if they do.
+fn request_of(entry: &CommittedEntry<'_>) -> Option<RequestId> {
+    if entry.kind != FrameKind::Records {
+        return None;
+    }
+    let (record, _) = decode_record(entry.payload).ok()?;
+    if record.kind == RecordKind::Request { RequestId::from_bytes(record.key) } else { None }
+}
