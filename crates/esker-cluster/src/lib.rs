@@ -15,6 +15,7 @@ pub mod metrics;
 mod options;
 pub mod peer;
 mod pool;
+pub mod raft;
 mod scan;
 mod single;
 mod store;

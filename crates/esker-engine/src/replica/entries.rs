@@ -41,11 +41,13 @@ pub(super) struct Entries {
     cached_bytes_max: usize,
     /// How many entries from the front have no cached payload.
     evicted: usize,
+    /// Payload bytes of all entries, in memory or not.
+    held_bytes: u64,
 }
 
 impl Entries {
     pub(super) fn new(purged: GroupEnd, cached_bytes_max: usize) -> Self {
-        Self { purged, held: VecDeque::new(), cached_bytes: 0, cached_bytes_max, evicted: 0 }
+        Self { purged, held: VecDeque::new(), cached_bytes: 0, cached_bytes_max, evicted: 0, held_bytes: 0 }
     }
 
     /// The entry before the first that is held.
@@ -80,6 +82,7 @@ impl Entries {
     /// Adds the next entry. The caller has seen to it that it is the next.
     pub(super) fn push(&mut self, held: Held) {
         self.cached_bytes += held.payload.as_ref().map_or(0, |payload| payload.len());
+        self.held_bytes += u64::from(held.payload_len);
         self.held.push_back(held);
     }
 
@@ -109,7 +112,23 @@ impl Entries {
         self.cached_bytes -=
             cut.iter().filter_map(|held| held.payload.as_ref()).map(|p| p.len()).sum::<usize>();
         self.evicted = self.evicted.min(self.held.len());
+        self.held_bytes -= cut.iter().map(|held| u64::from(held.payload_len)).sum::<u64>();
         cut.into_iter().filter_map(|held| held.position).collect()
+    }
+
+    /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to.
+    pub(super) fn surplus(&self, bytes_max: u64, entries_max: u64) -> Index {
+        let (mut bytes, mut count) = (self.held_bytes, self.held.len() as u64);
+        let over = self.held.iter().take_while(|held| {
+            let is_over = bytes > bytes_max || count > entries_max;
+            bytes -= u64::from(held.payload_len);
+            count -= 1;
+            is_over
+        });
+        match over.count() as u64 {
+            0 => 0,
+            over => self.purged.index + over,
+        }
     }
 
     /// Drops the entries up to `upto`, which may be behind the last one.
@@ -120,6 +139,7 @@ impl Entries {
         let count = ((upto.index - self.purged.index) as usize).min(self.held.len());
         for held in self.held.drain(..count) {
             self.cached_bytes -= held.payload.map_or(0, |payload| payload.len());
+            self.held_bytes -= u64::from(held.payload_len);
         }
         self.evicted = self.evicted.saturating_sub(count);
         self.purged = upto;

@@ -417,12 +417,43 @@ impl Replica {
         })
     }
 
+    /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to.
+    pub fn surplus(&self, bytes_max: u64, entries_max: u64) -> Index {
+        self.inner.shared.with_entries(|entries| entries.surplus(bytes_max, entries_max))
+    }
+
     /// Reads entries from the front of `range`, at least one if there is one, up to about `bytes_max` of payload. Waits for
     /// the disk where they are not in memory.
     ///
     /// Errors: `Damage`, `Io`.
     pub fn read(&self, range: Range<Index>, bytes_max: usize) -> Result<Vec<LogEntry>> {
         self.inner.read(range, bytes_max)
+    }
+
+    /// Like [`Replica::read`], without ever waiting for the disk; `None` where that would be needed.
+    pub fn read_cached(&self, range: Range<Index>, bytes_max: usize) -> Option<Vec<LogEntry>> {
+        self.inner.shared.with_entries(|entries| {
+            let range = range.start.max(entries.range().start)..range.end.min(entries.range().end);
+            let (mut found, mut bytes) = (Vec::new(), 0);
+            for index in range {
+                let Some(held) = entries.get(index) else { break };
+                bytes += held.payload_len as usize;
+                if !found.is_empty() && bytes > bytes_max {
+                    break;
+                }
+                let payload = Arc::clone(held.payload.as_ref()?);
+                let id = GroupEnd { index, term: held.term };
+                found.push(LogEntry { id, kind: held.kind, payload, records: held.records });
+            }
+            Some(found)
+        })
+    }
+
+    /// The last entry that a checkpoint covers, and the membership then.
+    pub fn saved(&self) -> (GroupEnd, StoredMembership) {
+        let state = self.inner.state.lock();
+        let mark = state.marks.last().unwrap_or(&state.base);
+        (mark.applied, mark.membership.clone())
     }
 
     /// Notes in the log that everything up to `last` is committed, so that a restart applies it without asking. Not

@@ -1,0 +1,196 @@
+//! How a node without a cluster finds one, or forms one with others.
+//!
+//! * With `join`: it asks the nodes named to be taken in, and gets its number from the leader.
+//! * With a list of members: it waits until all of them answer. If one belongs to a cluster, this node was not there when
+//!   it formed, or was wiped: it joins, under a number of its own. If none does, the one with the lowest number
+//!   founds the cluster with all of them; the others learn of it by its first call. Nobody is named leader: they elect one.
+//! * With neither: it founds a cluster of itself alone.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use esker_engine::Replica;
+
+use super::{
+    Service,
+    config::RaftConfig,
+    identity::Belonging,
+    runtime::{random_fraction, random_id},
+    types::{Node, member_from_wire},
+};
+use crate::{
+    Error, Result,
+    peer::{Caller, Connector, Id, Identity, PeerApi, PeerResult, wire},
+};
+
+/// Between two rounds of asking.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
+/// Says again for whom it waits, after so many rounds.
+const ROUNDS_PER_NOTICE: u32 = 50;
+
+/// The members of a cluster that is to be founded.
+type Founders = BTreeMap<u64, Node>;
+
+/// Finds or forms the cluster: what this node belongs to from now on, and whom to found it with if that falls to it.
+pub(super) async fn form(
+    config: &RaftConfig,
+    connector: &Arc<dyn Connector>,
+    service: &Service,
+    replica: &Replica,
+) -> Result<(Belonging, Option<Founders>)> {
+    let asker = Asker { config, connector, me: service.me(), instance: *replica.log().store() };
+    if !config.join.is_empty() {
+        return Ok((asker.join(&config.join).await?, None));
+    }
+    if config.members.len() > 1 {
+        return asker.form_with_members(service).await;
+    }
+    let node = config.node_id.max(1);
+    let founders = [(node, asker.node()?)].into();
+    Ok((Belonging { cluster: random_id(), node }, Some(founders)))
+}
+
+struct Asker<'a> {
+    config: &'a RaftConfig,
+    connector: &'a Arc<dyn Connector>,
+    me: wire::Member,
+    instance: Id,
+}
+
+impl Asker<'_> {
+    fn node(&self) -> Result<Node> {
+        member_from_wire(self.me.clone()).map(|(_, node)| node).map_err(|e| Error::Refused(e.into()))
+    }
+
+    /// A way to whoever listens at an address.
+    fn stranger(&self, address: &str) -> Arc<dyn PeerApi> {
+        stranger(self.connector, address, Identity { node: self.me.node, instance: self.instance })
+    }
+
+    async fn hello(&self, address: &str) -> PeerResult<wire::HelloReply> {
+        let me = Some(self.me.clone());
+        self.stranger(address).hello(wire::HelloRequest { me, cluster: bytes::Bytes::new() }).await
+    }
+
+    /// Asks one address after the other to be taken in, until one does.
+    async fn join(&self, addresses: &[String]) -> Result<Belonging> {
+        let mut round = 0;
+        loop {
+            for address in addresses {
+                let add = wire::AddMember { member: Some(self.me.clone()) };
+                let change = Some(wire::change_members_request::Change::Add(add));
+                let request = wire::ChangeMembersRequest { group: super::GROUP, change };
+                let peer = self.stranger(address);
+                let reply = peer.change_members(nobody(self.me.node, self.instance), request).await;
+                match reply {
+                    Ok(reply) if reply.node > 0 => {
+                        let cluster = Id::try_from(&*reply.cluster)
+                            .map_err(|_| Error::Refused("a cluster id has 16 bytes".into()))?;
+                        return Ok(Belonging { cluster, node: reply.node });
+                    }
+                    Ok(reply) => notice(round, || format!("{address} does not take this node in: {}", reply.refused)),
+                    Err(e) => notice(round, || format!("cannot join by {address} yet: {e}")),
+                }
+            }
+            round += 1;
+            pause().await;
+        }
+    }
+
+    async fn form_with_members(&self, service: &Service) -> Result<(Belonging, Option<Founders>)> {
+        let mine = self.config.node_id;
+        if !self.config.members.iter().any(|member| member.id == mine) {
+            return Err(Error::Refused(format!("node {mine} is not in the list of the cluster's nodes")));
+        }
+        let lowest = self.config.members.iter().map(|member| member.id).min().unwrap_or(mine);
+        let mut called = service.called();
+        let mut round = 0;
+        loop {
+            let mut founders: Founders = [(mine, self.node()?)].into();
+            let mut silent = Vec::new();
+            for member in self.config.members.iter().filter(|member| member.id != mine) {
+                match self.hello(&member.peer_address).await {
+                    Ok(reply) if !reply.cluster.is_empty() => {
+                        // By the first call of a founder that is ahead, or by asking to be taken in.
+                        return Ok((self.belong_to(service, &reply).await?, None));
+                    }
+                    Ok(reply) => {
+                        let (id, node) = reply
+                            .me
+                            .ok_or("it does not say who it is")
+                            .and_then(member_from_wire)
+                            .map_err(|e| Error::Refused(format!("{}: {e}", member.peer_address)))?;
+                        if id != member.id {
+                            let address = &member.peer_address;
+                            return Err(Error::Refused(format!(
+                                "the node at {address} takes itself for node {id}, this one for node {}: their lists differ",
+                                member.id
+                            )));
+                        }
+                        founders.insert(id, Node { peer_address: member.peer_address.clone(), ..node });
+                    }
+                    Err(_) => silent.push(member.peer_address.clone()),
+                }
+            }
+            if silent.is_empty() && mine == lowest {
+                return Ok((Belonging { cluster: random_id(), node: mine }, Some(founders)));
+            }
+            if !silent.is_empty() {
+                notice(round, || format!("the cluster forms once these nodes answer: {}", silent.join(", ")));
+            }
+            round += 1;
+            tokio::select! {
+                changed = called.changed() => {
+                    let cluster = *called.borrow_and_update();
+                    if let Some(cluster) = cluster.filter(|_| changed.is_ok()) {
+                        return Ok((Belonging { cluster, node: mine }, None));
+                    }
+                }
+                () = pause() => {}
+            }
+        }
+    }
+
+    /// A member has a cluster already. Either it has just been founded with this node in it, which its first call will tell,
+    /// or this node has to ask.
+    async fn belong_to(&self, service: &Service, reply: &wire::HelloReply) -> Result<Belonging> {
+        let cluster =
+            Id::try_from(&*reply.cluster).map_err(|_| Error::Refused("a cluster id has 16 bytes".into()))?;
+        let members = reply.membership.iter().flat_map(|membership| &membership.members);
+        if let Some(me) = members.clone().find(|member| *member.instance == self.instance) {
+            return Ok(Belonging { cluster, node: me.node });
+        }
+        if members.count() == 0 {
+            // It is being founded: who founds it is about to call.
+            let mut called = service.called();
+            let by_call = called.wait_for(|called| *called == Some(cluster));
+            if tokio::time::timeout(ROUND_PAUSE * 10, by_call).await.is_ok_and(|told| told.is_ok()) {
+                return Ok(Belonging { cluster, node: self.config.node_id });
+            }
+        }
+        let others = self.config.members.iter().filter(|member| member.id != self.config.node_id);
+        let addresses: Vec<_> = others.map(|member| member.peer_address.clone()).collect();
+        tracing::info!("the cluster is there already: this node joins it anew");
+        self.join(&addresses).await
+    }
+}
+
+/// A way to whoever listens at an address; only calls that need no identity are answered.
+pub(super) fn stranger(connector: &Arc<dyn Connector>, address: &str, me: Identity) -> Arc<dyn PeerApi> {
+    connector.connect(address, nobody(me.node, me.instance))
+}
+
+/// A caller that belongs to no cluster and knows nobody.
+fn nobody(node: u64, instance: Id) -> Caller {
+    let to = Identity { node: 0, instance: Id::default() };
+    Caller { cluster: Id::default(), from: Identity { node, instance }, to }
+}
+
+fn notice(round: u32, what: impl FnOnce() -> String) {
+    if round.is_multiple_of(ROUNDS_PER_NOTICE) {
+        tracing::info!("{}", what());
+    }
+}
+
+async fn pause() {
+    tokio::time::sleep(ROUND_PAUSE.mul_f64(0.5 + random_fraction())).await;
+}

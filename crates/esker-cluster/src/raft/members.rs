@@ -1,0 +1,322 @@
+//! Who belongs to the cluster, and changes of that.
+//!
+//! A newcomer is a learner first. When it has caught up it becomes a voter, if it is to be one, and takes the place of the
+//! member that had its address before: a wiped node comes back under a new number, because the old number's votes are not
+//! its own. All changes of the voters go through joint consensus, one at a time.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use openraft::{ChangeMembers, errors::ClientWriteError, errors::RaftError};
+
+use super::{
+    Handle,
+    node::Leadership,
+    types::{Node, TypeConfig, member_from_wire},
+};
+use crate::{
+    ClusterView, Error, Member, MemberChange, Result, Role,
+    peer::{Caller, PeerError, PeerResult, wire},
+};
+use wire::change_members_request::Change;
+
+/// A learner that lacks no more than so many entries has caught up.
+const CAUGHT_UP: u64 = 1000;
+/// How long a change may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A member that was not heard of for so long is called unhealthy.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+impl Handle {
+    /// Whether the caller belongs to the cluster as it is known here. Who was removed, or wiped, does not.
+    pub(crate) fn check_member(&self, caller: &Caller) -> PeerResult<()> {
+        let membership = self.membership();
+        let known = membership.membership().get_node(&caller.from.node);
+        // A node that is behind may not know of a newer member yet; of a number it knows, it knows the instance.
+        match known {
+            Some(node) if node.instance != caller.from.instance => {
+                Err(PeerError::WrongIdentity(format!("node {} is another instance", caller.from.node)))
+            }
+            None if self.knows_all_members() => {
+                Err(PeerError::WrongIdentity(format!("node {} is no member", caller.from.node)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Carries out a change, here or on the leader.
+    pub(crate) async fn change_members(self: &Arc<Self>, change: MemberChange) -> Result<u64> {
+        let change = self.change_to_wire(change).await?;
+        let work = async {
+            loop {
+                let outcome = match self.leadership() {
+                    Leadership::Mine => Some(self.change_here(change.clone()).await?),
+                    Leadership::Other { id, node } => {
+                        let peer = self.shared.connect(id, &node);
+                        let request =
+                            wire::ChangeMembersRequest { group: super::GROUP, change: Some(change.clone()) };
+                        match peer.change_members(self.shared.caller(id), request).await {
+                            Ok(reply) if !reply.refused.is_empty() => return Err(Error::Refused(reply.refused)),
+                            Ok(reply) if reply.leader == 0 => Some(reply.node),
+                            _ => None,
+                        }
+                    }
+                    Leadership::Unknown => None,
+                };
+                match outcome {
+                    Some(node) => return Ok(node),
+                    None => self.leadership_changed(RETRY_PAUSE).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(self.no_leader()))
+    }
+
+    async fn change_to_wire(&self, change: MemberChange) -> Result<Change> {
+        Ok(match change {
+            MemberChange::Add { peer_address, voter } => {
+                let member = self.ask_identity(&peer_address).await?;
+                Change::Add(wire::AddMember { member: Some(wire::Member { peer_address, voter, ..member }) })
+            }
+            MemberChange::Promote(id) => Change::Promote(id),
+            MemberChange::Remove(id) => Change::Remove(id),
+            MemberChange::Transfer(to) => Change::TransferTo(to.unwrap_or_default()),
+        })
+    }
+
+    /// Who listens at an address.
+    async fn ask_identity(&self, peer_address: &str) -> Result<wire::Member> {
+        let me = wire::HelloRequest { me: None, cluster: self.shared.cluster.to_vec().into() };
+        let reply = self.shared.stranger(peer_address).hello(me).await;
+        let reply = reply.map_err(|e| Error::Refused(format!("{peer_address}: {e}")))?;
+        if !reply.cluster.is_empty() && *reply.cluster != self.shared.cluster {
+            return Err(Error::Refused(format!("the node at {peer_address} belongs to another cluster")));
+        }
+        reply.me.ok_or_else(|| Error::Refused(format!("the node at {peer_address} does not say who it is")))
+    }
+
+    /// Carries out a change that a peer asks for, if this node leads.
+    pub(crate) async fn serve_change(
+        self: &Arc<Self>,
+        request: wire::ChangeMembersRequest,
+    ) -> PeerResult<wire::ChangeMembersReply> {
+        let change =
+            request.change.ok_or_else(|| PeerError::Failed("malformed: no change is named".into()))?;
+        let mut reply = wire::ChangeMembersReply {
+            cluster: self.shared.cluster.to_vec().into(),
+            ..wire::ChangeMembersReply::default()
+        };
+        match self.leadership() {
+            Leadership::Mine => match self.change_here(change).await {
+                Ok(node) => reply.node = node,
+                Err(e) => reply.refused = e.to_string(),
+            },
+            Leadership::Other { id, node } => {
+                // Who joins knows one address only: it is asked on its behalf.
+                let peer = self.shared.connect(id, &node);
+                let request = wire::ChangeMembersRequest { group: super::GROUP, change: Some(change) };
+                return peer.change_members(self.shared.caller(id), request).await;
+            }
+            Leadership::Unknown => return Err(PeerError::Unreachable("no leader is known".into())),
+        }
+        Ok(reply)
+    }
+
+    async fn change_here(self: &Arc<Self>, change: Change) -> Result<u64> {
+        match change {
+            Change::Add(add) => {
+                let member = add.member.ok_or_else(|| Error::Refused("no member is named".into()))?;
+                let (_, node) = member_from_wire(member).map_err(|e| Error::Refused(e.into()))?;
+                self.add_learner(node).await
+            }
+            Change::Promote(id) => self.promote(id).await,
+            Change::Remove(id) => self.remove(id).await,
+            Change::TransferTo(to) => self.transfer((to > 0).then_some(to)).await,
+        }
+    }
+
+    async fn add_learner(self: &Arc<Self>, node: Node) -> Result<u64> {
+        let _turn = self.membership_turn.lock().await;
+        let membership = self.membership();
+        let mut members = membership.membership().nodes();
+        if let Some((id, _)) = members.find(|(_, member)| member.instance == node.instance) {
+            return Ok(*id);
+        }
+        let highest = membership.membership().nodes().map(|(id, _)| *id).max().unwrap_or_default();
+        let id = highest.max(self.highest_member.load(std::sync::atomic::Ordering::Relaxed)) + 1;
+        tracing::info!(id, address = node.peer_address, "a node joins");
+        let added = self.raft.add_learner(id, node, false).await;
+        added.map_err(change_error)?;
+        self.highest_member.fetch_max(id, std::sync::atomic::Ordering::Relaxed);
+        Ok(id)
+    }
+
+    async fn promote(&self, id: u64) -> Result<u64> {
+        let _turn = self.membership_turn.lock().await;
+        let membership = self.membership();
+        let node = membership.membership().get_node(&id).cloned();
+        let node = node.ok_or_else(|| Error::Refused(format!("there is no member {id}")))?;
+        let voters: BTreeSet<_> = membership.voter_ids().collect();
+        if voters.contains(&id) {
+            return Ok(id);
+        }
+        // The one whose place it takes.
+        let same_place = |(_, other): &(&u64, &Node)| {
+            other.peer_address == node.peer_address && other.instance != node.instance
+        };
+        let replaced: BTreeSet<_> =
+            membership.membership().nodes().filter(same_place).map(|(id, _)| *id).collect();
+        let next: BTreeSet<_> = voters.difference(&replaced).copied().chain([id]).collect();
+        tracing::info!(id, ?replaced, "a learner becomes a voter");
+        self.raft
+            .change_membership(ChangeMembers::ReplaceAllVoters(next), false)
+            .await
+            .map_err(change_error)?;
+        if !replaced.is_empty() {
+            let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(replaced), false).await;
+            // A voter that is left out was removed with its vote.
+            if let Err(e) = removed {
+                tracing::debug!(error = %e, "the replaced member was gone already");
+            }
+        }
+        Ok(id)
+    }
+
+    async fn remove(&self, id: u64) -> Result<u64> {
+        let _turn = self.membership_turn.lock().await;
+        let membership = self.membership();
+        if membership.membership().get_node(&id).is_none() {
+            return Err(Error::Refused(format!("there is no member {id}")));
+        }
+        let voters: BTreeSet<_> = membership.voter_ids().collect();
+        if voters == BTreeSet::from([id]) {
+            return Err(Error::Refused("the last voter cannot be removed".into()));
+        }
+        let change = if voters.contains(&id) {
+            ChangeMembers::RemoveVoters(BTreeSet::from([id]))
+        } else {
+            ChangeMembers::RemoveNodes(BTreeSet::from([id]))
+        };
+        self.raft.change_membership(change, false).await.map_err(change_error)?;
+        tracing::info!(id, "a member was removed");
+        Ok(id)
+    }
+
+    /// Hands the leadership to a voter, and waits until this node does not lead any more.
+    pub(crate) async fn transfer(&self, to: Option<u64>) -> Result<u64> {
+        let me = self.shared.node_id();
+        let to = match to {
+            Some(to) => to,
+            None => self.furthest_voter().ok_or_else(|| Error::Refused("no other voter is up to date".into()))?,
+        };
+        if !self.membership().voter_ids().any(|voter| voter == to) {
+            return Err(Error::Refused(format!("node {to} is no voter")));
+        }
+        if to == me {
+            return Ok(me);
+        }
+        self.raft.trigger().transfer_leader(to).await.map_err(|e| Error::Refused(e.to_string()))?;
+        let mut metrics = self.raft.server_metrics();
+        let led_by = async {
+            use openraft::async_runtime::WatchReceiver;
+            loop {
+                match metrics.borrow_watched().current_leader {
+                    Some(leader) if leader != me => return leader,
+                    _ => {}
+                }
+                if metrics.changed().await.is_err() {
+                    return me;
+                }
+            }
+        };
+        match tokio::time::timeout(self.shared.config.leader_patience, led_by).await {
+            Ok(leader) if leader == to => Ok(to),
+            Ok(leader) => Err(Error::Refused(format!("node {leader} was faster and leads now"))),
+            Err(_) => Err(Error::Refused(format!("node {to} did not take over"))),
+        }
+    }
+
+    /// The voter beside this one that holds the most.
+    fn furthest_voter(&self) -> Option<u64> {
+        let metrics = self.metrics();
+        let replication = metrics.replication.as_ref()?;
+        let me = self.shared.node_id();
+        let voters = metrics.membership_config.voter_ids().filter(|id| *id != me);
+        let matched = voters.map(|id| (replication.get(&id).cloned().flatten(), id));
+        matched.max().map(|(_, id)| id)
+    }
+
+    /// On the leader, now and then: learners that are to vote and have caught up become voters.
+    pub(crate) async fn promote_who_caught_up(self: &Arc<Self>) {
+        let metrics = self.metrics();
+        let (Some(replication), Some(last)) = (&metrics.replication, metrics.last_log_index) else { return };
+        let membership = Arc::clone(&metrics.membership_config);
+        let voters: BTreeSet<_> = membership.voter_ids().collect();
+        for (id, node) in membership.membership().nodes() {
+            let matched = replication.get(id).cloned().flatten().map_or(0, |id| id.index());
+            if node.voter && !voters.contains(id) && matched > 0 && matched + CAUGHT_UP >= last {
+                if let Err(e) = self.promote(*id).await {
+                    tracing::info!(id, error = %e, "a learner could not become a voter yet");
+                }
+                return;
+            }
+        }
+    }
+
+    /// The cluster as this node sees it.
+    pub(crate) fn view(&self) -> ClusterView {
+        let metrics = self.metrics();
+        let membership = Arc::clone(&metrics.membership_config);
+        let voters: BTreeSet<_> = membership.voter_ids().collect();
+        let me = self.shared.node_id();
+        let members = membership.membership().nodes().map(|(id, node)| {
+            let role = match () {
+                () if metrics.current_leader == Some(*id) => Role::Leader,
+                () if voters.contains(id) => Role::Follower,
+                () => Role::Learner,
+            };
+            let matched = metrics.replication.as_ref().and_then(|replication| replication.get(id));
+            let matched = matched.cloned().flatten().map(|id| super::types::index_of(id.index()));
+            let heard = metrics.heartbeat.as_ref().and_then(|heartbeat| heartbeat.get(id).cloned().flatten());
+            Member {
+                id: *id,
+                instance: node.instance,
+                peer_address: node.peer_address.clone(),
+                http_address: node.http_address.clone(),
+                role,
+                matched: if *id == me { Some(self.shared.replica.last().index) } else { matched },
+                silent_for: heard.map(|heard| {
+                    use openraft::Instant;
+                    heard.elapsed()
+                }),
+            }
+        });
+        let members = members.collect();
+        let role = match metrics.state {
+            openraft::ServerState::Leader => Role::Leader,
+            openraft::ServerState::Candidate => Role::Candidate,
+            openraft::ServerState::Follower => Role::Follower,
+            openraft::ServerState::Learner if membership.membership().get_node(&me).is_some() => Role::Learner,
+            _ => Role::Outside,
+        };
+        let committed = super::types::group_end(metrics.local_committed.as_ref()).index;
+        ClusterView {
+            cluster: Some(self.shared.cluster),
+            node_id: me,
+            role,
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            committed,
+            applied: self.reads.applied(),
+            members,
+        }
+    }
+}
+
+fn change_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
+            Error::Refused("the leader has changed meanwhile: try again".into())
+        }
+        other => Error::Refused(other.to_string()),
+    }
+}

@@ -1,0 +1,48 @@
+//! Mode `raft`: this node is one of a cluster that agrees on every write.
+//!
+//! ```text
+//! types.rs          the library's types and ours
+//! runtime.rs        its runtime; the home of randomness
+//! log_store.rs      its log storage      ┐ over esker-engine's Replica
+//! state_machine.rs  its state machine    ┘
+//! network.rs        its network          ┐ over the peers' protocol
+//! service.rs        the other side of it ┘
+//! snapshot.rs       snapshots on their way
+//! propose.rs        writes, where this node leads; forward.rs: where another does
+//! reads.rs          linearizable reads
+//! members.rs        changes of the membership
+//! formation.rs      how a node finds or forms its cluster; identity.rs: what it remembers of that
+//! node.rs           a running node
+//! ```
+//!
+//! The consensus library (openraft) is known in this folder only, and none of its structs is written or sent, so that another
+//! could take its place. What it is not trusted with: lease reads, restoring a leader after a restart, purging
+//! by itself (see `node.rs`, `library_config`).
+
+mod config;
+mod formation;
+mod forward;
+mod identity;
+mod log_store;
+mod members;
+mod network;
+mod node;
+mod propose;
+mod reads;
+mod runtime;
+mod service;
+mod shared;
+mod snapshot;
+mod state_machine;
+mod types;
+
+pub(crate) use self::{node::Handle, shared::Shared};
+pub use self::{
+    config::{MemberAddress, RaftConfig},
+    node::{Opened, RaftNode, Start},
+    runtime::{Randomness, seed_randomness},
+    service::Service,
+};
+
+/// Today one group has the whole log.
+pub(crate) const GROUP: u32 = 0;

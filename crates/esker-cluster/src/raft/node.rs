@@ -1,0 +1,407 @@
+//! A running node.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::AtomicU64,
+    },
+    time::Duration,
+};
+
+use esker_engine::{Committed, Environment, OpenReport, Options, Replica, RequestId, replica::Hooks};
+use openraft::{Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::{
+    Service, Shared,
+    config::RaftConfig,
+    forward::Forwards,
+    identity::Belonging,
+    log_store::{LogStore, Progress},
+    network::NetworkFactory,
+    propose::{Attempt, Write},
+    reads::{self, Reads},
+    snapshot::Arrivals,
+    state_machine::StateMachine,
+    types::{Node, StoredMembership, TypeConfig, index_of},
+};
+use crate::{
+    ClusterView, Error, MemberChange, Result, WriteOptions,
+    peer::{Connector, Identity, wire},
+};
+
+/// How often a node looks after its log and its learners.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(250);
+/// When a client may come back that found no leader: an election takes about so long.
+const NO_LEADER_RETRY: Duration = Duration::from_millis(200);
+/// Entries in one request.
+const REQUEST_ENTRIES_MAX: u64 = 4096;
+
+/// Who leads, as this node knows.
+pub(crate) enum Leadership {
+    Mine,
+    Other { id: u64, node: Node },
+    Unknown,
+}
+
+/// What the parts of a running node hold on to.
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) raft: Raft<TypeConfig, StateMachine>,
+    pub(crate) reads: Reads,
+    pub(crate) forwards: Forwards,
+    pub(crate) arrivals: Arrivals,
+    /// One change of the membership at a time.
+    pub(crate) membership_turn: tokio::sync::Mutex<()>,
+    /// The highest number a member ever had, as far as this leader knows: none is used twice.
+    pub(crate) highest_member: AtomicU64,
+    /// Ids for writes that came without one and are handed on.
+    pub(crate) own_requests: Mutex<Option<RequestId>>,
+}
+
+/// A node of a cluster. Dropping it without [`RaftNode::shutdown`] is like a crash.
+pub struct RaftNode {
+    handle: Arc<Handle>,
+    service: Arc<Service>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a node needs to start.
+pub struct Start {
+    /// Disk, clock, randomness of the store.
+    pub environment: Environment,
+    /// The store's options.
+    pub options: Options,
+    /// The node's settings.
+    pub config: RaftConfig,
+    /// The way to the others.
+    pub connector: Arc<dyn Connector>,
+    /// Called when something is queued for the log and no thread of the replica's appends it (a simulation).
+    pub queued: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// A node that has opened its data and can be asked who it is, but does not take part yet.
+pub struct Opened {
+    start: Start,
+    replica: Replica,
+    progress: Arc<Progress>,
+    belonging: Option<Belonging>,
+    service: Arc<Service>,
+}
+
+impl Opened {
+    /// Opens the data directory. Blocks on the disk.
+    ///
+    /// Errors: those of [`Replica::open`].
+    pub fn open(dir: &Path, mut start: Start) -> Result<Self> {
+        let progress = Arc::<Progress>::default();
+        let told = Arc::clone(&progress);
+        let hooks = Hooks {
+            written: Box::new(move |_| told.written.notify_waiters()),
+            queued: start.queued.take(),
+        };
+        let replica = Replica::open(&start.environment, dir, start.options.clone(), hooks)?;
+        let belonging = Belonging::read(start.environment.disk.as_ref(), dir)?;
+        let me = wire::Member {
+            node: belonging.map_or(start.config.node_id, |belonging| belonging.node),
+            instance: replica.log().store().to_vec().into(),
+            peer_address: start.config.peer_address.clone(),
+            http_address: start.config.http_address.clone(),
+            voter: start.config.voter,
+        };
+        let service = Arc::new(Service::new(me, belonging.map(|belonging| belonging.cluster)));
+        Ok(Self { start, replica, progress, belonging, service })
+    }
+
+    /// What the peers are to be answered with.
+    pub fn service(&self) -> Arc<Service> {
+        Arc::clone(&self.service)
+    }
+
+    /// What opening found.
+    pub fn report(&self) -> OpenReport {
+        self.replica.open_report()
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Finds or forms the cluster, and takes part in it from then on. Waits for the others as long as it takes.
+    ///
+    /// Errors: `Refused` (another cluster, settings that cannot be), `Engine`.
+    pub async fn join(self) -> Result<RaftNode> {
+        let Self { start, replica, progress, belonging, service } = self;
+        let Start { environment, config, connector, .. } = start;
+        let (belonging, founders) = match belonging {
+            Some(belonging) => (belonging, None),
+            None => super::formation::form(&config, &connector, &service, &replica).await?,
+        };
+        belonging.write(environment.disk.as_ref(), replica.log().dir())?;
+        let instance = *replica.log().store();
+        let me = Identity { node: belonging.node, instance };
+        let shared = Shared::new(config, belonging.cluster, me, replica.clone(), connector);
+        let shared = Arc::new(shared);
+        let blocking = shared.blocking_threads;
+        let log_store = LogStore::new(replica.clone(), Arc::clone(&progress), blocking);
+        let machine = StateMachine::new(replica, progress, blocking);
+        let (reads, waiters) = Reads::new(machine.applied());
+        let network = NetworkFactory::new(Arc::clone(&shared));
+        let library = Arc::new(library_config(&shared.config)?);
+        let raft = Raft::new(me.node, library, network, log_store, machine).await;
+        let raft = raft.map_err(|e| Error::Refused(format!("the consensus module does not start: {e}")))?;
+        let handle = Arc::new(Handle {
+            shared,
+            raft,
+            reads,
+            forwards: Forwards::default(),
+            arrivals: Arrivals::default(),
+            membership_turn: tokio::sync::Mutex::new(()),
+            highest_member: AtomicU64::new(me.node),
+            own_requests: Mutex::new(None),
+        });
+        service.start(Arc::clone(&handle));
+        let tasks = vec![
+            tokio::spawn(reads::run(Arc::clone(&handle), waiters)),
+            tokio::spawn(keep_house(Arc::clone(&handle))),
+        ];
+        let node = RaftNode { handle, service, tasks: Mutex::new(tasks) };
+        node.found(founders).await?;
+        Ok(node)
+    }
+}
+
+/// Time-outs, and what the library is told not to do by itself.
+fn library_config(config: &RaftConfig) -> Result<Config> {
+    let millis = |duration: Duration| duration.as_millis() as u64;
+    let library = Config {
+        cluster_name: "esker".into(),
+        heartbeat_interval: millis(config.heartbeat),
+        heartbeat_min_interval: Some(0),
+        election_timeout_min: millis(config.election.0),
+        election_timeout_max: millis(config.election.1),
+        max_payload_entries: REQUEST_ENTRIES_MAX,
+        // Snapshots follow the engine's checkpoints, and purging follows snapshots.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        // A lagging follower is served from the log for as long as the log is there.
+        replication_lag_threshold: u64::MAX,
+        enable_pre_vote: Some(true),
+        // A leader that restarts asks for the others' votes like everybody.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: None,
+        ..Config::default()
+    };
+    library.validate().map_err(|e| Error::Refused(format!("the time-outs cannot be: {e}")))
+}
+
+impl RaftNode {
+    /// Begins the cluster, if it fell to this node to do so.
+    async fn found(&self, founders: Option<BTreeMap<u64, Node>>) -> Result<()> {
+        let Some(founders) = founders else { return Ok(()) };
+        match self.handle.raft.initialize(founders).await {
+            Ok(()) => Ok(()),
+            // A crash came between: it was begun before.
+            Err(e) if self.handle.raft.is_initialized().await.unwrap_or(false) => {
+                tracing::debug!(error = %e, "the cluster was begun before");
+                Ok(())
+            }
+            Err(e) => Err(Error::Refused(format!("the cluster cannot begin: {e}"))),
+        }
+    }
+
+    /// What the peers are answered with.
+    pub fn service(&self) -> Arc<Service> {
+        Arc::clone(&self.service)
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// This node's store.
+    pub fn replica(&self) -> &Replica {
+        &self.handle.shared.replica
+    }
+
+    /// Has the cluster commit encoded records.
+    pub(crate) fn write(
+        &self,
+        batch: (Vec<u8>, u32),
+        options: WriteOptions,
+    ) -> impl Future<Output = Result<Committed>> + Send + use<> {
+        let handle = Arc::clone(&self.handle);
+        let write = Write::new(batch, options.request, options.ack);
+        async move { handle.write(write).await }
+    }
+
+    /// See [`crate::Store::read_point`].
+    pub(crate) async fn read_point(&self) -> Result<esker_engine::Version> {
+        self.handle.reads.read_point().await
+    }
+
+    /// What this node has applied.
+    pub(crate) fn applied(&self) -> esker_engine::Version {
+        self.handle.reads.applied()
+    }
+
+    /// The cluster as this node sees it.
+    pub fn view(&self) -> ClusterView {
+        self.handle.view()
+    }
+
+    /// Changes the membership, wherever the leader is.
+    pub async fn change_members(&self, change: MemberChange) -> Result<u64> {
+        self.handle.change_members(change).await
+    }
+
+    /// Hands on the leadership, if this node has it, and takes part no more. The data stays open.
+    pub async fn shutdown(&self) {
+        if matches!(self.handle.leadership(), Leadership::Mine)
+            && let Err(e) = self.handle.transfer(None).await
+        {
+            tracing::info!(error = %e, "the leadership could not be handed on");
+        }
+        self.stop().await;
+    }
+
+    /// Takes part no more, at once.
+    pub async fn stop(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        self.handle.forwards.close();
+        if let Err(e) = self.handle.raft.shutdown().await {
+            tracing::error!(error = %e, "the consensus module did not stop in order");
+        }
+        for task in tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Handle {
+    pub(crate) fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    pub(crate) fn leader(&self) -> Option<u64> {
+        self.raft.server_metrics().borrow_watched().current_leader
+    }
+
+    pub(crate) fn membership(&self) -> Arc<StoredMembership> {
+        Arc::clone(&self.raft.server_metrics().borrow_watched().membership_config)
+    }
+
+    /// Whether everything known to be committed was applied, so that the membership is not an old one.
+    pub(crate) fn knows_all_members(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.current_leader.is_some() && metrics.last_applied.is_some()
+    }
+
+    pub(crate) fn leadership(&self) -> Leadership {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        match metrics.current_leader {
+            Some(id) if id == self.shared.node_id() => Leadership::Mine,
+            Some(id) => match metrics.membership_config.membership().get_node(&id) {
+                Some(node) => Leadership::Other { id, node: node.clone() },
+                None => Leadership::Unknown,
+            },
+            None => Leadership::Unknown,
+        }
+    }
+
+    /// Waits until the leadership may have changed, at most for `pause`.
+    pub(crate) async fn leadership_changed(&self, pause: Duration) {
+        let mut metrics = self.raft.server_metrics();
+        // Either is a reason to look again.
+        let _elapsed = tokio::time::timeout(pause, metrics.changed()).await.is_err();
+    }
+
+    /// The error for want of a leader; or why this node can have none.
+    pub(crate) fn no_leader(&self) -> Error {
+        match &self.raft.metrics().borrow_watched().running_state {
+            Ok(()) => Error::NoLeader { retry_after: NO_LEADER_RETRY },
+            Err(fatal) => self.stopped_by(fatal),
+        }
+    }
+
+    pub(crate) fn fatal(&self, fatal: &Fatal<TypeConfig>) -> Attempt {
+        Attempt::Failed(self.stopped_by(fatal))
+    }
+
+    fn stopped_by(&self, fatal: &Fatal<TypeConfig>) -> Error {
+        match fatal {
+            Fatal::Stopped => Error::Engine(esker_engine::Error::Closed),
+            other => Error::Engine(esker_engine::Error::Poisoned(other.to_string().into())),
+        }
+    }
+
+    /// Waits until every voter holds an entry.
+    pub(crate) async fn wait_for_all(
+        &self,
+        version: esker_engine::Version,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), Attempt> {
+        let mut metrics = self.raft.metrics();
+        let everywhere = async {
+            loop {
+                let all = {
+                    let now = metrics.borrow_watched();
+                    let me = self.shared.node_id();
+                    let matched = |id| {
+                        let matched = now.replication.as_ref().and_then(|replication| replication.get(&id));
+                        matched.cloned().flatten().map_or(0, |id| index_of(id.index()))
+                    };
+                    let mut voters = now.membership_config.voter_ids();
+                    voters.all(|id| id == me || matched(id) >= version)
+                };
+                if all || metrics.changed().await.is_err() {
+                    return all;
+                }
+            }
+        };
+        match tokio::time::timeout_at(deadline, everywhere).await {
+            Ok(true) => Ok(()),
+            _ => Err(Attempt::Unknown("not every voter has it yet; a majority has".into())),
+        }
+    }
+}
+
+/// Looks after the log and the learners until the node stops.
+async fn keep_house(handle: Arc<Handle>) {
+    let mut announced = 0;
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        if matches!(handle.leadership(), Leadership::Mine) {
+            handle.promote_who_caught_up().await;
+        }
+        let saved = handle.shared.replica.saved().0.index;
+        if saved > announced {
+            // The snapshot is nothing but the word that the state up to the checkpoint is saved.
+            if handle.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+            announced = saved;
+        }
+        if purge(&handle).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Lets go of log that a checkpoint covers and that is more than what is kept for those who lag.
+async fn purge(handle: &Handle) -> Result<(), Fatal<TypeConfig>> {
+    let (bytes, entries) = handle.shared.config.log_retention;
+    let surplus = handle.shared.replica.surplus(bytes, entries);
+    let snapshot = handle.raft.metrics().borrow_watched().snapshot;
+    let upto = surplus.min(snapshot.map_or(0, |id| index_of(id.index())));
+    if upto > handle.shared.replica.purged().index {
+        handle.raft.trigger().purge_log(super::types::library_index(upto)).await?;
+    }
+    Ok(())
+}

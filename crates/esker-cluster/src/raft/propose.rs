@@ -1,0 +1,190 @@
+//! Writes: proposed where this node leads, handed on where another does.
+
+use std::{sync::Arc, time::Duration};
+
+use esker_engine::{Committed, RequestId};
+use openraft::{
+    errors::{ClientWriteError, ForwardReason},
+    impls::OneshotResponder,
+};
+use parking_lot::Mutex;
+use rand::RngExt;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    Handle,
+    forward::Forwarded,
+    node::Leadership,
+    runtime::Randomness,
+    types::{Appended, Proposal},
+};
+use crate::{Ack, Error, Result};
+
+/// The pause before a write that was certainly not taken is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// A write on its way through this node.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    pub(crate) payload: Arc<[u8]>,
+    pub(crate) records: u32,
+    pub(crate) ack: Ack,
+    /// Whether the payload begins with a request id, so that the write may be sent again.
+    pub(crate) repeatable: bool,
+}
+
+impl Write {
+    /// The records of a batch, with the request's id before them.
+    pub(crate) fn new(batch: (Vec<u8>, u32), request: Option<RequestId>, ack: Ack) -> Self {
+        let (payload, records) = batch;
+        let write = Self { payload: payload.into(), records, ack, repeatable: false };
+        match request {
+            Some(id) => write.with_request(id),
+            None => write,
+        }
+    }
+
+    fn with_request(self, id: RequestId) -> Self {
+        let mut head = esker_engine::WriteBatch::new();
+        head.request(id).expect("an empty batch takes a request id");
+        let (mut payload, records) = head.into_payload();
+        payload.extend_from_slice(&self.payload);
+        Self { payload: payload.into(), records: records + self.records, repeatable: true, ..self }
+    }
+}
+
+/// How an attempt ended that brought no answer for the caller.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// Nothing was written: try again, perhaps elsewhere.
+    Refused,
+    /// Nobody knows.
+    Unknown(String),
+    /// There is no use in trying again.
+    Failed(Error),
+}
+
+impl Handle {
+    /// Has the cluster commit a write, wherever the leader is.
+    pub(crate) async fn write(self: &Arc<Self>, mut write: Write) -> Result<Committed> {
+        let deadline = Instant::now() + self.shared.config.commit_patience;
+        let mut leaderless_until = Instant::now() + self.shared.config.leader_patience;
+        loop {
+            let attempt = match self.leadership() {
+                Leadership::Mine => self.propose(&write, deadline).await,
+                Leadership::Other { id, node } if self.shared.config.redirect => {
+                    return Err(Error::NotLeader { leader: id, http_address: node.http_address });
+                }
+                Leadership::Other { id, node } => {
+                    // Only so can it be sent again if no answer comes.
+                    if !write.repeatable {
+                        write = write.with_request(self.next_request());
+                    }
+                    self.forward(id, &node, &write, deadline).await
+                }
+                Leadership::Unknown => Err(Attempt::Refused),
+            };
+            match attempt {
+                Ok(committed) => return Ok(committed),
+                Err(Attempt::Failed(error)) => return Err(error),
+                Err(Attempt::Unknown(why)) if !write.repeatable || Instant::now() >= deadline => {
+                    return Err(Error::OutcomeUnknown(why));
+                }
+                Err(Attempt::Unknown(_)) => leaderless_until = deadline,
+                Err(Attempt::Refused) if Instant::now() >= leaderless_until => return Err(self.no_leader()),
+                Err(Attempt::Refused) => {}
+            }
+            self.leadership_changed(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Proposes a write to this node, which seems to lead.
+    pub(crate) async fn propose(&self, write: &Write, deadline: Instant) -> Result<Committed, Attempt> {
+        if self.shared.replica.log().is_disk_full() {
+            return Err(Attempt::Failed(Error::Engine(esker_engine::Error::DiskFull)));
+        }
+        let (appended, durable) = match write.ack {
+            Ack::Local => {
+                let (tell, told) = oneshot::channel();
+                (Some(Appended::new(Mutex::new(Some(tell)))), Some(told))
+            }
+            _ => (None, None),
+        };
+        let proposal = Proposal { payload: Arc::clone(&write.payload), records: write.records, appended };
+        let (responder, answer) = OneshotResponder::new_pair();
+        self.raft.client_write_ff(proposal, Some(responder)).await.map_err(|e| self.fatal(&e))?;
+        let committed = async {
+            let answer = answer.await.map_err(|_| Attempt::Unknown("the node is stopping".into()))?;
+            match answer {
+                Ok(response) => Ok(response.data),
+                Err(e) => Err(refusal(&e)),
+            }
+        };
+        let outcome = async {
+            match durable {
+                Some(durable) => first_of(durable, committed).await,
+                None => committed.await,
+            }
+        };
+        let committed = tokio::time::timeout_at(deadline, outcome).await.unwrap_or_else(|_| {
+            Err(Attempt::Unknown("no majority has answered in time".into()))
+        })?;
+        if write.ack == Ack::All {
+            self.wait_for_all(committed.version, deadline).await?;
+        }
+        Ok(committed)
+    }
+
+    /// Hands a write on to the leader.
+    async fn forward(
+        &self,
+        leader: u64,
+        node: &super::types::Node,
+        write: &Write,
+        deadline: Instant,
+    ) -> Result<Committed, Attempt> {
+        let answer = self.forwards.send(&self.shared, leader, node, write.clone(), deadline);
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Forwarded::Committed(committed)) => Ok(committed),
+            Ok(Forwarded::Attempt(attempt)) => Err(attempt),
+            Err(_) => Err(Attempt::Unknown("the leader has not answered in time".into())),
+        }
+    }
+
+    /// An id for a write that came without one.
+    fn next_request(&self) -> RequestId {
+        let mut requests = self.own_requests.lock();
+        let id = requests.get_or_insert_with(|| RequestId { client: Randomness.random(), sequence: 0 });
+        id.sequence += 1;
+        *id
+    }
+}
+
+/// Durable on this node's disk, or committed: whichever comes first. Without the former nothing is certain.
+async fn first_of(
+    durable: oneshot::Receiver<u64>,
+    committed: impl Future<Output = Result<Committed, Attempt>>,
+) -> Result<Committed, Attempt> {
+    let mut committed = std::pin::pin!(committed);
+    tokio::select! {
+        biased;
+        committed = &mut committed => committed,
+        version = durable => match version {
+            // What it did to the keys is known once it is applied.
+            Ok(version) => Ok(Committed { version, existed: 0 }),
+            Err(_) => committed.await,
+        },
+    }
+}
+
+fn refusal(error: &ClientWriteError<super::types::TypeConfig>) -> Attempt {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => {
+            // A new leader refuses until its lease is acknowledged; an old one while it hands over.
+            tracing::debug!(reason = ?forward.reason, lease = (forward.reason == ForwardReason::LeaseExpired), "refused");
+            Attempt::Refused
+        }
+        ClientWriteError::LogEntryDiscarded(_) => Attempt::Unknown("the leader was replaced".into()),
+        other => Attempt::Failed(Error::Refused(other.to_string())),
+    }
+}

@@ -1,0 +1,77 @@
+//! What the parts of a node share: who it is, who the others are, and the ways to them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use esker_engine::Replica;
+use parking_lot::Mutex;
+
+use super::{config::RaftConfig, types::Node};
+use crate::peer::{Caller, Connector, Id, Identity, PeerApi};
+
+/// See the module.
+pub(crate) struct Shared {
+    pub(crate) config: RaftConfig,
+    pub(crate) cluster: Id,
+    pub(crate) me: Identity,
+    pub(crate) replica: Replica,
+    pub(crate) blocking_threads: bool,
+    connector: Arc<dyn Connector>,
+    peers: Mutex<BTreeMap<u64, Peer>>,
+}
+
+struct Peer {
+    node: Node,
+    api: Arc<dyn PeerApi>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: RaftConfig,
+        cluster: Id,
+        me: Identity,
+        replica: Replica,
+        connector: Arc<dyn Connector>,
+    ) -> Self {
+        let blocking_threads = config.blocking_threads;
+        Self { config, cluster, me, replica, blocking_threads, connector, peers: Mutex::default() }
+    }
+
+    pub(crate) fn node_id(&self) -> u64 {
+        self.me.node
+    }
+
+    /// The connection to a peer; the same as before as long as the peer is the same instance at the same place.
+    pub(crate) fn connect(&self, target: u64, node: &Node) -> Arc<dyn PeerApi> {
+        let mut peers = self.peers.lock();
+        if let Some(peer) = peers.get(&target).filter(|peer| same_place(&peer.node, node)) {
+            return Arc::clone(&peer.api);
+        }
+        let to = Identity { node: target, instance: node.instance };
+        let api = self.connector.connect(&node.peer_address, self.caller_to(to));
+        peers.insert(target, Peer { node: node.clone(), api: Arc::clone(&api) });
+        api
+    }
+
+    /// This node, calling a peer that was connected before.
+    pub(crate) fn caller(&self, target: u64) -> Caller {
+        let instance = self.peers.lock().get(&target).map_or([0; 16], |peer| peer.node.instance);
+        self.caller_to(Identity { node: target, instance })
+    }
+
+    fn caller_to(&self, to: Identity) -> Caller {
+        Caller { cluster: self.cluster, from: self.me, to }
+    }
+
+    /// A way to whoever listens at an address.
+    pub(crate) fn stranger(&self, address: &str) -> Arc<dyn PeerApi> {
+        super::formation::stranger(&self.connector, address, self.me)
+    }
+
+    pub(crate) fn snapshot_bytes_per_second(&self) -> u64 {
+        self.config.snapshot_bytes_per_second.max(1)
+    }
+}
+
+fn same_place(a: &Node, b: &Node) -> bool {
+    a.instance == b.instance && a.peer_address == b.peer_address
+}

@@ -1,0 +1,167 @@
+//! The library's state machine, over a replica: applying in batches, and snapshots.
+
+use std::{io, sync::Arc};
+
+use esker_engine::{
+    Committed, Replica, RequestId, Version,
+    replica::{Install, LogEntry, Snapshot},
+};
+use futures_util::{Stream, StreamExt};
+use openraft::{
+    OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use tokio::sync::watch;
+
+use super::{
+    log_store::{Progress, io_error},
+    types::{
+        CommittedLeaderId, LogId, Node, StoredMembership, TypeConfig, entry_to_log, group_end, load_membership, log_id,
+        store_membership,
+    },
+};
+
+/// So many entries are applied at once.
+const APPLY_BATCH_MAX: usize = 1024;
+
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, Node>;
+pub(crate) type LibrarySnapshot = openraft::Snapshot<CommittedLeaderId, u64, Node, SnapshotData>;
+
+/// The content of a snapshot.
+pub(crate) enum SnapshotData {
+    /// On its way to another node: the state at one instant.
+    Outgoing(Box<Snapshot>),
+    /// On its way in: its values are placed, and become the state when it is installed.
+    Incoming(Box<Incoming>),
+    /// Nothing but the fact that the state up to here is saved: what a checkpoint gives.
+    Saved,
+}
+
+/// A snapshot that has come in.
+pub(crate) struct Incoming {
+    pub(crate) install: Install,
+    pub(crate) requests: Vec<(RequestId, Committed)>,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct StateMachine {
+    replica: Replica,
+    progress: Arc<Progress>,
+    /// The last entry applied.
+    applied: watch::Sender<Version>,
+    /// Whether work that may wait for the disk goes to a thread of its own.
+    blocking_threads: bool,
+}
+
+impl StateMachine {
+    pub(crate) fn new(replica: Replica, progress: Arc<Progress>, blocking_threads: bool) -> Self {
+        let (applied, _) = watch::channel(replica.applied().index);
+        Self { replica, progress, applied, blocking_threads }
+    }
+
+    /// The last entry applied.
+    pub(crate) fn applied(&self) -> watch::Receiver<Version> {
+        self.applied.subscribe()
+    }
+
+    /// An entry may be committed by the others before it is written here; where it lies is known only then.
+    async fn wait_until_written(&self, index: Version) {
+        loop {
+            let written = self.progress.written.notified();
+            if self.replica.is_written(index) {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    async fn apply_batch(&self, entries: &mut Vec<LogEntry>, responders: &mut Responders) -> io::Result<()> {
+        let Some(last) = entries.last().map(|entry| entry.id.index) else { return Ok(()) };
+        self.wait_until_written(last).await;
+        let outcomes = self.replica.apply(entries).map_err(io_error)?;
+        self.applied.send_replace(last);
+        for (responder, outcome) in responders.drain(..).zip(outcomes) {
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+        }
+        entries.clear();
+        Ok(())
+    }
+
+    /// A snapshot of what is saved: where the log may be purged to.
+    fn saved_meta(&self) -> io::Result<SnapshotMeta> {
+        let (last, membership) = self.replica.saved();
+        Ok(SnapshotMeta { last_log_id: log_id(last), last_membership: load_membership(&membership)? })
+    }
+}
+
+type Responders = Vec<Option<ApplyResponder<TypeConfig>>>;
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((log_id(self.replica.applied()), load_membership(&self.replica.membership())?))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut pieces = entries.ready_chunks(APPLY_BATCH_MAX);
+        let (mut batch, mut responders) = (Vec::new(), Vec::new());
+        while let Some(piece) = pieces.next().await {
+            for item in piece {
+                let (entry, responder) = item?;
+                batch.push(entry_to_log(&entry));
+                responders.push(responder);
+            }
+            self.apply_batch(&mut batch, &mut responders).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let SnapshotData::Incoming(incoming) = snapshot else {
+            return Err(io::Error::other("only a snapshot that came in can be installed"));
+        };
+        let (last, membership) = (group_end(meta.last_log_id.as_ref()), store_membership(&meta.last_membership));
+        let finish = move || incoming.install.finish(last, membership, incoming.requests);
+        let finished = if self.blocking_threads {
+            tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
+        } else {
+            finish()
+        };
+        finished.map_err(io_error)?;
+        self.applied.send_replace(last.index);
+        Ok(())
+    }
+
+    /// What a follower is sent whose entries are gone: the state as it is now.
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<LibrarySnapshot>> {
+        let snapshot = self.replica.snapshot();
+        if snapshot.last.index == 0 {
+            return Ok(None);
+        }
+        let meta = SnapshotMeta {
+            last_log_id: log_id(snapshot.last),
+            last_membership: load_membership(&snapshot.membership)?,
+        };
+        Ok(Some(LibrarySnapshot { meta, snapshot: SnapshotData::Outgoing(Box::new(snapshot)) }))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<LibrarySnapshot> {
+        Ok(LibrarySnapshot { meta: self.saved_meta()?, snapshot: SnapshotData::Saved })
+    }
+}
