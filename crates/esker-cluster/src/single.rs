@@ -12,7 +12,7 @@ use esker_engine::{Committed, Db, SyncPolicy};
 use esker_log::clock::Clock;
 use tokio::sync::oneshot;
 
-use crate::{Batch, Error, Result, metrics::StoreMetrics};
+use crate::{Batch, Error, Result, WriteOptions, metrics::StoreMetrics};
 
 /// When a writer may come back that found the budget spent: about what a sync or two take.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -23,7 +23,8 @@ pub(crate) struct Single {
     accounts: Arc<Accounts>,
 }
 
-struct Accounts {
+/// What is under way, and may be.
+pub(crate) struct Accounts {
     /// Bytes of writes submitted and not yet answered.
     bytes_under_way: AtomicUsize,
     bytes_under_way_max: usize,
@@ -38,17 +39,16 @@ impl Single {
         clock: Arc<dyn Clock>,
         metrics: Arc<StoreMetrics>,
     ) -> Self {
-        let accounts = Accounts { bytes_under_way: AtomicUsize::new(0), bytes_under_way_max, clock, metrics };
-        Self { db, accounts: Arc::new(accounts) }
+        Self { db, accounts: Arc::new(Accounts::new(bytes_under_way_max, clock, metrics)) }
     }
 
     /// Submits at once; the future only waits for the answer. Dropping it does not take the write back.
     pub(crate) fn write(
         &self,
         batch: Batch,
-        sync: Option<SyncPolicy>,
+        options: WriteOptions,
     ) -> impl Future<Output = Result<Committed>> + Send + use<> {
-        let submitted = self.submit(batch, sync);
+        let submitted = self.submit(batch, options.sync);
         async move { submitted?.await.map_err(|_| Error::WorkerDied)? }
     }
 
@@ -68,7 +68,11 @@ impl Single {
 }
 
 impl Accounts {
-    fn permit(accounts: &Arc<Self>, bytes: usize) -> Result<Permit> {
+    pub(crate) fn new(bytes_under_way_max: usize, clock: Arc<dyn Clock>, metrics: Arc<StoreMetrics>) -> Self {
+        Self { bytes_under_way: AtomicUsize::new(0), bytes_under_way_max, clock, metrics }
+    }
+
+    pub(crate) fn permit(accounts: &Arc<Self>, bytes: usize) -> Result<Permit> {
         let under_way = accounts.bytes_under_way.fetch_add(bytes, Ordering::Relaxed);
         let permit = Permit { accounts: Arc::clone(accounts), bytes, start: accounts.clock.monotonic() };
         // A write that is alone always passes, however large: the limits bound it.
@@ -81,14 +85,14 @@ impl Accounts {
 }
 
 /// A write's share of the budget; dropping gives it back.
-struct Permit {
+pub(crate) struct Permit {
     accounts: Arc<Accounts>,
     bytes: usize,
     start: Duration,
 }
 
 impl Permit {
-    fn committed(self) {
+    pub(crate) fn committed(self) {
         let accounts = &self.accounts;
         accounts.metrics.write.record(accounts.clock.monotonic().saturating_sub(self.start));
     }

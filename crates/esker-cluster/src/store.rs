@@ -9,16 +9,18 @@ use std::{
     time::Duration,
 };
 
-use esker_engine::{Committed, Db, Entry, KeyRange, Lookup, Meta, Stats, VerifyReport, Version};
+use esker_engine::{Committed, Db, Entry, KeyRange, Lookup, Meta, Reader, Stats, VerifyReport, Version};
 use esker_log::clock::Clock;
+use futures_util::future::Either;
 use tokio::sync::oneshot;
 
 use crate::{
     Batch, ClusterView, Consistency, Error, Limits, MemberChange, Result, Scan, ScanOptions, WriteOptions,
     metrics::StoreMetrics,
     pool::IoPool,
+    raft::RaftNode,
     scan::{Workers, on_pool},
-    single::Single,
+    single::{Accounts, Single},
 };
 
 /// The settings of a Store.
@@ -55,8 +57,8 @@ impl Default for StoreConfig {
 pub struct Status {
     /// This node's number.
     pub node_id: u64,
-    /// The leader's number.
-    pub leader_id: u64,
+    /// The leader's number, if one is known.
+    pub leader_id: Option<u64>,
     /// The present term; 0 outside Raft.
     pub term: u64,
     /// The version of the last committed write.
@@ -76,8 +78,8 @@ pub struct Store {
 }
 
 struct Inner {
-    db: Db,
-    committer: Single,
+    reader: Reader,
+    committer: Committer,
     workers: Workers,
     config: StoreConfig,
     opened: Duration,
@@ -85,17 +87,73 @@ struct Inner {
     maintenance: AtomicBool,
 }
 
+/// How writes are committed. Everything else is the same in every mode.
+enum Committer {
+    /// This node commits for itself.
+    Single { db: Db, committer: Single },
+    /// The cluster commits.
+    Raft { node: Arc<RaftNode>, accounts: Arc<Accounts> },
+}
+
+impl Committer {
+    fn stats(&self) -> Stats {
+        match self {
+            Self::Single { db, .. } => db.stats(),
+            Self::Raft { node, .. } => node.replica().stats(),
+        }
+    }
+
+    fn checkpoint(&self) -> Result<Version> {
+        let version = self.stats().version;
+        match self {
+            Self::Single { db, .. } => db.checkpoint()?,
+            Self::Raft { node, .. } => node.replica().checkpoint()?,
+        }
+        Ok(version)
+    }
+
+    fn close(&self) -> Result<()> {
+        match self {
+            Self::Single { db, .. } => db.close()?,
+            Self::Raft { node, .. } => node.replica().close()?,
+        }
+        Ok(())
+    }
+}
+
 impl Store {
+    /// A Store over a node of a cluster, which has its limit of bytes under way in its own settings.
+    pub fn raft(node: Arc<RaftNode>, config: StoreConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        let reader = node.replica().reader();
+        let bytes_max = config.write_bytes_under_way;
+        Self::new(reader, config, clock, |clock, metrics| {
+            let accounts = Accounts::new(bytes_max, Arc::clone(clock), Arc::clone(metrics));
+            Committer::Raft { node, accounts: Arc::new(accounts) }
+        })
+    }
+
     /// A Store over this node's engine alone.
     pub fn single(db: Db, config: StoreConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        let bytes_max = config.write_bytes_under_way;
+        Self::new(db.reader(), config, clock, |clock, metrics| {
+            let committer = Single::new(db.clone(), bytes_max, Arc::clone(clock), Arc::clone(metrics));
+            Committer::Single { db, committer }
+        })
+    }
+
+    fn new(
+        reader: Reader,
+        config: StoreConfig,
+        clock: Arc<dyn Clock>,
+        committer: impl FnOnce(&Arc<dyn Clock>, &Arc<StoreMetrics>) -> Committer,
+    ) -> Result<Self> {
         let metrics = Arc::<StoreMetrics>::default();
         let pool = Arc::new(IoPool::new(config.io_threads, config.io_queue)?);
-        let committer =
-            Single::new(db.clone(), config.write_bytes_under_way, Arc::clone(&clock), Arc::clone(&metrics));
+        let committer = committer(&clock, &metrics);
         let opened = clock.monotonic();
         let workers = Workers { pool, clock, metrics };
         let maintenance = AtomicBool::new(false);
-        Ok(Self { inner: Arc::new(Inner { db, committer, workers, config, opened, maintenance }) })
+        Ok(Self { inner: Arc::new(Inner { reader, committer, workers, config, opened, maintenance }) })
     }
 
     /// How large requests may be.
@@ -110,33 +168,48 @@ impl Store {
         batch: Batch,
         options: WriteOptions,
     ) -> impl Future<Output = Result<Committed>> + Send + use<> {
-        self.inner.committer.write(batch, options.sync)
+        match &self.inner.committer {
+            Committer::Single { committer, .. } => Either::Left(committer.write(batch, options)),
+            Committer::Raft { node, accounts } => Either::Right(write_replicated(node, accounts, batch, options)),
+        }
     }
 
     /// Waits until [`Store::get`], [`Store::meta`] and [`Store::scan`] see what `consistency` promises; says what version
     /// they then see at least.
     ///
-    /// Errors: `NoLeader`, `NotLeader`.
-    pub async fn read_point(&self, _consistency: Consistency) -> Result<Version> {
-        // A single node's reads see every acknowledged write: it is applied before it is acknowledged.
-        Ok(self.inner.db.stats().version)
+    /// Errors: `NoLeader`.
+    pub async fn read_point(&self, consistency: Consistency) -> Result<Version> {
+        match (&self.inner.committer, consistency) {
+            // A single node's reads see every acknowledged write: it is applied before it is acknowledged.
+            (Committer::Single { db, .. }, _) => Ok(db.version()),
+            (Committer::Raft { node, .. }, Consistency::Linearizable) => node.read_point().await,
+            (Committer::Raft { node, .. }, Consistency::Stale) => Ok(node.applied()),
+        }
     }
 
     /// The cluster as this node sees it; `None` in mode `single`.
     pub fn cluster(&self) -> Option<ClusterView> {
-        None
+        match &self.inner.committer {
+            Committer::Single { .. } => None,
+            Committer::Raft { node, .. } => Some(node.view()),
+        }
     }
 
     /// Changes the membership, on any node; answers with the number of the member it is about.
     ///
     /// Errors: `NoLeader`, `Refused`.
-    pub async fn change_members(&self, _change: MemberChange) -> Result<u64> {
-        Err(Error::Refused("this node is in mode single: it has no cluster to change".into()))
+    pub async fn change_members(&self, change: MemberChange) -> Result<u64> {
+        match &self.inner.committer {
+            Committer::Single { .. } => {
+                Err(Error::Refused("this node is in mode single: it has no cluster to change".into()))
+            }
+            Committer::Raft { node, .. } => node.change_members(change).await,
+        }
     }
 
     /// Reads a key: at once if it is in memory, else through the I/O pool.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Entry>> {
-        match self.inner.db.try_get(key)? {
+        match self.inner.reader.try_get(key)? {
             Lookup::Absent => Ok(None),
             Lookup::Found(entry) => Ok(Some(entry)),
             Lookup::Cold(read) => {
@@ -151,23 +224,25 @@ impl Store {
 
     /// A key's version and value length, from memory.
     pub fn meta(&self, key: &[u8]) -> Option<Meta> {
-        self.inner.db.meta(key)
+        self.inner.reader.meta(key)
     }
 
     /// Reads a range as it is now, however late the chunks are asked for.
     pub fn scan(&self, range: &KeyRange, options: ScanOptions) -> Scan {
-        Scan::new(&self.inner.db, range, options, self.inner.workers.clone())
+        Scan::new(&self.inner.reader, range, options, self.inner.workers.clone())
     }
 
     /// What this node is and how it fares.
     pub fn status(&self) -> Status {
-        let stats = self.inner.db.stats();
+        let stats = self.inner.committer.stats();
         let full = stats.disk_full.then(|| esker_engine::Error::DiskFull.to_string());
+        let view = self.cluster();
+        let me = self.inner.config.node_id;
         Status {
-            node_id: self.inner.config.node_id,
-            leader_id: self.inner.config.node_id,
-            term: 0,
-            commit_index: stats.version,
+            node_id: view.as_ref().map_or(me, |view| view.node_id),
+            leader_id: view.as_ref().map_or(Some(me), |view| view.leader),
+            term: view.as_ref().map_or(0, |view| view.term),
+            commit_index: view.as_ref().map_or(stats.version, |view| view.committed),
             uptime: self.inner.workers.clock.monotonic().saturating_sub(self.inner.opened),
             trouble: stats.poisoned.clone().or(full),
             stats,
@@ -186,19 +261,17 @@ impl Store {
 
     /// Writes a checkpoint; answers with a version that is in it.
     pub async fn checkpoint(&self) -> Result<Version> {
-        let db = self.inner.db.clone();
-        self.maintain("a checkpoint or verification", move || {
-            let version = db.stats().version;
-            db.checkpoint().map(|()| version).map_err(Error::from)
-        })
-        .await
+        let inner = Arc::clone(&self.inner);
+        self.maintain("a checkpoint or verification", move || inner.committer.checkpoint()).await
     }
 
     /// Reads and checks every byte of the store.
     pub async fn verify(&self) -> Result<VerifyReport> {
-        let db = self.inner.db.clone();
-        self.maintain("a checkpoint or verification", move || db.verify(&mut |_, _| ()).map_err(Error::from))
-            .await
+        let reader = self.inner.reader.clone();
+        self.maintain("a checkpoint or verification", move || {
+            reader.verify(&mut |_, _| ()).map_err(Error::from)
+        })
+        .await
     }
 
     /// Runs long work on a thread of its own, one at a time, so that it takes none from the readers.
@@ -218,14 +291,40 @@ impl Store {
         .await
     }
 
-    /// Commits what was submitted, writes a checkpoint, ends the threads. Reads and writes fail from then on.
+    /// Hands on the leadership if this node has it, commits what was submitted, writes a checkpoint, ends the threads.
+    /// Reads and writes fail from then on.
     pub async fn close(&self) -> Result<()> {
+        if let Committer::Raft { node, .. } = &self.inner.committer {
+            node.shutdown().await;
+        }
         let inner = Arc::clone(&self.inner);
         on_own_thread("esker-close", move || {
             inner.workers.pool.close();
-            inner.db.close().map_err(Error::from)
+            inner.committer.close()
         })
         .await
+    }
+}
+
+/// Has the cluster commit a batch. Its task goes on when nobody waits any more.
+fn write_replicated(
+    node: &Arc<RaftNode>,
+    accounts: &Arc<Accounts>,
+    batch: Batch,
+    options: WriteOptions,
+) -> impl Future<Output = Result<Committed>> + Send + use<> {
+    let batch = batch.into_encoded();
+    let permit = Accounts::permit(accounts, batch.encoded_len());
+    let is_empty = batch.is_empty();
+    let written = permit.map(|permit| (permit, node.write(batch.into_payload(), options)));
+    async move {
+        let (permit, written) = written?;
+        if is_empty {
+            return Err(esker_engine::Error::InvalidRequest("a batch has at least one operation".into()).into());
+        }
+        let committed = written.await?;
+        permit.committed();
+        Ok(committed)
     }
 }
 

@@ -223,6 +223,11 @@ impl Db {
         &self.handle.inner
     }
 
+    /// The version of the last committed write; 0 in an empty store.
+    pub fn version(&self) -> Version {
+        self.inner().commit.consumer().version.load(Ordering::Acquire)
+    }
+
     /// The reading side alone.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(self.inner().commit.log()), Arc::clone(&self.inner().engine))

@@ -28,7 +28,7 @@ pub(super) async fn status(
         node_id: status.node_id,
         mode: Mode::Single,
         role: Role::Leader,
-        leader_id: Some(status.leader_id),
+        leader_id: status.leader_id,
         term: status.term,
         commit_index: status.commit_index,
         healthy: status.trouble.is_none(),
