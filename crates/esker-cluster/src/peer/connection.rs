@@ -3,24 +3,15 @@
 //! Append, votes and read indexes have a link of their own. On one connection, a snapshot's or forwarded writes' bytes
 //! would lie in the same socket before a heartbeat, however HTTP/2 orders its streams.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use futures_util::{
-    StreamExt, TryFutureExt, TryStreamExt,
-    future::BoxFuture,
-    stream::{BoxStream, Stream},
-};
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use tokio::time::timeout;
-use tonic::{Extensions, Request, Response, Status, Streaming, metadata::MetadataMap};
+use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     Caller, PeerApi, PeerError, PeerOptions, PeerResult,
+    duplex::Opening,
     link::{Channel, Link, Target},
     metadata, status,
     wire::{self, peer_client::PeerClient},
@@ -59,6 +50,11 @@ impl Connection {
         Request::from_parts(self.metadata.clone(), Extensions::default(), message)
     }
 
+    fn opening(&self, link: &Arc<Link>) -> Opening {
+        let limit = self.links.options.call_timeout;
+        Opening { link: link.clone(), metadata: self.metadata.clone(), limit }
+    }
+
     /// A call with one answer on the consensus link.
     fn call<Q, R, F>(
         &self,
@@ -88,35 +84,11 @@ where
 {
     Box::pin(async move {
         let answer = async {
-            let reply = send(link.client().await?, request).await;
+            let reply = send(link.channel().await?.client(), request).await;
             Ok(reply.map_err(|status| status::error(&status))?.into_inner())
         };
         timeout(limit, answer).await.unwrap_or(Err(PeerError::TimedOut(limit)))
     })
-}
-
-/// The messages of a stream. A type with a name, as the compiler cannot yet prove calls to be `Send` that hold a
-/// `dyn Stream` (rust-lang/rust#102211).
-struct Messages<Q>(BoxStream<'static, Q>);
-
-impl<Q> Stream for Messages<Q> {
-    type Item = Q;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Q>> {
-        self.0.poll_next_unpin(cx)
-    }
-}
-
-/// The answers on a stream. Only that it is taken up is limited in time: how long a message may take is for who sends
-/// it to judge, and a dead connection ends the stream.
-fn answers<R: Send + 'static>(
-    opened: BoxFuture<'static, PeerResult<Streaming<R>>>,
-) -> BoxStream<'static, PeerResult<R>> {
-    Box::pin(opened.map_ok(replies).try_flatten_stream())
-}
-
-fn replies<R: Send + 'static>(replies: Streaming<R>) -> impl Stream<Item = PeerResult<R>> {
-    replies.map_err(|status| status::error(&status))
 }
 
 impl PeerApi for Connection {
@@ -149,7 +121,8 @@ impl PeerApi for Connection {
         _: Caller,
         requests: BoxStream<'static, wire::AppendRequest>,
     ) -> BoxStream<'static, PeerResult<wire::AppendReply>> {
-        answers(self.call(Messages(requests), |mut client, requests| async move { client.append(requests).await }))
+        let opening = self.opening(&self.links.consensus);
+        opening.stream(requests, |mut client, requests| async move { client.append(requests).await })
     }
 
     fn snapshot(
@@ -157,9 +130,8 @@ impl PeerApi for Connection {
         _: Caller,
         chunks: BoxStream<'static, wire::SnapshotChunk>,
     ) -> BoxStream<'static, PeerResult<wire::SnapshotReply>> {
-        let Links { bulk, options, .. } = &*self.links;
-        let send = |mut client: PeerClient<_>, chunks| async move { client.snapshot(chunks).await };
-        answers(answer(bulk.clone(), options.call_timeout, self.request(Messages(chunks)), send))
+        let opening = self.opening(&self.links.bulk);
+        opening.stream(chunks, |mut client, chunks| async move { client.snapshot(chunks).await })
     }
 
     fn read_index(
@@ -175,9 +147,8 @@ impl PeerApi for Connection {
         _: Caller,
         requests: BoxStream<'static, wire::ProposeRequest>,
     ) -> BoxStream<'static, PeerResult<wire::ProposeReply>> {
-        let Links { bulk, options, .. } = &*self.links;
-        let send = |mut client: PeerClient<_>, requests| async move { client.propose(requests).await };
-        answers(answer(bulk.clone(), options.call_timeout, self.request(Messages(requests)), send))
+        let opening = self.opening(&self.links.bulk);
+        opening.stream(requests, |mut client, requests| async move { client.propose(requests).await })
     }
 
     fn change_members(

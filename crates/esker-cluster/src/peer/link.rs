@@ -17,6 +17,9 @@
 //! link weakly, so that the connection closes when the last user has gone.
 
 use std::{
+    io,
+    net::Shutdown,
+    os::fd::AsFd,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -73,14 +76,8 @@ impl Link {
         Self { target, state: watch::Sender::new(State::Idle) }
     }
 
-    /// What to make a call with.
-    pub(super) async fn client(self: &Arc<Self>) -> PeerResult<PeerClient<Channel>> {
-        let channel = self.channel().await?;
-        let origin = channel.origin.clone();
-        Ok(PeerClient::with_origin(channel, origin).max_decoding_message_size(MESSAGE_BYTES_MAX))
-    }
-
-    async fn channel(self: &Arc<Self>) -> PeerResult<Channel> {
+    /// The connection, made if need be.
+    pub(super) async fn channel(self: &Arc<Self>) -> PeerResult<Channel> {
         if let State::Up(channel) = &*self.state.borrow() {
             return Ok(channel.clone());
         }
@@ -157,24 +154,31 @@ impl Target {
     async fn connect(&self) -> Result<(Channel, Driver), String> {
         let origin = Uri::builder().scheme("http").authority(&*self.address).path_and_query("/").build();
         let origin = origin.map_err(|error| format!("{} is not an address: {error}", self.address))?;
-        let tcp = self.dial().await.map_err(|error| status::chain(&error))?;
+        let text = |error: io::Error| status::chain(&error);
+        let tcp = self.dial().await.map_err(text)?;
+        let socket = Arc::new(tcp.as_fd().try_clone_to_owned().map_err(text)?.into());
         let Some(tls) = &self.tls else {
-            return self.handshake(TokioIo::new(tcp), origin).await;
+            return self.handshake(TokioIo::new(tcp), socket, origin).await;
         };
         let name = tls.server_name(&self.address).map_err(|error| error.to_string())?;
         let tls = tls.connector().connect(name, tcp).await;
-        self.handshake(TokioIo::new(tls.map_err(|error| status::chain(&error))?), origin).await
+        self.handshake(TokioIo::new(tls.map_err(text)?), socket, origin).await
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one home of connections to other nodes")]
-    async fn dial(&self) -> std::io::Result<TcpStream> {
+    async fn dial(&self) -> io::Result<TcpStream> {
         let tcp = TcpStream::connect(&*self.address).await?;
         // Heartbeats are small; they must not wait for more to send.
         tcp.set_nodelay(true)?;
         Ok(tcp)
     }
 
-    async fn handshake<I>(&self, io: I, origin: Uri) -> Result<(Channel, Driver), String>
+    async fn handshake<I>(
+        &self,
+        io: I,
+        socket: Arc<std::net::TcpStream>,
+        origin: Uri,
+    ) -> Result<(Channel, Driver), String>
     where
         I: Read + Write + Unpin + Send + 'static,
     {
@@ -182,11 +186,11 @@ impl Target {
         let (sender, connection) = made.map_err(|error| status::chain(&error))?;
         let driver = async move {
             match connection.await {
-                Ok(()) => "the other side closed the connection".to_owned(),
+                Ok(()) => "the connection was closed".to_owned(),
                 Err(error) => status::chain(&error),
             }
         };
-        Ok((Channel { sender, origin, answered: Arc::default() }, Box::pin(driver)))
+        Ok((Channel { sender, origin, answered: Arc::default(), socket }, Box::pin(driver)))
     }
 
     fn http(&self) -> Builder<TokioExecutor> {
@@ -212,6 +216,23 @@ pub(super) struct Channel {
     origin: Uri,
     /// Whether anything was ever answered.
     answered: Arc<AtomicBool>,
+    /// hyper keeps the connection in a task that nobody can end, until its last stream has ended.
+    socket: Arc<std::net::TcpStream>,
+}
+
+impl Channel {
+    /// What to make a call with.
+    pub(super) fn client(&self) -> PeerClient<Self> {
+        let client = PeerClient::with_origin(self.clone(), self.origin.clone());
+        client.max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Ends the connection, and with it all that is under way on it.
+    pub(super) fn break_off(&self) {
+        if let Err(error) = self.socket.shutdown(Shutdown::Both) {
+            tracing::debug!(%error, "the connection to a node had already ended");
+        }
+    }
 }
 
 type ReplyBody = MapErr<Incoming, fn(hyper::Error) -> Status>;

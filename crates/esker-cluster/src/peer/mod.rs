@@ -20,6 +20,7 @@
 mod backoff;
 mod connection;
 mod connector;
+mod duplex;
 mod link;
 mod metadata;
 mod options;

@@ -1,0 +1,7 @@
+//! The real network between nodes, over loopback sockets, with a made-up node at the other end.
+
+mod calls;
+mod fake;
+mod reach;
+mod streams;
+mod tls;
