@@ -56,9 +56,7 @@ impl Service {
 /// The messages up to the first that cannot be read. Why it cannot is left in `broken`. That the other side gave the
 /// call up looks like the end here: there is nobody to tell.
 fn until_broken<Q>(requests: Streaming<Q>, broken: Arc<OnceLock<Status>>) -> impl Stream<Item = Q> {
-    requests.scan((), move |(), request| {
-        future::ready(request.map_err(|status| _ = broken.set(status)).ok())
-    })
+    requests.scan((), move |(), request| future::ready(request.map_err(|status| _ = broken.set(status)).ok()))
 }
 
 fn reply<T>(answer: PeerResult<T>) -> Reply<T> {

@@ -59,7 +59,7 @@ pub(crate) struct Fake {
     /// Payloads of entries, and how many appends were read.
     pub(crate) payloads: Mutex<Vec<bytes::Bytes>>,
     pub(crate) appends: watch::Sender<usize>,
-    /// Append streams that are open.
+    /// Append streams and silent calls that are open.
     pub(crate) open: watch::Sender<usize>,
 }
 
@@ -152,7 +152,10 @@ impl PeerApi for FakeApi {
         });
         // Reads on while answers are held back.
         let answers = read.map(|(mut answers, id)| async move {
-            answers.wait_for(|answers| *answers).await.map_err(|error| PeerError::Failed(error.to_string()))?;
+            answers
+                .wait_for(|answers| *answers)
+                .await
+                .map_err(|error| PeerError::Failed(error.to_string()))?;
             Ok(wire::AppendReply { outcome: id.map(append_reply::Outcome::Matched) })
         });
         answers.buffered(1000).inspect(move |_| _ = &open).boxed()
@@ -181,7 +184,10 @@ impl PeerApi for FakeApi {
             UNREACHABLE => PeerError::Unreachable("cut off".into()),
             TIMED_OUT => PeerError::TimedOut(Duration::from_millis(70)),
             FAILED => PeerError::Failed("no disk".into()),
-            SILENT => return pending().boxed(),
+            SILENT => {
+                let open = Open::new(&self.0.open);
+                return async move { pending().inspect(|_| _ = &open).await }.boxed();
+            }
             _ => return self.0.called(caller, wire::ReadIndexReply { index: 42, leader: 2 }),
         };
         ready(Err(error)).boxed()
@@ -237,8 +243,7 @@ impl Node {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { stopped.await.unwrap_or(()) };
-        let served =
-            tokio::spawn(serve(listener, Arc::new(FakeApi(fake.clone())), options, tls, shutdown));
+        let served = tokio::spawn(serve(listener, Arc::new(FakeApi(fake.clone())), options, tls, shutdown));
         Self { fake, address, stop, served }
     }
 
@@ -304,9 +309,7 @@ pub(crate) fn append(index: u64, payload: impl Into<bytes::Bytes>) -> wire::Appe
 }
 
 pub(crate) fn matched(index: u64) -> wire::AppendReply {
-    wire::AppendReply {
-        outcome: Some(append_reply::Outcome::Matched(wire::LogId { term: 1, index })),
-    }
+    wire::AppendReply { outcome: Some(append_reply::Outcome::Matched(wire::LogId { term: 1, index })) }
 }
 
 /// Messages now, and a stream that stays open.

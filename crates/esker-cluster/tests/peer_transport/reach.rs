@@ -42,7 +42,8 @@ async fn black_hole() -> (SocketAddr, impl Sized) {
 
 #[tokio::test]
 async fn a_dead_node_costs_one_attempt() {
-    let dialer = Dialer::new(PeerOptions { backoff_min: HOUR, backoff_max: HOUR, ..Default::default() }, None);
+    let dialer =
+        Dialer::new(PeerOptions { backoff_min: HOUR, backoff_max: HOUR, ..Default::default() }, None);
     let address = nobody();
     let peer = dialer.connect(address);
     let why = unreachable(&peer).await;
@@ -63,8 +64,13 @@ async fn a_node_that_does_not_take_the_connection_is_given_up_in_time() {
     let (address, _hole) = black_hole().await;
     let connect_timeout = Duration::from_millis(50);
     let call_timeout = HOUR;
-    let options =
-        PeerOptions { connect_timeout, call_timeout, backoff_min: HOUR, backoff_max: HOUR, ..Default::default() };
+    let options = PeerOptions {
+        connect_timeout,
+        call_timeout,
+        backoff_min: HOUR,
+        backoff_max: HOUR,
+        ..Default::default()
+    };
     let dialer = Dialer::new(options, None);
     let peer = dialer.connect(address);
     let start = Instant::now();

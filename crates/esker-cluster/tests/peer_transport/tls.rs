@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use esker_cluster::peer::{PeerApi, PeerError, PeerOptions, PeerTls};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
