@@ -105,6 +105,10 @@ pub type PeerResult<T> = Result<T, PeerError>;
 /// itself, so what it is given is ignored there.
 ///
 /// Dropping a future or a stream gives the call up; it may have arrived.
+///
+/// Who answers a stream sees its messages end when the caller has no more, gave up, broke off, or sent something that
+/// cannot be read; it answers what it has and ends its answers, and the caller learns what it was.
+/// Nothing is sent before the answers are first polled.
 pub trait PeerApi: Send + Sync + 'static {
     /// See the proto file; so for all of these.
     fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>>;

@@ -53,9 +53,7 @@ impl PeerTls {
         if let Some(name) = &self.name {
             return Ok(name.clone());
         }
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        ServerName::try_from(host.to_owned()).map_err(|error| failed("address", &error))
+        ServerName::try_from(host(address).to_owned()).map_err(|error| failed("address", &error))
     }
 
     pub(super) fn connector(&self) -> TlsConnector {
@@ -72,6 +70,12 @@ impl fmt::Debug for PeerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerTls").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// A part of the TLS configuration cannot be used.
@@ -146,4 +150,16 @@ fn server(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_an_address() {
+        assert_eq!(host("node-1.example:7000"), "node-1.example");
+        assert_eq!(host("10.0.0.1:7000"), "10.0.0.1");
+        assert_eq!(host("[2001:db8::1]:7000"), "2001:db8::1");
+    }
 }

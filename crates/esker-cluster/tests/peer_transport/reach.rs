@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use esker_cluster::peer::{PeerApi, PeerError, PeerOptions};
+use futures_util::StreamExt;
 use tokio::{
     io::AsyncReadExt,
     net::{TcpSocket, TcpStream},
@@ -10,7 +11,6 @@ use tokio::{
 };
 
 use crate::fake::{Dialer, IGNORED, Node, append, ask, listen, listen_with_backlog, soon, stays_open};
-use futures_util::StreamExt;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -140,6 +140,19 @@ async fn a_silent_node_is_found_out_by_pings() {
     unreachable(&peer).await;
     assert_eq!(dialer.failures(), 1, "a connection that nothing was answered on is a failure to connect");
     silent.abort();
+}
+
+#[tokio::test]
+async fn consensus_and_bulk_have_a_connection_each() {
+    let listener = listen(0);
+    let dialer = Dialer::new(PeerOptions::default(), None);
+    let peer = dialer.connect(listener.local_addr().unwrap());
+    let consensus = tokio::spawn(peer.read_index(IGNORED, Default::default()));
+    let _consensus = soon(listener.accept()).await.unwrap();
+    let bulk = tokio::spawn(peer.change_members(IGNORED, Default::default()));
+    let _bulk = soon(listener.accept()).await.unwrap();
+    consensus.abort();
+    bulk.abort();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use esker_cluster::peer::{PeerApi, PeerError, PeerOptions, PeerTls};
+use futures_util::StreamExt;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     date_time_ymd,
@@ -21,7 +22,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::fake::{Dialer, Node, ask, listen, soon};
+use crate::fake::{Dialer, IGNORED, Node, append, ask, listen, matched, soon, stays_open};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -74,7 +75,12 @@ async fn refused(server: Option<PeerTls>, client: Option<PeerTls>) -> String {
 async fn nodes_of_one_authority_talk() {
     let ca = Authority::new();
     let node = node(Some(ca.good()));
-    assert_eq!(ask(&connect(&node, Some(ca.good()))).await.unwrap(), 42);
+    let peer = connect(&node, Some(ca.good()));
+    assert_eq!(ask(&peer).await.unwrap(), 42);
+    let payload = vec![9; 3 << 20];
+    let mut replies = peer.append(IGNORED, stays_open([append(1, payload.clone())]));
+    assert_eq!(soon(replies.next()).await.unwrap().unwrap(), matched(1));
+    assert!(node.fake.payloads.lock()[0] == payload);
 }
 
 #[tokio::test]
