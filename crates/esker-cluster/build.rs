@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = root.join("esker/peer/v1/peer.proto");
     println!("cargo::rerun-if-changed={}", file.display());
     let descriptors = protox::compile([&file], [root])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // The client gets its connections from `peer/link.rs`, not from tonic's transport.
+    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(descriptors)?;
     Ok(())
 }

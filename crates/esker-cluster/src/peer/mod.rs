@@ -2,10 +2,44 @@
 //!
 //! [`PeerApi`] is what a node answers. A connection to another node is the same trait: tonic carries it over the
 //! network, `esker-sim` through a network that loses, delays and repeats. Nothing in here knows the consensus library.
+//!
+//! The real network:
+//!
+//! ```text
+//! TonicConnector -> Connection -> Link (consensus) ==TCP/TLS, HTTP/2==> serve -> PeerApi of the other node
+//!                             \-> Link (bulk)      ==================/
+//! ```
+//!
+//! A [`TonicConnector`] keeps two links to each node, so that a snapshot never delays a heartbeat. A link is one
+//! HTTP/2 connection that is made when it is needed, and again when it broke (`link.rs`). [`serve`] answers. tonic
+//! does the messages and the streams; the connections are hyper's, as both sides must know when one breaks.
+//!
+//! Payloads are not copied on receipt: they are slices of the buffer they arrived in. Who keeps one for long keeps
+//! that buffer too, a few KiB or the size of the message, whichever is more.
+
+mod backoff;
+mod connection;
+mod connector;
+mod duplex;
+mod link;
+mod metadata;
+mod options;
+mod server;
+mod service;
+mod status;
+mod tls;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
+
+pub use connector::{Jitter, TonicConnector};
+pub use options::{
+    CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, MESSAGE_BYTES_MAX, PeerOptions, SEND_BUFFER_BYTES,
+    STREAM_WINDOW_BYTES, STREAMS_MAX,
+};
+pub use server::serve;
+pub use tls::{PeerTls, PeerTlsError};
 
 /// The messages; `proto/esker/peer/v1/peer.proto` documents them.
 #[allow(missing_docs, clippy::all)]
@@ -71,6 +105,10 @@ pub type PeerResult<T> = Result<T, PeerError>;
 /// itself, so what it is given is ignored there.
 ///
 /// Dropping a future or a stream gives the call up; it may have arrived.
+///
+/// Who answers a stream sees its messages end when the caller has no more, gave up, broke off, or sent something that
+/// cannot be read; it answers what it has and ends its answers, and the caller learns what it was.
+/// Nothing is sent before the answers are first polled.
 pub trait PeerApi: Send + Sync + 'static {
     /// See the proto file; so for all of these.
     fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>>;
