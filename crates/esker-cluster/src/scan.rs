@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use esker_engine::{Reader, Item, KeyRange};
+use esker_engine::{Item, KeyRange, Reader};
 use esker_log::clock::Clock;
 use tokio::sync::oneshot;
 
@@ -80,7 +80,8 @@ impl Scan {
     pub(crate) fn new(reader: &Reader, range: &KeyRange, options: ScanOptions, workers: Workers) -> Self {
         let ScanOptions { reverse, keys_only, limit } = options;
         let empty = range.is_empty() || limit == Some(0);
-        let source = || Source { items: reader.scan(range, keys_only), reverse, left: limit.unwrap_or(u64::MAX) };
+        let source =
+            || Source { items: reader.scan(range, keys_only), reverse, left: limit.unwrap_or(u64::MAX) };
         Self { state: if empty { State::Done } else { State::Idle(Box::new(source())) }, workers }
     }
 

@@ -170,7 +170,9 @@ impl Store {
     ) -> impl Future<Output = Result<Committed>> + Send + use<> {
         match &self.inner.committer {
             Committer::Single { committer, .. } => Either::Left(committer.write(batch, options)),
-            Committer::Raft { node, accounts } => Either::Right(write_replicated(node, accounts, batch, options)),
+            Committer::Raft { node, accounts } => {
+                Either::Right(write_replicated(node, accounts, batch, options))
+            }
         }
     }
 
@@ -320,7 +322,9 @@ fn write_replicated(
     async move {
         let (permit, written) = written?;
         if is_empty {
-            return Err(esker_engine::Error::InvalidRequest("a batch has at least one operation".into()).into());
+            return Err(
+                esker_engine::Error::InvalidRequest("a batch has at least one operation".into()).into()
+            );
         }
         let committed = written.await?;
         permit.committed();

@@ -87,7 +87,9 @@ impl Asker<'_> {
                             .map_err(|_| Error::Refused("a cluster id has 16 bytes".into()))?;
                         return Ok(Belonging { cluster, node: reply.node });
                     }
-                    Ok(reply) => notice(round, || format!("{address} does not take this node in: {}", reply.refused)),
+                    Ok(reply) => {
+                        notice(round, || format!("{address} does not take this node in: {}", reply.refused))
+                    }
                     Err(e) => notice(round, || format!("cannot join by {address} yet: {e}")),
                 }
             }

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::types::{
-    Appended, Entry, LeaderId, LogId, TypeConfig, Vote, decode_vote, encode_vote, entry_from_log, entry_to_log,
-    group_end, index_of, log_id,
+    Appended, Entry, LeaderId, LogId, TypeConfig, Vote, decode_vote, encode_vote, entry_from_log,
+    entry_to_log, group_end, index_of, log_id,
 };
 
 /// One request to a follower, and one step of applying, has about so many bytes of payload.
@@ -136,10 +136,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         self.read(index_of(start), index_of(end), READ_BYTES_MAX).await
     }
 
-    async fn entries_stream<RB>(
-        &mut self,
-        range: RB,
-    ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
     {

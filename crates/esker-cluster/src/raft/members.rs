@@ -55,7 +55,9 @@ impl Handle {
                         let request =
                             wire::ChangeMembersRequest { group: super::GROUP, change: Some(change.clone()) };
                         match peer.change_members(self.shared.caller(id), request).await {
-                            Ok(reply) if !reply.refused.is_empty() => return Err(Error::Refused(reply.refused)),
+                            Ok(reply) if !reply.refused.is_empty() => {
+                                return Err(Error::Refused(reply.refused));
+                            }
                             Ok(reply) if reply.leader == 0 => Some(reply.node),
                             _ => None,
                         }
@@ -206,7 +208,9 @@ impl Handle {
         let me = self.shared.node_id();
         let to = match to {
             Some(to) => to,
-            None => self.furthest_voter().ok_or_else(|| Error::Refused("no other voter is up to date".into()))?,
+            None => {
+                self.furthest_voter().ok_or_else(|| Error::Refused("no other voter is up to date".into()))?
+            }
         };
         if !self.membership().voter_ids().any(|voter| voter == to) {
             return Err(Error::Refused(format!("node {to} is no voter")));
@@ -295,7 +299,9 @@ impl Handle {
             openraft::ServerState::Leader => Role::Leader,
             openraft::ServerState::Candidate => Role::Candidate,
             openraft::ServerState::Follower => Role::Follower,
-            openraft::ServerState::Learner if membership.membership().get_node(&me).is_some() => Role::Learner,
+            openraft::ServerState::Learner if membership.membership().get_node(&me).is_some() => {
+                Role::Learner
+            }
             _ => Role::Outside,
         };
         let committed = super::types::group_end(metrics.local_committed.as_ref()).index;

@@ -36,13 +36,13 @@ mod snapshot;
 mod state_machine;
 mod types;
 
-pub(crate) use self::{node::Handle, shared::Shared};
 pub use self::{
     config::{MemberAddress, RaftConfig},
     node::{Opened, RaftNode, Start},
     runtime::{Randomness, seed_randomness},
     service::Service,
 };
+pub(crate) use self::{node::Handle, shared::Shared};
 
 /// Today one group has the whole log.
 pub(crate) const GROUP: u32 = 0;

@@ -32,7 +32,8 @@ use super::{
     snapshot,
     state_machine::{LibrarySnapshot, SnapshotData},
     types::{
-        LogId, Node, TypeConfig, Vote, entry_to_wire, log_id_from_wire, log_id_to_wire, vote_from_wire, vote_to_wire,
+        LogId, Node, TypeConfig, Vote, entry_to_wire, log_id_from_wire, log_id_to_wire, vote_from_wire,
+        vote_to_wire,
     },
 };
 use crate::peer::{PeerApi, PeerError, PeerResult, wire};
@@ -126,8 +127,7 @@ impl Network {
             last: log_id_to_wire(request.last_log_id.as_ref()),
             leadership_transfer: request.leadership_transfer,
         };
-        let answer =
-            if pre { self.peer.pre_vote(caller, request) } else { self.peer.vote(caller, request) };
+        let answer = if pre { self.peer.pre_vote(caller, request) } else { self.peer.vote(caller, request) };
         let reply = self.call(RPCTypes::Vote, option, answer).await?;
         let vote = vote_from_wire(reply.vote).map_err(malformed)?;
         Ok(VoteResponse { vote, vote_granted: reply.granted, last_log_id: log_id_from_wire(reply.last) })
@@ -305,12 +305,13 @@ where
         match reply.outcome {
             Some(Outcome::Matched(id)) => Ok(Ok(log_id_from_wire(Some(id)).or(request.last))),
             Some(Outcome::Conflict(_)) => {
-                let previous = request.previous.ok_or_else(|| malformed("a conflict before the first entry"))?;
+                let previous =
+                    request.previous.ok_or_else(|| malformed("a conflict before the first entry"))?;
                 Ok(Err(StreamAppendError::Conflict(previous)))
             }
-            Some(Outcome::HigherVote(vote)) => {
-                vote_from_wire(Some(vote)).map(|vote| Err(StreamAppendError::HigherVote(vote))).map_err(malformed)
-            }
+            Some(Outcome::HigherVote(vote)) => vote_from_wire(Some(vote))
+                .map(|vote| Err(StreamAppendError::HigherVote(vote)))
+                .map_err(malformed),
             None => Err(malformed("an answer without an outcome")),
         }
     }

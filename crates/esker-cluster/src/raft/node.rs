@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc,
-        atomic::AtomicU64,
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -99,10 +96,8 @@ impl Opened {
     pub fn open(dir: &Path, mut start: Start) -> Result<Self> {
         let progress = Arc::<Progress>::default();
         let told = Arc::clone(&progress);
-        let hooks = Hooks {
-            written: Box::new(move |_| told.written.notify_waiters()),
-            queued: start.queued.take(),
-        };
+        let hooks =
+            Hooks { written: Box::new(move |_| told.written.notify_waiters()), queued: start.queued.take() };
         let replica = Replica::open(&start.environment, dir, start.options.clone(), hooks)?;
         let belonging = Belonging::read(start.environment.disk.as_ref(), dir)?;
         let me = wire::Member {

@@ -126,9 +126,9 @@ impl Handle {
                 None => committed.await,
             }
         };
-        let committed = tokio::time::timeout_at(deadline, outcome).await.unwrap_or_else(|_| {
-            Err(Attempt::Unknown("no majority has answered in time".into()))
-        })?;
+        let committed = tokio::time::timeout_at(deadline, outcome)
+            .await
+            .unwrap_or_else(|_| Err(Attempt::Unknown("no majority has answered in time".into())))?;
         if write.ack == Ack::All {
             self.wait_for_all(committed.version, deadline).await?;
         }

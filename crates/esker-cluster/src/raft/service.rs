@@ -25,8 +25,8 @@ use super::{
     reads,
     snapshot::Arrival,
     types::{
-        TypeConfig, entry_from_wire, log_id_from_wire, log_id_to_wire, membership_to_wire,
-        vote_from_wire, vote_to_wire,
+        TypeConfig, entry_from_wire, log_id_from_wire, log_id_to_wire, membership_to_wire, vote_from_wire,
+        vote_to_wire,
     },
 };
 use crate::{
@@ -222,7 +222,9 @@ impl PeerApi for Service {
                 let outcome = match answer.map_err(failed)? {
                     Ok(matched) => log_id_to_wire(matched.as_ref()).map(Outcome::Matched),
                     Err(StreamAppendError::Conflict(at)) => log_id_to_wire(Some(&at)).map(Outcome::Conflict),
-                    Err(StreamAppendError::HigherVote(vote)) => Some(Outcome::HigherVote(vote_to_wire(&vote))),
+                    Err(StreamAppendError::HigherVote(vote)) => {
+                        Some(Outcome::HigherVote(vote_to_wire(&vote)))
+                    }
                 };
                 Ok(wire::AppendReply { outcome })
             })
@@ -399,12 +401,11 @@ async fn take_proposal(handle: &Handle, proposal: wire::Proposal) -> wire::propo
             ..wire::Refused::default()
         });
     }
-    let write = Write { payload: Arc::from(&*proposal.payload), records: proposal.records, ack, repeatable: true };
+    let write =
+        Write { payload: Arc::from(&*proposal.payload), records: proposal.records, ack, repeatable: true };
     let deadline = Instant::now() + Duration::from_millis(proposal.patience_ms);
     match handle.propose(&write, deadline).await {
-        Ok(done) => {
-            Outcome::Committed(wire::Committed { version: done.version, existed: done.existed })
-        }
+        Ok(done) => Outcome::Committed(wire::Committed { version: done.version, existed: done.existed }),
         Err(attempt) => {
             let leader = handle.leader().unwrap_or_default();
             Outcome::Refused(wire::Refused { leader, ..refused(attempt) })

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use super::{
     log_store::{Progress, io_error},
     types::{
-        CommittedLeaderId, LogId, Node, StoredMembership, TypeConfig, entry_to_log, group_end, load_membership, log_id,
-        store_membership,
+        CommittedLeaderId, LogId, Node, StoredMembership, TypeConfig, entry_to_log, group_end,
+        load_membership, log_id, store_membership,
     },
 };
 
@@ -132,7 +132,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let SnapshotData::Incoming(incoming) = snapshot else {
             return Err(io::Error::other("only a snapshot that came in can be installed"));
         };
-        let (last, membership) = (group_end(meta.last_log_id.as_ref()), store_membership(&meta.last_membership));
+        let (last, membership) =
+            (group_end(meta.last_log_id.as_ref()), store_membership(&meta.last_membership));
         let finish = move || incoming.install.finish(last, membership, incoming.requests);
         let finished = if self.blocking_threads {
             tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?

@@ -122,11 +122,7 @@ pub(crate) fn log_id_from_wire(id: Option<wire::LogId>) -> Option<LogId> {
 }
 
 pub(crate) fn vote_to_wire(vote: &Vote) -> wire::Vote {
-    wire::Vote {
-        term: vote.leader_id.term,
-        node: vote.leader_id.voted_for,
-        committed: vote.committed,
-    }
+    wire::Vote { term: vote.leader_id.term, node: vote.leader_id.voted_for, committed: vote.committed }
 }
 
 /// Errors: the message lacks its vote.
@@ -304,11 +300,8 @@ mod tests {
         batch.put(b"k", b"v").unwrap();
         let (payload, records) = batch.into_payload();
         let proposal = Proposal { payload: payload.into(), records, appended: None };
-        let payloads = [
-            EntryPayload::Blank,
-            EntryPayload::Membership(membership()),
-            EntryPayload::Normal(proposal),
-        ];
+        let payloads =
+            [EntryPayload::Blank, EntryPayload::Membership(membership()), EntryPayload::Normal(proposal)];
         for payload in payloads {
             let entry = Entry { log_id: id, payload };
             let same = |other: &Entry| {

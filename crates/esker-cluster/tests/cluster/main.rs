@@ -1,0 +1,156 @@
+//! Whole nodes in one process, over a network of direct calls that can be cut: the thin end-to-end tests of mode `raft`. What
+//! must be exhaustive is simulated by esker-sim; what must be real runs the binary.
+
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+mod support;
+
+use std::time::Duration;
+
+use esker_cluster::{Ack, Consistency, MemberChange, Role, WriteOptions};
+use esker_engine::RequestId;
+
+use crate::support::{Cluster, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_form_and_any_of_them_takes_writes_and_reads() {
+    let cluster = Cluster::formed(3).await;
+    for (n, id) in [1, 2, 3, 1, 2, 3].into_iter().enumerate() {
+        let key = format!("key{n}");
+        cluster.put(id, &key, "value").await.unwrap();
+        for reader in [1, 2, 3] {
+            assert_eq!(cluster.get(reader, &key).await.unwrap().as_deref(), Some("value"));
+        }
+    }
+    for ack in [Ack::Local, Ack::All] {
+        let options = WriteOptions { ack, ..WriteOptions::default() };
+        cluster.put_with(cluster.leader().await, "acked", "value", options).await.unwrap();
+    }
+}
+
+/// CHECKS 1, 17: what was acknowledged is there after the leader is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_others_go_on_without_the_leader_and_it_catches_up() {
+    let mut cluster = Cluster::formed(3).await;
+    let first = cluster.leader().await;
+    cluster.put(first, "before", "1").await.unwrap();
+    cluster.kill(first).await;
+    let other = cluster.up()[0];
+    eventually("a write succeeds again", async || cluster.put(other, "after", "2").await.is_ok()).await;
+    assert_eq!(cluster.get(other, "before").await.unwrap().as_deref(), Some("1"));
+    cluster.start(first).await;
+    assert_eq!(cluster.get(first, "after").await.unwrap().as_deref(), Some("2"));
+}
+
+/// CHECKS 21: a minority neither writes nor reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_neither_writes_nor_reads() {
+    let cluster = Cluster::formed(3).await;
+    let old = cluster.leader().await;
+    cluster.put(old, "k", "1").await.unwrap();
+    cluster.network.isolate(old);
+    let others: Vec<_> = cluster.up().into_iter().filter(|id| *id != old).collect();
+    eventually("the others elect one", async || cluster.put(others[0], "k", "2").await.is_ok()).await;
+    assert!(cluster.get(old, "k").await.is_err());
+    assert!(cluster.put(old, "k", "3").await.is_err());
+    let stale = cluster.store(old).read_point(Consistency::Stale).await.unwrap();
+    assert!(stale > 0);
+    cluster.network.heal();
+    eventually("the old leader follows", async || {
+        cluster.get(old, "k").await.is_ok_and(|value| value.as_deref() == Some("2"))
+    })
+    .await;
+}
+
+/// CHECKS 19: a retried write is applied once, also when another node leads by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_applied_once_across_leaders() {
+    let mut cluster = Cluster::formed(3).await;
+    let request = Some(RequestId { client: 1, sequence: 1 });
+    let options = WriteOptions { request, ..WriteOptions::default() };
+    let first = cluster.put_with(1, "k", "1", options).await.unwrap();
+    cluster.put(1, "k", "2").await.unwrap();
+    let leader = cluster.leader().await;
+    cluster.kill(leader).await;
+    let other = cluster.up()[0];
+    eventually("the retry is answered", async || {
+        cluster.put_with(other, "k", "1", options).await.is_ok_and(|again| again == first)
+    })
+    .await;
+    assert_eq!(cluster.get(other, "k").await.unwrap().as_deref(), Some("2"));
+}
+
+/// CHECKS 13, 23: a node whose entries are gone gets the state as a snapshot, and goes on from there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_far_behind_gets_a_snapshot() {
+    let mut cluster = Cluster::formed(3).await;
+    let leader = cluster.leader().await;
+    let behind = if leader == 1 { 2 } else { 1 };
+    cluster.kill(behind).await;
+    for n in 0..300 {
+        cluster.put(leader, &format!("key{:03}", n % 100), &format!("value{n}")).await.unwrap();
+    }
+    for id in cluster.up() {
+        cluster.store(id).checkpoint().await.unwrap();
+    }
+    eventually("the log is let go of", async || cluster.node(leader).replica().purged().index > 200).await;
+    cluster.start(behind).await;
+    assert_eq!(cluster.get(behind, "key099").await.unwrap().as_deref(), Some("value299"));
+    assert_eq!(cluster.contents(behind).await, cluster.contents(leader).await);
+    cluster.put(behind, "more", "more").await.unwrap();
+    cluster.kill(behind).await;
+    cluster.start(behind).await;
+    assert_eq!(cluster.contents(behind).await, cluster.contents(leader).await);
+}
+
+/// CHECKS 24, 27: a newcomer becomes a voter by itself; who was removed, and a wiped node's old number, stay out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_join_leave_and_come_back_wiped() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.put(1, "k", "v").await.unwrap();
+    let joined = cluster.join(1).await;
+    eventually("it becomes a voter", async || {
+        cluster.member(1, joined).is_some_and(|member| member.role == Role::Follower)
+    })
+    .await;
+    assert_eq!(cluster.get(joined, "k").await.unwrap().as_deref(), Some("v"));
+    cluster.store(1).change_members(MemberChange::Remove(joined)).await.unwrap();
+    eventually("it is no member", async || cluster.member(1, joined).is_none()).await;
+    cluster.kill(joined).await;
+
+    let wiped = cluster.up().into_iter().find(|id| cluster.leader_now(1) != Some(*id)).unwrap();
+    let asked = cluster.up().into_iter().find(|id| *id != wiped).unwrap();
+    cluster.kill(wiped).await;
+    cluster.wipe(wiped);
+    let anew = cluster.start(wiped).await;
+    assert_ne!(anew, wiped, "its old number's votes are not its own");
+    eventually("it took its old place", async || {
+        cluster.member(asked, wiped).is_none()
+            && cluster.member(asked, anew).is_some_and(|member| member.role != Role::Learner)
+    })
+    .await;
+    assert_eq!(cluster.get(anew, "k").await.unwrap().as_deref(), Some("v"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_in_order_hands_over_first() {
+    let mut cluster = Cluster::formed(3).await;
+    let leader = cluster.leader().await;
+    cluster.put(leader, "k", "v").await.unwrap();
+    cluster.stop(leader).await;
+    let other = cluster.up()[0];
+    // No election time-out has to pass.
+    let write = tokio::time::timeout(Duration::from_millis(150), cluster.put(other, "k", "w")).await;
+    write.expect("the next leader was there at once").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_alone_is_a_cluster_of_one() {
+    let mut cluster = Cluster::formed(1).await;
+    cluster.put(1, "k", "v").await.unwrap();
+    cluster.kill(1).await;
+    cluster.start(1).await;
+    assert_eq!(cluster.get(1, "k").await.unwrap().as_deref(), Some("v"));
+    let joined = cluster.join(1).await;
+    assert_eq!(cluster.get(joined, "k").await.unwrap().as_deref(), Some("v"));
+}
