@@ -119,7 +119,7 @@ impl Store {
     /// Errors: `NoLeader`, `NotLeader`.
     pub async fn read_point(&self, _consistency: Consistency) -> Result<Version> {
         // A single node's reads see every acknowledged write: it is applied before it is acknowledged.
-        Ok(self.inner.db.stats().version)
+        Ok(self.inner.db.version())
     }
 
     /// The cluster as this node sees it; `None` in mode `single`.

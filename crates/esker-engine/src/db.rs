@@ -289,6 +289,11 @@ impl Db {
         self.inner().engine.scan(self.inner().commit.log(), range, keys_only)
     }
 
+    /// The version of the last committed write: [`Db::stats`] has it too, and costs more.
+    pub fn version(&self) -> Version {
+        self.inner().commit.consumer().version.load(Ordering::Acquire)
+    }
+
     /// The store's figures.
     pub fn stats(&self) -> Stats {
         let inner = self.inner();
