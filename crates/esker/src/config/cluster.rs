@@ -207,8 +207,8 @@ fn listed_node(at: usize, text: &str) -> Option<ListedNode> {
         Some(rest) => rest.split_once(']')?,
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
-    let ports = if ports.is_empty() { "" } else { ports.strip_prefix(':')? };
-    let mut ports = ports.split(':').filter(|_| !ports.is_empty());
+    let given = if ports.is_empty() { None } else { Some(ports.strip_prefix(':')?) };
+    let mut ports = given.into_iter().flat_map(|given| given.split(':'));
     let place = u16::try_from(at).ok()?;
     let mut port = |base: u16| match ports.next() {
         None => base.checked_add(place),
