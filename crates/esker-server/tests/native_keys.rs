@@ -176,7 +176,7 @@ fn stale_reads_say_how_far_the_node_was() {
         ("HEAD", "/api/v1/kv/absent", 404),
         ("GET", "/api/v1/kv", 200),
     ] {
-        let mut ask =
+        let ask =
             |query: &str| applied(server.client().request(method, &format!("{target}{query}"), &[], b""));
         assert_eq!(ask("?consistency=stale"), (status, Some("2".into())), "{method} {target}");
         assert_eq!(ask("?consistency=linearizable"), (status, None));

@@ -22,7 +22,7 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
     damage: Option<Box<Damage>>,
-    elsewhere: Option<Elsewhere>,
+    elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// Left in the answer that sends the client to another node: where that node's HTTP front is, `host:port`.
@@ -72,7 +72,7 @@ impl ApiError {
     /// The leader is elsewhere; the Location is made where the request's path is known.
     fn not_leader(leader: u64, http_address: String, message: String) -> Self {
         let details = serde_json::json!({ "leader": leader, "http_address": http_address });
-        let elsewhere = Some(Elsewhere(http_address));
+        let elsewhere = Some(Box::new(Elsewhere(http_address)));
         Self { elsewhere, ..Self::new(ErrorCode::NotLeader, message) }.with_details(details)
     }
 
@@ -95,7 +95,7 @@ impl ApiError {
         }
         let extensions = answer.extensions_mut();
         if let Some(elsewhere) = self.elsewhere {
-            extensions.insert(elsewhere);
+            extensions.insert(*elsewhere);
         }
         extensions.insert(ErrorNote { code, message: self.answer.error.message, damage: self.damage });
         answer

@@ -88,9 +88,9 @@ fn engine(effective: &Effective) -> Options {
 }
 
 fn store(effective: &Effective) -> StoreConfig {
-    let standard = StoreConfig::default();
     StoreConfig {
-        node_id: Some(effective.count("node_id")).filter(|id| *id > 0).unwrap_or(standard.node_id),
+        // A number that the cluster gives is known only once it has been asked.
+        node_id: Some(effective.count("node_id")).filter(|id| *id > 0).unwrap_or(1),
         limits: Limits {
             value_bytes: effective.bytes("max_value_bytes"),
             batch_ops: effective.size("max_batch_ops"),
@@ -99,7 +99,6 @@ fn store(effective: &Effective) -> StoreConfig {
         write_bytes_under_way: effective.bytes("write_bytes_under_way"),
         io_threads: effective.threads("io_threads"),
         io_queue: effective.size("io_queue"),
-        ..standard
     }
 }
 
