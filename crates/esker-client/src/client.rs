@@ -1,22 +1,25 @@
 //! The client: one method for each thing that can be asked.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use bytes::Bytes;
 use esker_wire::{
-    API_PREFIX, KEY_LEN_MAX, KEY_PREFIX, NDJSON,
+    API_PREFIX, Ack, Consistency, KEY_LEN_MAX, KEY_PREFIX, NDJSON,
     admin::{CheckpointAnswer, VerifyAnswer},
     batch::BatchAnswer,
-    cluster::{HealthAnswer, StatusAnswer},
+    cluster::{HealthAnswer, MembersAnswer, MembersRequest, NodesAnswer, StatusAnswer},
     kv::{DeleteAnswer, ListAnswer, PutAnswer},
+    options::APPLIED_VERSION_HEADER,
     percent,
 };
-use hyper::{Method, StatusCode, header};
+use hyper::{HeaderMap, Method, StatusCode, header};
 use serde_json::from_slice;
 
 use crate::{
-    Batch, BatchDone, Deleted, Entry, Error, Item, Meta, Page, Query, Range, Result, ScanStream, Settings,
-    Sync, Written, scan,
+    Batch, BatchDone, Deleted, Entry, Error, Found, Item, Meta, Page, Query, Range, Result, ScanStream,
+    Settings, WriteOptions, Written,
+    endpoints::Endpoints,
+    scan,
     transport::{Answer, Call, Transport},
 };
 
@@ -25,67 +28,95 @@ const TARGET_LEN_MAX: usize = 65_534;
 /// So much of a key fits into a query, with each byte percent-coded and other parameters beside it.
 const SCAN_PREFIX_MAX: usize = (TARGET_LEN_MAX - 256) / 3;
 
-/// A handle to one Esker server. Cloning gives another handle to the same connections.
+/// A handle to an Esker server or cluster. Cloning gives another handle to the same connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     transport: Transport,
 }
 
 impl Client {
-    /// A client of the server at `endpoint`, such as `http://127.0.0.1:8080`. Connects when first used.
-    pub fn new(endpoint: &str) -> Result<Self> {
-        Self::with_settings(endpoint, Settings::default())
+    /// A client of the server at `endpoints`, such as `http://127.0.0.1:8080`, or of the cluster whose nodes these are,
+    /// with commas between. Connects when first used.
+    pub fn new(endpoints: &str) -> Result<Self> {
+        Self::with_settings(endpoints, Settings::default())
     }
 
     /// The same with settings.
-    pub fn with_settings(endpoint: &str, settings: Settings) -> Result<Self> {
-        Ok(Self { transport: Transport::new(endpoint, settings)? })
+    pub fn with_settings(endpoints: &str, settings: Settings) -> Result<Self> {
+        Self::with_endpoints(endpoints.split(',').map(str::trim), settings)
     }
 
-    /// Where the server is.
-    pub fn endpoint(&self) -> &str {
+    /// A client of the cluster whose nodes these are: one suffices, the others are found out.
+    pub fn with_endpoints<'a>(
+        endpoints: impl IntoIterator<Item = &'a str>,
+        settings: Settings,
+    ) -> Result<Self> {
+        Ok(Self { transport: Transport::new(Endpoints::new(endpoints)?, settings) })
+    }
+
+    /// Which server is asked first now: the one that answered last, or the leader.
+    pub fn endpoint(&self) -> Arc<str> {
         self.transport.endpoint()
     }
 
     /// Sets a key to a value, with the server's sync policy.
     pub async fn put(&self, key: &[u8], value: impl Into<Bytes>) -> Result<Written> {
-        self.put_with(key, value, None).await
+        self.put_with(key, value, WriteOptions::default()).await
     }
 
-    /// Sets a key to a value; `sync` may ask for more than the server's policy.
-    pub async fn put_with(&self, key: &[u8], value: impl Into<Bytes>, sync: Option<Sync>) -> Result<Written> {
-        let path = with_sync(key_path(key)?, sync);
+    /// Sets a key to a value, committed as `options` say.
+    pub async fn put_with(
+        &self,
+        key: &[u8],
+        value: impl Into<Bytes>,
+        options: WriteOptions,
+    ) -> Result<Written> {
+        let path = options.on(key_path(key)?);
         if !fits(&path) {
             let mut batch = Batch::new();
             batch.put(key, &value.into());
-            return Ok(Written { version: self.batch(batch, sync).await?.version });
+            return Ok(Written { version: self.batch(batch, options).await?.version });
         }
-        let call = Call::new(Method::PUT, path).with_body(value.into());
+        let call = self.write(Method::PUT, path, options).with_body(value.into());
         let answer = found(self.transport.send(call).await?)?;
         let put: PutAnswer<'_> = from_slice(&answer.body).map_err(unexpected)?;
         Ok(Written { version: put.version })
     }
 
-    /// Reads a key; `None` if it is absent.
+    /// A write with an id of its own, so that its copies are applied once. One that awaits every voter takes its time.
+    fn write(&self, method: Method, path: String, options: WriteOptions) -> Call {
+        let request_id = Some(self.transport.request_id());
+        Call { request_id, patient: options.ack == Ack::All, ..Call::new(method, path) }
+    }
+
+    /// Reads a key; `None` if it is absent. Sees every write acknowledged before.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Entry>> {
-        let path = key_path(key)?;
+        Ok(self.get_with(key, Consistency::default()).await?.entry)
+    }
+
+    /// Reads a key, and sees what `consistency` promises.
+    pub async fn get_with(&self, key: &[u8], consistency: Consistency) -> Result<Found> {
+        let path = with_consistency(key_path(key)?, consistency);
         if !fits(&path) {
-            let found = self.find(key, false).await?;
-            return Ok(found
-                .map(|item| Entry { value: item.value.unwrap_or_default().into(), version: item.version }));
+            let (item, applied) = self.find(key, false, consistency).await?;
+            let entry =
+                |item: Item| Entry { value: item.value.unwrap_or_default().into(), version: item.version };
+            return Ok(Found { entry: item.map(entry), applied });
         }
         let answer = self.transport.send(Call::new(Method::GET, path)).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        Ok(Some(Entry { version: version_of(&answer)?, value: answer.body }))
+        let applied = applied_of(&answer.headers);
+        let entry = match answer.status {
+            StatusCode::NOT_FOUND => None,
+            _ => Some(Entry { version: version_of(&answer)?, value: answer.body }),
+        };
+        Ok(Found { entry, applied })
     }
 
     /// A key's version and its value's length; `None` if it is absent.
     pub async fn head(&self, key: &[u8]) -> Result<Option<Meta>> {
         let path = key_path(key)?;
         if !fits(&path) {
-            let found = self.find(key, false).await?;
+            let (found, _) = self.find(key, false, Consistency::default()).await?;
             let value_len = |item: &Item| item.value.as_ref().map_or(0, |value| value.len() as u64);
             return Ok(found.map(|item| Meta { version: item.version, value_len: value_len(&item) }));
         }
@@ -99,46 +130,59 @@ impl Client {
 
     /// Deletes a key; says whether it was present. For a key too long for a path it says whether it was a moment before.
     pub async fn delete(&self, key: &[u8]) -> Result<Deleted> {
-        let path = key_path(key)?;
+        self.delete_with(key, WriteOptions::default()).await
+    }
+
+    /// The same, committed as `options` say.
+    pub async fn delete_with(&self, key: &[u8], options: WriteOptions) -> Result<Deleted> {
+        let path = options.on(key_path(key)?);
         if !fits(&path) {
-            let existed = self.find(key, true).await?.is_some();
+            let existed = self.find(key, true, Consistency::default()).await?.0.is_some();
             let mut batch = Batch::new();
             batch.delete(key);
-            return Ok(Deleted { version: self.batch(batch, None).await?.version, existed });
+            return Ok(Deleted { version: self.batch(batch, options).await?.version, existed });
         }
-        let answer = found(self.transport.send(Call::new(Method::DELETE, path)).await?)?;
+        let answer = found(self.transport.send(self.write(Method::DELETE, path, options)).await?)?;
         let deleted: DeleteAnswer<'_> = from_slice(&answer.body).map_err(unexpected)?;
         Ok(Deleted { version: deleted.version, existed: deleted.existed })
     }
 
-    /// Finds a key that is too long for a path, by a scan from as much of it as a query holds.
-    async fn find(&self, key: &[u8], keys_only: bool) -> Result<Option<Item>> {
+    /// Finds a key that is too long for a path, by a scan from as much of it as a query holds; says what the scan said of
+    /// its staleness.
+    async fn find(
+        &self,
+        key: &[u8],
+        keys_only: bool,
+        consistency: Consistency,
+    ) -> Result<(Option<Item>, Option<u64>)> {
         let prefix = key[..key.len().min(SCAN_PREFIX_MAX)].to_vec();
-        let query = Query { range: Range::Prefix(prefix), keys_only, ..Query::default() };
+        let query = Query { range: Range::Prefix(prefix), keys_only, consistency, ..Query::default() };
         let mut stream = self.scan(&query).await?;
+        let applied = stream.applied();
         while let Some(item) = stream.next().await {
             let item = item?;
             match item.key.as_slice().cmp(key) {
                 Ordering::Less => {}
-                Ordering::Equal => return Ok(Some(item)),
+                Ordering::Equal => return Ok((Some(item), applied)),
                 Ordering::Greater => break,
             }
         }
-        Ok(None)
+        Ok((None, applied))
     }
 
-    /// Does all of a batch or nothing; `sync` may ask for more than the server's policy.
-    pub async fn batch(&self, batch: Batch, sync: Option<Sync>) -> Result<BatchDone> {
-        let path = with_sync(format!("{API_PREFIX}/batch"), sync);
-        self.send_batch(Call::new(Method::POST, path).with_body(batch.into_body())).await
+    /// Does all of a batch or nothing, committed as `options` say.
+    pub async fn batch(&self, batch: Batch, options: WriteOptions) -> Result<BatchDone> {
+        self.send_batch(batch.into_body(), options).await
     }
 
     /// The same with the batch as JSON: `{"operations":[{"type":"put","key","value"},{"type":"delete","key"}]}`.
-    pub async fn batch_json(&self, json: impl Into<Bytes>) -> Result<BatchDone> {
-        self.send_batch(Call::new(Method::POST, format!("{API_PREFIX}/batch")).with_body(json.into())).await
+    pub async fn batch_json(&self, json: impl Into<Bytes>, options: WriteOptions) -> Result<BatchDone> {
+        self.send_batch(json.into(), options).await
     }
 
-    async fn send_batch(&self, call: Call) -> Result<BatchDone> {
+    async fn send_batch(&self, body: Bytes, options: WriteOptions) -> Result<BatchDone> {
+        let path = options.on(format!("{API_PREFIX}/batch"));
+        let call = self.write(Method::POST, path, options).with_body(body);
         let answer = found(self.transport.send(call).await?)?;
         let done: BatchAnswer = from_slice(&answer.body).map_err(unexpected)?;
         Ok(BatchDone { version: done.version, operations: done.operations })
@@ -166,6 +210,22 @@ impl Client {
         from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
     }
 
+    /// The members of the cluster, as the answering node knows them.
+    pub async fn nodes(&self) -> Result<NodesAnswer> {
+        let call = Call::new(Method::GET, format!("{API_PREFIX}/cluster/nodes"));
+        from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
+    }
+
+    /// Changes the membership; says which member it was about. A new voter has to catch up first: give the client a long
+    /// [`Settings::request_timeout`]. Where the connection breaks, ask for the [nodes](Client::nodes) to see what was done.
+    pub async fn change_members(&self, change: &MembersRequest) -> Result<u64> {
+        let body = serde_json::to_vec(change).expect("strings and numbers always serialise");
+        let call = Call::new(Method::POST, format!("{API_PREFIX}/cluster/members")).with_body(body.into());
+        let answer = found(self.transport.send(Call { once: true, ..call }).await?)?;
+        let done: MembersAnswer = from_slice(&answer.body).map_err(unexpected)?;
+        Ok(done.node)
+    }
+
     /// Whether the server takes requests; an error says why not.
     pub async fn health(&self) -> Result<HealthAnswer> {
         let answer = found(self.transport.send(Call::new(Method::GET, "/health".into())).await?)?;
@@ -175,6 +235,7 @@ impl Client {
     /// Has the server write a checkpoint of its index.
     pub async fn checkpoint(&self) -> Result<CheckpointAnswer> {
         let call = Call::new(Method::POST, format!("{API_PREFIX}/admin/checkpoint"));
+        let call = Call { patient: true, ..call };
         from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
     }
 
@@ -182,6 +243,7 @@ impl Client {
     /// [`Settings::request_timeout`].
     pub async fn verify(&self) -> Result<VerifyAnswer> {
         let call = Call::new(Method::POST, format!("{API_PREFIX}/admin/verify"));
+        let call = Call { patient: true, ..call };
         from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
     }
 }
@@ -199,11 +261,16 @@ fn fits(path: &str) -> bool {
     path.len() <= TARGET_LEN_MAX
 }
 
-fn with_sync(path: String, sync: Option<Sync>) -> String {
-    match sync {
-        None => path,
-        Some(sync) => format!("{path}?sync={sync}"),
+fn with_consistency(path: String, consistency: Consistency) -> String {
+    match consistency {
+        Consistency::Linearizable => path,
+        Consistency::Stale => format!("{path}?consistency={consistency}"),
     }
+}
+
+/// What a stale answer says that its node had applied.
+pub(crate) fn applied_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(APPLIED_VERSION_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 /// An answer to a request that is not about one key's value: it has no absence.

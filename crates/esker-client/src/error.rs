@@ -27,6 +27,22 @@ pub enum Error {
         /// When a retry is likely to be taken.
         retry_after: Duration,
     },
+    /// Another node leads the cluster. The client goes there by itself, so this tells that the nodes sent it around
+    /// until its time was up. Nothing was written.
+    NotLeader {
+        /// Who leads, in the words of the node that was asked last.
+        message: String,
+        /// The leader's endpoint, where it was told.
+        leader: Option<Arc<str>>,
+    },
+    /// The cluster does not know whether the write was done: it may or may not be. With [`crate::Retry::resend_writes`]
+    /// the client finds out by itself.
+    OutcomeUnknown {
+        /// Why.
+        message: String,
+        /// When a retry is likely to find out.
+        retry_after: Duration,
+    },
     /// The server failed: its operator has to act.
     Server {
         /// The status of the answer.
@@ -75,7 +91,39 @@ impl Error {
         match self {
             Self::InvalidRequest { code, .. } => *code,
             Self::RetryLater { code, .. } | Self::Server { code, .. } => Some(*code),
+            Self::NotLeader { .. } => Some(ErrorCode::NotLeader),
+            Self::OutcomeUnknown { .. } => Some(ErrorCode::OutcomeUnknown),
             _ => None,
+        }
+    }
+
+    /// When the server said to come back.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RetryLater { retry_after, .. } | Self::OutcomeUnknown { retry_after, .. } => {
+                Some(*retry_after)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the trouble is the one node's that was asked, so that another may well not have it.
+    pub(crate) fn is_of_one_node(&self) -> bool {
+        use ErrorCode::{Draining, TooManyConnections, Unavailable, WritesRefused};
+        match self {
+            Self::Unreachable { .. } | Self::Interrupted { .. } | Self::TimedOut { .. } => true,
+            Self::RetryLater { code, .. } => matches!(code, Draining | TooManyConnections | Unavailable),
+            Self::Server { code, .. } => *code == WritesRefused,
+            _ => false,
+        }
+    }
+
+    /// Whether the next attempt had better ask another node: all but what is about the request or the client.
+    pub(crate) fn moves_on(&self) -> bool {
+        match self {
+            Self::RetryLater { code, .. } => *code != ErrorCode::TooManyRequests,
+            Self::NotLeader { .. } | Self::OutcomeUnknown { .. } => true,
+            error => error.is_of_one_node(),
         }
     }
 }
@@ -87,6 +135,8 @@ impl fmt::Display for Error {
             Self::RetryLater { message, retry_after, .. } => {
                 write!(f, "{message} (try again in {} ms)", retry_after.as_millis())
             }
+            Self::NotLeader { message, .. } => write!(f, "the nodes disagree about who leads: {message}"),
+            Self::OutcomeUnknown { message, .. } => f.write_str(message),
             Self::Server { status, code, message } => write!(f, "{message} ({status} {code})"),
             Self::Unreachable { endpoint, source } => {
                 let cause = root(source.as_ref());

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::{Response, body::Incoming, header};
 use tokio::time::timeout;
 
-use crate::{Error, Item, Result};
+use crate::{Error, Item, Result, client::applied_of};
 
 /// The longest line taken: a value of 1 GiB in base64, its key, and the names around them.
 const LINE_LEN_MAX: usize = (1 << 30) / 3 * 4 + (1 << 20);
@@ -24,6 +24,7 @@ pub struct ScanStream {
     /// How far the buffer was searched for the end of a line.
     searched: usize,
     items: u64,
+    applied: Option<u64>,
     idle: Duration,
     ended: bool,
 }
@@ -34,8 +35,14 @@ impl ScanStream {
         if !headers.contains_key(header::TRANSFER_ENCODING) && !headers.contains_key(header::CONTENT_LENGTH) {
             return Err(Error::Protocol("a stream whose end nothing marks".into()));
         }
+        let applied = applied_of(headers);
         let body = response.into_body();
-        Ok(Self { body, buffer: BytesMut::new(), searched: 0, items: 0, idle, ended: false })
+        Ok(Self { body, buffer: BytesMut::new(), searched: 0, items: 0, applied, idle, ended: false })
+    }
+
+    /// What the answering node had applied, where the scan was to be content with that.
+    pub fn applied(&self) -> Option<u64> {
+        self.applied
     }
 
     /// The next item; `None` when every item came. After an error there is nothing more.

@@ -1,18 +1,32 @@
-//! Sending requests: the pool, time-outs, retries, and what an answer's status means.
+//! Sending requests: the pool, time-outs, and what an answer's status means.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use esker_wire::{ErrorAnswer, ErrorCode};
-use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, body::Incoming, header};
+use esker_wire::{
+    API_PREFIX, ErrorAnswer, ErrorCode,
+    cluster::{NodesAnswer, Role},
+    options::{REQUEST_ID_HEADER, RETRY_AFTER_MS_HEADER},
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{Error, Result, Retry, connect::connector};
+use crate::{
+    Error, Result, Retry,
+    attempts::Attempts,
+    connect::connector,
+    endpoints::{Endpoint, Endpoints, base_of},
+    request_id::RequestIds,
+};
 
 /// A client's settings.
 #[derive(Debug, Clone)]
@@ -23,6 +37,13 @@ pub struct Settings {
     /// How long a request may take, from sending it to the end of its answer; in a stream, from one part to the
     /// next. Default 30 s.
     pub request_timeout: Duration,
+    /// How long a server may be silent before the next one is asked the same, where there is another one: doubled
+    /// whenever all were asked, longer for large bodies, and not for what takes its time, such as a verification. A write
+    /// is then sent again under its request id. Default 1 s.
+    pub attempt_timeout: Duration,
+    /// Whether to learn of the cluster's other members from those that are known. Default true; turn it off where the
+    /// addresses that members tell are not theirs from here, as behind a tunnel.
+    pub discover: bool,
     /// When requests are sent again.
     pub retry: Retry,
 }
@@ -32,6 +53,8 @@ impl Default for Settings {
         Self {
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(30),
+            attempt_timeout: Duration::from_secs(1),
+            discover: true,
             retry: Retry::default(),
         }
     }
@@ -51,19 +74,25 @@ pub(crate) struct Call {
     /// Path and parameters.
     pub(crate) path: String,
     pub(crate) accept: Option<&'static str>,
+    /// The same for every copy of a write.
+    pub(crate) request_id: Option<HeaderValue>,
+    /// It takes its time: silence says nothing about the server.
+    pub(crate) patient: bool,
+    /// Not to be sent again when nobody knows whether it was done.
+    pub(crate) once: bool,
     pub(crate) body: Bytes,
 }
 
 impl Call {
     pub(crate) fn new(method: Method, path: String) -> Self {
-        Self { method, path, accept: None, body: Bytes::new() }
+        Self { method, path, accept: None, request_id: None, patient: false, once: false, body: Bytes::new() }
     }
 
     pub(crate) fn with_body(self, body: Bytes) -> Self {
         Self { body, ..self }
     }
 
-    fn is_write(&self) -> bool {
+    pub(crate) fn is_write(&self) -> bool {
         self.method != Method::GET && self.method != Method::HEAD
     }
 }
@@ -79,56 +108,94 @@ pub(crate) struct Answer {
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
     pool: Pool<HttpConnector, Full<Bytes>>,
-    endpoint: Arc<str>,
+    shared: Arc<Shared>,
     pub(crate) settings: Settings,
 }
 
+/// What all handles to one client have in common.
+#[derive(Debug)]
+struct Shared {
+    endpoints: Endpoints,
+    request_ids: RequestIds,
+}
+
 impl Transport {
-    pub(crate) fn new(endpoint: &str, settings: Settings) -> Result<Self> {
-        let endpoint = base_of(endpoint)?.into();
+    pub(crate) fn new(endpoints: Endpoints, settings: Settings) -> Self {
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector(settings.connect_timeout));
-        Ok(Self { pool, endpoint, settings })
+        Self { pool, shared: Arc::new(Shared { endpoints, request_ids: RequestIds::new() }), settings }
     }
 
-    pub(crate) fn endpoint(&self) -> &str {
-        &self.endpoint
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        self.shared.endpoints.preferred()
+    }
+
+    /// The id of another write.
+    pub(crate) fn request_id(&self) -> HeaderValue {
+        self.shared.request_ids.next()
     }
 
     /// Sends a call, again where that is safe, and reads the whole answer. An absent key is an answer.
     pub(crate) async fn send(&self, call: Call) -> Result<Answer> {
-        let mut attempts = Attempts::new(&self.settings.retry, call.is_write());
+        let mut attempts = Attempts::new(&self.settings, &self.shared.endpoints, &call);
         loop {
-            match timeout(self.settings.request_timeout, self.attempt(&call)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => attempts.pause(error).await?,
-                Err(_) => attempts.pause(self.late()).await?,
+            let outcome = self.attempt(attempts.endpoint(), &call, attempts.limit()).await;
+            if let Some(answer) = attempts.settle(outcome).await? {
+                self.refresh(attempts.endpoint());
+                return Ok(answer);
             }
         }
     }
 
     /// Sends a call, again where that is safe, and gives the answer's body as it comes.
     pub(crate) async fn stream(&self, call: Call) -> Result<Response<Incoming>> {
-        let mut attempts = Attempts::new(&self.settings.retry, call.is_write());
+        let mut attempts = Attempts::new(&self.settings, &self.shared.endpoints, &call);
         loop {
-            match timeout(self.settings.request_timeout, self.open(&call)).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => attempts.pause(error).await?,
-                Err(_) => attempts.pause(self.late()).await?,
+            let outcome = self.open(attempts.endpoint(), &call, attempts.limit()).await;
+            if let Some(response) = attempts.settle(outcome).await? {
+                self.refresh(attempts.endpoint());
+                return Ok(response);
             }
         }
     }
 
-    fn late(&self) -> Error {
-        Error::TimedOut { after: self.settings.request_timeout }
+    /// Asks a server that answers well for the cluster's members, if they may have changed. Nobody waits for it.
+    fn refresh(&self, endpoint: &Endpoint) {
+        if !self.settings.discover || !self.shared.endpoints.take_refresh(Instant::now()) {
+            return;
+        }
+        let (transport, endpoint) = (self.clone(), endpoint.clone());
+        tokio::spawn(async move {
+            let call = Call::new(Method::GET, format!("{API_PREFIX}/cluster/nodes"));
+            let limit = transport.settings.attempt_timeout;
+            let asked = transport.attempt(&endpoint, &call, limit).await;
+            let nodes = asked.ok().and_then(|answer| serde_json::from_slice(&answer.body).ok());
+            match nodes {
+                Some(nodes) => transport.learn(&nodes),
+                None => transport.shared.endpoints.refresh_failed(),
+            }
+        });
     }
 
-    async fn attempt(&self, call: &Call) -> Result<Answer> {
-        let response = self.request(call).await?;
+    /// Only members of a cluster tell an address that is meant for others; a single node tells what it listens on.
+    fn learn(&self, answer: &NodesAnswer) {
+        let members = || answer.nodes.iter().filter(|node| node.peer_address.is_some());
+        let endpoint = |address: &str| base_of(address).ok();
+        let leader = members().find(|node| node.role == Role::Leader);
+        self.shared.endpoints.learn(
+            members().filter_map(|node| endpoint(&node.http_address)).collect(),
+            leader.and_then(|node| endpoint(&node.http_address)),
+        );
+    }
+
+    async fn attempt(&self, endpoint: &Endpoint, call: &Call, limit: Duration) -> Result<Answer> {
+        let end = Instant::now() + self.settings.request_timeout;
+        let response = self.head(endpoint, call, limit).await?;
         let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(interrupted)?.to_bytes();
+        let late = |_| Error::TimedOut { after: self.settings.request_timeout };
+        let body = timeout_at(end, body.collect()).await.map_err(late)?.map_err(interrupted)?.to_bytes();
         let answer = Answer { status: head.status, headers: head.headers, body };
         match answer.status {
             status if status.is_success() || is_absent_key(&answer) => Ok(answer),
@@ -136,71 +203,39 @@ impl Transport {
         }
     }
 
-    async fn open(&self, call: &Call) -> Result<Response<Incoming>> {
-        let response = self.request(call).await?;
+    async fn open(&self, endpoint: &Endpoint, call: &Call, limit: Duration) -> Result<Response<Incoming>> {
+        let response = self.head(endpoint, call, limit).await?;
         if response.status().is_success() {
             return Ok(response);
         }
         let (head, body) = response.into_parts();
-        let body = http_body_util::Limited::new(body, ERROR_BODY_MAX).collect().await;
+        let late = |_| Error::TimedOut { after: self.settings.request_timeout };
+        let body = Limited::new(body, ERROR_BODY_MAX).collect();
+        let body = timeout(self.settings.request_timeout, body).await.map_err(late)?;
         let body = body.map_err(|source| Error::Interrupted { source: source.into() })?.to_bytes();
         Err(refusal(&Answer { status: head.status, headers: head.headers, body }))
     }
 
-    async fn request(&self, call: &Call) -> Result<Response<Incoming>> {
-        let mut request =
-            Request::builder().method(call.method.clone()).uri(format!("{}{}", self.endpoint, call.path));
-        if let Some(accept) = call.accept {
-            request = request.header(header::ACCEPT, accept);
-        }
-        let request =
-            request.body(Full::new(call.body.clone())).map_err(|e| Error::invalid(e.to_string()))?;
-        self.pool.request(request).await.map_err(|e| match e.is_connect() {
-            true => Error::Unreachable { endpoint: self.endpoint.clone(), source: Arc::new(e) },
+    /// Sends a request and waits for the head of its answer.
+    async fn head(&self, endpoint: &Endpoint, call: &Call, limit: Duration) -> Result<Response<Incoming>> {
+        let request = request(endpoint, call)?;
+        let answered = timeout(limit, self.pool.request(request)).await;
+        answered.map_err(|_| Error::TimedOut { after: limit })?.map_err(|e| match e.is_connect() {
+            true => Error::Unreachable { endpoint: endpoint.clone(), source: Arc::new(e) },
             false => Error::Interrupted { source: Arc::new(e) },
         })
     }
 }
 
-/// The attempts of one request.
-struct Attempts<'a> {
-    retry: &'a Retry,
-    is_write: bool,
-    start: Instant,
-    count: u32,
-}
-
-impl<'a> Attempts<'a> {
-    fn new(retry: &'a Retry, is_write: bool) -> Self {
-        Self { retry, is_write, start: Instant::now(), count: 0 }
+fn request(endpoint: &Endpoint, call: &Call) -> Result<Request<Full<Bytes>>> {
+    let mut request = Request::builder().method(call.method.clone()).uri(format!("{endpoint}{}", call.path));
+    if let Some(accept) = call.accept {
+        request = request.header(header::ACCEPT, accept);
     }
-
-    /// Waits until the next attempt is due; gives the error back if there is to be none.
-    async fn pause(&mut self, error: Error) -> Result<()> {
-        self.count += 1;
-        let elapsed = self.start.elapsed();
-        match self.retry.pause(&error, self.is_write, elapsed, self.count, fastrand::f64()) {
-            Some(pause) => {
-                tokio::time::sleep(pause).await;
-                Ok(())
-            }
-            None => Err(error),
-        }
+    if let Some(id) = &call.request_id {
+        request = request.header(REQUEST_ID_HEADER, id);
     }
-}
-
-/// The endpoint without a slash at its end; `http://` is put before a bare `host:port`.
-fn base_of(endpoint: &str) -> Result<String> {
-    let full = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
-    let refuse = |why: &str| {
-        Error::invalid(format!("`{endpoint}` is no endpoint: {why}, such as http://127.0.0.1:8080"))
-    };
-    let uri: Uri = full.parse().map_err(|_| refuse("give an address"))?;
-    match (uri.scheme_str(), uri.authority(), uri.path_and_query().map(|path| path.as_str())) {
-        (Some("http"), Some(authority), None | Some("/" | "")) => Ok(format!("http://{authority}")),
-        (Some("http"), Some(_), Some(_)) => Err(refuse("leave out what follows the port")),
-        _ => Err(refuse("only http is supported")),
-    }
+    request.body(Full::new(call.body.clone())).map_err(|e| Error::invalid(e.to_string()))
 }
 
 fn interrupted(e: hyper::Error) -> Error {
@@ -222,50 +257,44 @@ fn code_and_message(answer: &Answer) -> Option<(ErrorCode, String)> {
 /// What an answer that is no success asks of the caller.
 fn refusal(answer: &Answer) -> Error {
     let status = answer.status;
-    let Some((code, message)) = code_and_message(answer) else {
+    let said = code_and_message(answer).or_else(|| said_by_status(answer));
+    let Some((code, message)) = said else {
         return Error::Protocol(format!("status {status} without an error body"));
     };
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => RetryAfter::of(answer).error(code, message),
+    match (status, code) {
+        (StatusCode::TEMPORARY_REDIRECT, _) => Error::NotLeader { message, leader: leader_of(answer) },
+        (_, ErrorCode::OutcomeUnknown) => Error::OutcomeUnknown { message, retry_after: retry_after(answer) },
         // Waiting does not help a store that refuses writes until somebody repairs it.
-        StatusCode::SERVICE_UNAVAILABLE if code != ErrorCode::WritesRefused => {
-            RetryAfter::of(answer).error(code, message)
+        (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, code)
+            if code != ErrorCode::WritesRefused =>
+        {
+            Error::RetryLater { code, message, retry_after: retry_after(answer) }
         }
-        status if status.is_client_error() => Error::InvalidRequest { code: Some(code), message },
-        status => Error::Server { status: status.as_u16(), code, message },
+        (status, code) if status.is_client_error() => Error::InvalidRequest { code: Some(code), message },
+        (status, code) => Error::Server { status: status.as_u16(), code, message },
     }
 }
 
-struct RetryAfter(Duration);
-
-impl RetryAfter {
-    fn of(answer: &Answer) -> Self {
-        let seconds =
-            answer.headers.get(header::RETRY_AFTER).and_then(|text| text.to_str().ok()?.parse().ok());
-        Self(seconds.map_or(RETRY_AFTER_DEFAULT, Duration::from_secs))
-    }
-
-    fn error(self, code: ErrorCode, message: String) -> Error {
-        Error::RetryLater { code, message, retry_after: self.0 }
-    }
+/// The answer to a HEAD has no body to say what is the matter.
+fn said_by_status(answer: &Answer) -> Option<(ErrorCode, String)> {
+    let code = match answer.status {
+        StatusCode::TEMPORARY_REDIRECT => ErrorCode::NotLeader,
+        StatusCode::TOO_MANY_REQUESTS => ErrorCode::TooManyRequests,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::Busy,
+        _ => return None,
+    };
+    answer.body.is_empty().then(|| (code, format!("the server answered {}", answer.status)))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The endpoint in the Location; the path there is the one that was asked for.
+fn leader_of(answer: &Answer) -> Option<Endpoint> {
+    let location: Uri = answer.headers.get(header::LOCATION)?.to_str().ok()?.parse().ok()?;
+    base_of(&format!("{}://{}", location.scheme_str()?, location.authority()?)).ok()
+}
 
-    #[test]
-    fn endpoints_are_checked() {
-        for (text, base) in [
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-            ("http://h:1/", "http://h:1"),
-            ("localhost:8080", "http://localhost:8080"),
-            ("[::1]:80", "http://[::1]:80"),
-        ] {
-            assert_eq!(base_of(text).unwrap(), base);
-        }
-        for text in ["", "https://h:1", "http://h:1/kv", "redis://h:1", "http://"] {
-            assert!(matches!(base_of(text), Err(Error::InvalidRequest { .. })), "{text}");
-        }
-    }
+fn retry_after(answer: &Answer) -> Duration {
+    let number = |name: &str| answer.headers.get(name)?.to_str().ok()?.parse().ok();
+    let exact = number(RETRY_AFTER_MS_HEADER).map(Duration::from_millis);
+    let seconds = || number(header::RETRY_AFTER.as_str()).map(Duration::from_secs);
+    exact.or_else(seconds).unwrap_or(RETRY_AFTER_DEFAULT)
 }

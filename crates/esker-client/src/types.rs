@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use esker_wire::percent;
+use esker_wire::{Ack, Consistency, percent};
 
 /// A value and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,15 @@ pub struct Entry {
     pub value: Bytes,
     /// The version of the write that put it.
     pub version: u64,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The value; `None` if the key is absent.
+    pub entry: Option<Entry>,
+    /// What the answering node had applied when it read, where the read was [stale](Consistency::Stale).
+    pub applied: Option<u64>,
 }
 
 /// What is known of a key without its value.
@@ -91,6 +100,8 @@ pub struct Query {
     pub reverse: bool,
     /// Without the values.
     pub keys_only: bool,
+    /// What the list may see. Default: every write acknowledged before.
+    pub consistency: Consistency,
 }
 
 impl Query {
@@ -116,10 +127,36 @@ impl Query {
                 add(name, b"true");
             }
         }
+        if self.consistency != Consistency::default() {
+            add("consistency", self.consistency.as_str().as_bytes());
+        }
         if let Some(cursor) = cursor {
             add("cursor", cursor.as_bytes());
         }
         parameters.join("&")
+    }
+}
+
+/// How a write is committed, where that is to be other than usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteOptions {
+    /// A stronger sync policy than the server's.
+    pub sync: Option<Sync>,
+    /// When it is acknowledged. Default: when a majority of the cluster has it on its disk.
+    pub ack: Ack,
+}
+
+impl WriteOptions {
+    /// A path with what these ask for.
+    pub(crate) fn on(self, mut path: String) -> String {
+        if let Some(sync) = self.sync {
+            path += &format!("?sync={sync}");
+        }
+        if self.ack != Ack::default() {
+            let mark = if self.sync.is_some() { '&' } else { '?' };
+            path += &format!("{mark}ack={}", self.ack);
+        }
+        path
     }
 }
 
@@ -148,10 +185,21 @@ mod tests {
     #[test]
     fn parameters_are_coded() {
         let range = Range::Between(Some(b"a&b".to_vec()), Some(b"\xff".to_vec()));
-        let query = Query { range, limit: Some(7), reverse: true, keys_only: false };
+        let query = Query { range, limit: Some(7), reverse: true, ..Query::default() };
         assert_eq!(query.to_parameters(Some("c=")), "start=a%26b&end=%FF&limit=7&reverse=true&cursor=c%3D");
         assert_eq!(Query::default().to_parameters(None), "");
         let prefix = Query { range: Range::Prefix(b"p/".to_vec()), keys_only: true, ..Query::default() };
         assert_eq!(prefix.to_parameters(None), "prefix=p%2F&keys_only=true");
+        let stale = Query { consistency: Consistency::Stale, ..Query::default() };
+        assert_eq!(stale.to_parameters(None), "consistency=stale");
+    }
+
+    #[test]
+    fn a_write_asks_only_for_what_is_unusual() {
+        let on = |sync, ack| WriteOptions { sync, ack }.on("/p".into());
+        assert_eq!(on(None, Ack::Majority), "/p");
+        assert_eq!(on(Some(Sync::Always), Ack::Majority), "/p?sync=always");
+        assert_eq!(on(None, Ack::All), "/p?ack=all");
+        assert_eq!(on(Some(Sync::Every(Duration::from_millis(5))), Ack::Local), "/p?sync=every:5&ack=local");
     }
 }

@@ -223,11 +223,6 @@ impl Db {
         &self.handle.inner
     }
 
-    /// The version of the last committed write; 0 in an empty store.
-    pub fn version(&self) -> Version {
-        self.inner().commit.consumer().version.load(Ordering::Acquire)
-    }
-
     /// The reading side alone.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(self.inner().commit.log()), Arc::clone(&self.inner().engine))
@@ -300,6 +295,11 @@ impl Db {
     /// disk; with `keys_only` nothing is read from disk.
     pub fn scan(&self, range: &KeyRange, keys_only: bool) -> Scan {
         self.inner().engine.scan(self.inner().commit.log(), range, keys_only)
+    }
+
+    /// The version of the last committed write: [`Db::stats`] has it too, and costs more.
+    pub fn version(&self) -> Version {
+        self.inner().commit.consumer().version.load(Ordering::Acquire)
     }
 
     /// The store's figures.

@@ -112,6 +112,8 @@ pub struct Timeouts {
     pub drain: Duration,
     /// A request that takes longer is logged. Default 1 s.
     pub slow_request: Duration,
+    /// A member of the cluster that the leader has not heard from for longer is told as not healthy. Default 1 s.
+    pub member_silence: Duration,
 }
 
 impl Default for Timeouts {
@@ -128,6 +130,7 @@ impl Default for Timeouts {
             drain_notice: Duration::ZERO,
             drain: Duration::from_secs(20),
             slow_request: Duration::from_secs(1),
+            member_silence: Duration::from_secs(1),
         }
     }
 }

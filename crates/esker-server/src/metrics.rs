@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use esker_cluster::metrics::{Counter, Histogram, HistogramSnapshot};
+use esker_cluster::{
+    ClusterView, Role,
+    metrics::{Counter, Histogram, HistogramSnapshot},
+};
 use http::{HeaderValue, StatusCode};
 use prometheus_client::{
     collector::Collector,
@@ -113,6 +116,9 @@ impl Collector for Figures {
         self.connections(&mut writer)?;
         self.store(&mut writer)?;
         self.engine(&mut writer)?;
+        if let Some(view) = self.0.store.cluster() {
+            cluster_figures(&mut writer, &view)?;
+        }
         process_figures(&mut writer)
     }
 }
@@ -213,6 +219,19 @@ impl Figures {
         }
         Ok(())
     }
+}
+
+fn cluster_figures(writer: &mut Writer<'_>, view: &ClusterView) -> fmt::Result {
+    for (name, help, figure) in [
+        ("esker_raft_is_leader", "1 if this node leads its cluster", u64::from(view.role == Role::Leader)),
+        ("esker_raft_term", "The present term", view.term),
+        ("esker_raft_committed", "The last write known to be committed", view.committed),
+        ("esker_raft_applied", "The last write applied", view.applied),
+        ("esker_raft_members", "Members of the cluster", view.members.len() as u64),
+    ] {
+        writer.gauge(name, help, figure)?;
+    }
+    Ok(())
 }
 
 fn process_figures(writer: &mut Writer<'_>) -> fmt::Result {

@@ -204,8 +204,32 @@ fn the_cluster_is_described() {
         (&json!("leader"), &json!(0), &json!(1))
     );
     assert_eq!((&status["healthy"], &status["storage"]["keys"]), (&json!(true), &json!(5)));
+    assert_eq!(
+        (&status["mode"], &status["cluster_id"], &status["applied_index"]),
+        (&json!("single"), &Value::Null, &json!(1))
+    );
     let nodes = server.request("GET", "/api/v1/cluster/nodes", b"").json();
     assert_eq!(nodes["nodes"][0]["http_address"], server.address.to_string());
+}
+
+#[test]
+fn a_single_node_has_no_members_to_change() {
+    let server = TestServer::start();
+    let ask = |body: &str| server.request("POST", "/api/v1/cluster/members", body.as_bytes());
+    for body in [
+        r#"{"add":{"peer_address":"127.0.0.1:7071"}}"#,
+        r#"{"promote":2}"#,
+        r#"{"remove":1}"#,
+        r#"{"transfer":null}"#,
+    ] {
+        let message = ask(body).error(409, "conflict");
+        assert!(message.contains("mode single"), "{message}");
+    }
+    for body in ["", "{}", r#"{"promote":"x"}"#, r#"{"promote":1,"remove":2}"#, r#"{"add":{"host":"h"}}"#] {
+        ask(body).error(400, "bad_request");
+    }
+    ask(&" ".repeat(10_000)).error(413, "payload_too_large");
+    assert!(!server.request("GET", "/metrics", b"").text().contains("esker_raft"));
 }
 
 #[test]

@@ -149,19 +149,65 @@ fn a_write_may_ask_for_a_sync_policy() {
 fn what_is_not_supported_is_refused_and_nothing_is_written() {
     let server = TestServer::start();
     let mut client = server.client();
-    for target in ["/api/v1/kv/k?ttl=30s", "/api/v1/kv/k?ack=all"] {
-        client.request("PUT", target, &[], b"v").error(400, "not_supported");
-    }
+    client.request("PUT", "/api/v1/kv/k?ttl=30s", &[], b"v").error(400, "not_supported");
     for header in ["If-Match", "If-None-Match"] {
         client.request("PUT", "/api/v1/kv/k", &[(header, "*")], b"v").error(400, "not_supported");
         client.request("DELETE", "/api/v1/kv/k", &[(header, "*")], b"").error(400, "not_supported");
     }
-    client.request("GET", "/api/v1/kv/k?consistency=stale", &[], b"").error(400, "not_supported");
     client.request("GET", "/api/v1/kv/k?colour=red", &[], b"").error(400, "bad_request");
     client
         .request("PUT", "/api/v1/kv/k", &[("Content-Encoding", "gzip")], b"v")
         .error(415, "unsupported_media_type");
     client.request("GET", "/api/v1/kv/k", &[], b"").error(404, "key_not_found");
+}
+
+#[test]
+fn stale_reads_say_how_far_the_node_was() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.request("PUT", "/api/v1/kv/k", &[], b"v");
+    client.request("PUT", "/api/v1/kv/l", &[], b"v");
+    let applied =
+        |answer: support::Answer| (answer.status, answer.header("esker-applied-version").map(str::to_owned));
+    for (method, target, status) in [
+        ("GET", "/api/v1/kv/k", 200),
+        ("HEAD", "/api/v1/kv/k", 200),
+        ("GET", "/api/v1/kv/absent", 404),
+        ("HEAD", "/api/v1/kv/absent", 404),
+        ("GET", "/api/v1/kv", 200),
+    ] {
+        let ask =
+            |query: &str| applied(server.client().request(method, &format!("{target}{query}"), &[], b""));
+        assert_eq!(ask("?consistency=stale"), (status, Some("2".into())), "{method} {target}");
+        assert_eq!(ask("?consistency=linearizable"), (status, None));
+        assert_eq!(ask(""), (status, None));
+    }
+    let stream = [("Accept", "application/x-ndjson")];
+    let answer = client.request("GET", "/api/v1/kv?consistency=stale", &stream, b"");
+    assert_eq!(answer.header("esker-applied-version"), Some("2"));
+    let unchanged = client.request("GET", "/api/v1/kv/k?consistency=stale", &[("If-None-Match", "*")], b"");
+    assert_eq!((unchanged.status, unchanged.header("esker-applied-version")), (304, Some("2")));
+    client.request("GET", "/api/v1/kv/k?consistency=none", &[], b"").error(400, "bad_request");
+    client.request("PUT", "/api/v1/kv/k?consistency=stale", &[], b"v").error(400, "bad_request");
+}
+
+#[test]
+fn writes_take_an_acknowledgement_and_a_request_id() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    let id = [("Esker-Request-Id", "5f3a09c1d2e4b687-2a")];
+    for ack in ["majority", "local", "all"] {
+        assert_eq!(client.request("PUT", &format!("/api/v1/kv/k?ack={ack}"), &id, b"v").status, 200);
+    }
+    client.request("PUT", "/api/v1/kv/k?ack=most", &[], b"x").error(400, "bad_request");
+    let batch = br#"{"operations":[{"type":"put","key":"k","value":"x"}]}"#;
+    for wrong in ["5f3a", "5f3a-", "x-1", "5f3a09c1d2e4b687a-1"] {
+        let wrong = [("Esker-Request-Id", wrong)];
+        client.request("PUT", "/api/v1/kv/k", &wrong, b"x").error(400, "bad_request");
+        client.request("DELETE", "/api/v1/kv/k", &wrong, b"").error(400, "bad_request");
+        client.request("POST", "/api/v1/batch", &wrong, batch).error(400, "bad_request");
+    }
+    assert_eq!(client.request("GET", "/api/v1/kv/k", &[], b"").body, b"v");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Answers about the cluster and its nodes.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What a node is in its cluster.
@@ -10,6 +12,33 @@ use serde::{Deserialize, Serialize};
 pub enum Role {
     /// It takes writes. A single node always leads.
     Leader,
+    /// It votes and follows.
+    Follower,
+    /// It stands for election.
+    Candidate,
+    /// It follows without a vote.
+    Learner,
+    /// It belongs to no cluster yet, or no more.
+    Outside,
+}
+
+impl Role {
+    /// The role as the wire spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
+            Self::Outside => "outside",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// How the cluster keeps its replicas.
@@ -20,6 +49,17 @@ pub enum Role {
 pub enum Mode {
     /// One node, no replicas.
     Single,
+    /// Replicated with Raft.
+    Raft,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Single => "single",
+            Self::Raft => "raft",
+        })
+    }
 }
 
 /// `GET /api/v1/cluster/status`.
@@ -32,12 +72,18 @@ pub struct StatusAnswer {
     pub mode: Mode,
     /// What this node is.
     pub role: Role,
+    /// The cluster, as 32 hexadecimal digits; null outside of one.
+    #[serde(default)]
+    pub cluster_id: Option<String>,
     /// The leader, if this node knows of one.
     pub leader_id: Option<u64>,
     /// The present term; 0 outside Raft.
     pub term: u64,
-    /// The version of the last committed write.
+    /// The version of the last write that the node knows to be committed.
     pub commit_index: u64,
+    /// The version of the last write that the node has applied: what its reads see at least.
+    #[serde(default)]
+    pub applied_index: u64,
     /// Whether the node takes reads and writes.
     pub healthy: bool,
     /// Why not, or why only reads; null when all is well.
@@ -76,18 +122,69 @@ pub struct NodesAnswer {
     pub nodes: Vec<Node>,
 }
 
-/// One member of a cluster.
+/// One member of a cluster. What the answering node cannot know is null: only the leader hears from all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Node {
     /// Its number.
     pub id: u64,
-    /// Where its native HTTP front listens, as `host:port`.
+    /// Where its native HTTP front is, as `host:port`.
     pub http_address: String,
+    /// Where it listens for other members, as `host:port`; null in mode `single`.
+    #[serde(default)]
+    pub peer_address: Option<String>,
     /// What it is.
     pub role: Role,
-    /// Whether it is reached and healthy.
-    pub healthy: bool,
+    /// Whether it has a vote.
+    #[serde(default)]
+    pub voter: bool,
+    /// Committed writes that it is not known to hold durably.
+    #[serde(default)]
+    pub lag: Option<u64>,
+    /// Milliseconds since the leader heard from it last.
+    #[serde(default)]
+    pub silent_ms: Option<u64>,
+    /// Whether it is reached and well.
+    pub healthy: Option<bool>,
+}
+
+/// `POST /api/v1/cluster/members`: one change of the membership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum MembersRequest {
+    /// A node becomes a member: a learner first, and a voter, if so asked, once it has caught up.
+    Add(AddMember),
+    /// The learner of this number becomes a voter.
+    Promote(u64),
+    /// The member of this number is one no more.
+    Remove(u64),
+    /// The leadership goes to the voter of this number, or, of null, to the one that is furthest.
+    Transfer(Option<u64>),
+}
+
+/// A node that is to become a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AddMember {
+    /// Where it listens for other members, as `host:port`.
+    pub peer_address: String,
+    /// Whether it shall vote; true if left out.
+    #[serde(default = "votes")]
+    pub voter: bool,
+}
+
+fn votes() -> bool {
+    true
+}
+
+/// The answer to a change of the membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MembersAnswer {
+    /// The number of the member that the change was about.
+    pub node: u64,
 }
 
 /// `GET /health` and `GET /ready`, where they succeed; where not, an error body says why.
@@ -99,4 +196,36 @@ pub struct HealthAnswer {
     /// What is wrong and what to do, where the status is not `ok`; left out when all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_members_are_written_as_documented() {
+        let add = |voter| MembersRequest::Add(AddMember { peer_address: "h:1".into(), voter });
+        for (json, change) in [
+            (r#"{"add":{"peer_address":"h:1"}}"#, add(true)),
+            (r#"{"add":{"peer_address":"h:1","voter":false}}"#, add(false)),
+            (r#"{"promote":2}"#, MembersRequest::Promote(2)),
+            (r#"{"remove":3}"#, MembersRequest::Remove(3)),
+            (r#"{"transfer":1}"#, MembersRequest::Transfer(Some(1))),
+            (r#"{"transfer":null}"#, MembersRequest::Transfer(None)),
+        ] {
+            assert_eq!(serde_json::from_str::<MembersRequest>(json).unwrap(), change);
+            let written = serde_json::to_string(&change).unwrap();
+            assert_eq!(serde_json::from_str::<MembersRequest>(&written).unwrap(), change);
+        }
+        for json in ["{}", r#"{"add":{"address":"h:1"}}"#, r#"{"promote":1,"remove":2}"#, r#"{"evict":1}"#] {
+            assert!(serde_json::from_str::<MembersRequest>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_an_older_server_is_understood() {
+        let node: Node =
+            serde_json::from_str(r#"{"id":1,"http_address":"h:1","role":"leader","healthy":true}"#).unwrap();
+        assert_eq!((node.peer_address, node.healthy, node.role.as_str()), (None, Some(true), "leader"));
+    }
 }

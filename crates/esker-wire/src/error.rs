@@ -32,6 +32,8 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    /// Another node leads the cluster: send the request where the Location header says.
+    NotLeader = "not_leader", 307;
     /// The request is malformed or breaks a rule: fix it.
     BadRequest = "bad_request", 400;
     /// The request asks for something this server does not do: leave it out.
@@ -74,6 +76,10 @@ error_codes! {
     TooManyConnections = "too_many_connections", 503;
     /// The server is shutting down: retry, elsewhere or later.
     Draining = "draining", 503;
+    /// The cluster has no leader now, or it does not answer; nothing was written: retry after the given time.
+    NoLeader = "no_leader", 503;
+    /// The write may or may not come to pass: retry it with the same Esker-Request-Id.
+    OutcomeUnknown = "outcome_unknown", 503;
     /// An earlier write failed: writes are refused until the store is reopened; reads go on.
     WritesRefused = "writes_refused", 503;
     /// The disk is full: free space; reads go on.
@@ -174,7 +180,7 @@ mod tests {
         for (at, code) in ErrorCode::ALL.iter().enumerate() {
             assert_eq!(ErrorCode::from_text(code.as_str()), Some(*code));
             assert!(ErrorCode::ALL[..at].iter().all(|other| other.as_str() != code.as_str()));
-            assert!((400..600).contains(&code.status()));
+            assert!((300..600).contains(&code.status()));
         }
     }
 

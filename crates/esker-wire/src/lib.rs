@@ -11,10 +11,12 @@ pub mod cursor;
 mod encoding;
 pub mod error;
 pub mod kv;
+pub mod options;
 pub mod percent;
 
 pub use encoding::{DecodeError, Encoding, decode_base64, encode_base64, encode_base64url};
 pub use error::{ErrorAnswer, ErrorBody, ErrorCode};
+pub use options::{Ack, Consistency};
 
 /// Where every route of the native API begins.
 pub const API_PREFIX: &str = "/api/v1";

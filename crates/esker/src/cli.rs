@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
 use clap_complete::Shell;
-use esker_client::{Query, Range};
+use esker_client::{Ack, Consistency, Query, Range, WriteOptions};
 
 use crate::{
     bench::BenchArgs,
@@ -26,16 +26,16 @@ pub(crate) struct Cli {
 /// How the client commands reach the server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
-    /// The server
+    /// The server, or some nodes of a cluster with commas between: the leader is found, and the other nodes
     #[arg(
         long,
         global = true,
         env = "KV_ENDPOINT",
-        value_name = "URL",
+        value_name = "URL[,URL...]",
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) endpoint: String,
-    /// How long to wait for an answer, such as 500ms or 30s [default: 30s; verify: a day]
+    /// How long to wait for an answer, such as 500ms or 30s [default: 30s; verify and changes of a cluster's members: a day]
     #[arg(long, global = true, value_name = "TIME", value_parser = millis)]
     pub(crate) timeout: Option<u64>,
 }
@@ -77,6 +77,11 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Show how the server and its store are
     Status(JsonArgs),
+    /// Show a cluster and its nodes, and change which they are
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// Check every stored byte, through a running server or in a data directory that none is using
     Verify(VerifyArgs),
     /// Show every setting's value and where it came from
@@ -95,7 +100,83 @@ pub(crate) enum Command {
     Version(JsonArgs),
 }
 
-#[derive(Debug, Args)]
+/// The command words behind `cluster`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show what the node is in its cluster, and who leads
+    Status(JsonArgs),
+    /// List the members: addresses, roles, and as far as the leader tells, how they keep up
+    Nodes(JsonArgs),
+    /// Make the node that listens for peers at HOST:PORT a member; ends once it has caught up
+    Add {
+        /// Where it listens for the other nodes
+        #[arg(value_name = "HOST:PORT")]
+        peer_address: String,
+        /// Without a vote: it follows, and the cluster does not wait for it
+        #[arg(long)]
+        learner: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Give a learner a vote
+    Promote {
+        /// Its number
+        #[arg(value_name = "ID")]
+        node: u64,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Take a member out of the cluster
+    Remove {
+        /// Its number
+        #[arg(value_name = "ID")]
+        node: u64,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Hand the leadership on, as before the leader is stopped
+    Transfer {
+        /// The voter that is to lead; by default the one that is furthest
+        #[arg(value_name = "ID")]
+        node: Option<u64>,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+}
+
+/// How a write is committed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct AckArgs {
+    /// When it is acknowledged: once it is on the disks of a majority of the cluster's voters (majority), of the leader
+    /// (local), or of all voters (all) [default: majority]
+    #[arg(long, value_name = "WHO")]
+    ack: Option<Ack>,
+}
+
+impl AckArgs {
+    pub(crate) fn options(self) -> WriteOptions {
+        WriteOptions { ack: self.ack.unwrap_or_default(), ..WriteOptions::default() }
+    }
+}
+
+/// What a read may see.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StaleArgs {
+    /// Be content with what the node has that answers, also where the cluster has no leader
+    #[arg(long)]
+    stale: bool,
+}
+
+impl StaleArgs {
+    pub(crate) fn consistency(self) -> Consistency {
+        match self.stale {
+            true => Consistency::Stale,
+            false => Consistency::Linearizable,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct JsonArgs {
     /// Print JSON
     #[arg(long)]
@@ -133,6 +214,8 @@ pub(crate) struct GetArgs {
     /// Write the value in hexadecimal
     #[arg(long)]
     pub(crate) hex: bool,
+    #[command(flatten)]
+    pub(crate) stale: StaleArgs,
     /// Print JSON: key, value, version
     #[arg(long, conflicts_with_all = ["hex", "output"])]
     pub(crate) json: bool,
@@ -148,6 +231,8 @@ pub(crate) struct PutArgs {
     /// A file that holds the value; - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ack: AckArgs,
     /// Print JSON: key, version
     #[arg(long)]
     pub(crate) json: bool,
@@ -158,6 +243,8 @@ pub(crate) struct DelArgs {
     /// The keys
     #[arg(required = true, value_name = "KEY")]
     pub(crate) keys: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) ack: AckArgs,
     /// Print JSON: a line for each key
     #[arg(long)]
     pub(crate) json: bool,
@@ -201,6 +288,8 @@ pub(crate) struct ScanArgs {
     /// Leave out the values
     #[arg(long)]
     pub(crate) keys_only: bool,
+    #[command(flatten)]
+    pub(crate) stale: StaleArgs,
     /// Print JSON Lines
     #[arg(long)]
     pub(crate) json: bool,
@@ -208,8 +297,8 @@ pub(crate) struct ScanArgs {
 
 impl ScanArgs {
     pub(crate) fn query(self) -> Query {
-        let Self { range, limit, reverse, keys_only, .. } = self;
-        Query { range: range.range(), limit, reverse, keys_only }
+        let Self { range, limit, reverse, keys_only, stale, .. } = self;
+        Query { range: range.range(), limit, reverse, keys_only, consistency: stale.consistency() }
     }
 }
 
@@ -218,6 +307,8 @@ pub(crate) struct BatchArgs {
     /// The file; - is standard input
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) ack: AckArgs,
     /// Print JSON: version, operations
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,7 +5,12 @@
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod support;
 
-use std::{fs, process::Output};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Output, Stdio},
+};
 
 use serde_json::Value;
 use support::{Server, esker, run};
@@ -67,11 +72,119 @@ fn scans_and_batches() {
 fn the_servers_health() {
     let (_dir, server) = server();
     server.ok(&["put", "k", "v"]);
-    assert!(server.ok(&["status"]).contains("keys      1"));
+    let status = server.ok(&["status"]);
+    assert!(status.contains("keys      1") && status.contains("node      1, leader (single)"), "{status}");
     let status: Value = serde_json::from_str(&server.ok(&["status", "--json"])).unwrap();
     assert_eq!(status["storage"]["keys"], 1);
     let verified: Value = serde_json::from_str(&server.ok(&["verify", "--json"])).unwrap();
     assert_eq!(verified["intact"], true);
+}
+
+#[test]
+fn a_cluster_of_one_is_shown_and_cannot_be_changed() {
+    let (_dir, server) = server();
+    server.ok(&["put", "k", "v", "--ack", "all"]);
+    assert_eq!(server.ok(&["get", "k", "--stale"]), "v");
+    assert_eq!(server.ok(&["scan", "--stale"]), "k\tv\n");
+    assert_eq!(server.ok(&["del", "k", "--ack=local"]), "deleted 1\n");
+    let batch = br#"{"operations":[{"type":"put","key":"k","value":"v"}]}"#;
+    assert!(server.with_input(&["batch", "--ack", "majority"], batch).status.success());
+    let status = server.ok(&["cluster", "status"]);
+    for line in ["node       1, leader", "mode       single", "leader     1", "committed  3", "applied    3"]
+    {
+        assert!(status.lines().any(|known| known == line), "{line} in {status}");
+    }
+    let status: Value = serde_json::from_str(&server.ok(&["cluster", "status", "--json"])).unwrap();
+    assert_eq!((&status["mode"], &status["cluster_id"]), (&"single".into(), &Value::Null));
+    let nodes = server.ok(&["cluster", "nodes"]);
+    assert!(nodes.lines().nth(1).unwrap().starts_with("   1  leader"), "{nodes}");
+    let nodes: Value = serde_json::from_str(&server.ok(&["cluster", "nodes", "--json"])).unwrap();
+    assert_eq!((&nodes["nodes"][0]["voter"], &nodes["nodes"][0]["healthy"]), (&true.into(), &true.into()));
+    for change in [
+        &["add", "h:7070"][..],
+        &["add", "h:7070", "--learner"],
+        &["promote", "2"],
+        &["remove", "2"],
+        &["transfer"],
+    ] {
+        fails(&server.run(&[&["cluster"], change].concat()), 1, "mode single");
+    }
+}
+
+#[test]
+fn of_several_endpoints_one_that_is_there_suffices() {
+    let (_dir, server) = server();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let list = format!("http://{dead},{}", server.endpoint);
+    assert!(run(&["put", "k", "v", "--endpoint", &list]).status.success());
+    assert_eq!(run(&["get", "k", "--endpoint", &list]).stdout, b"v");
+    let bench =
+        ["bench", "a", "-r", "20", "-n", "20", "-c", "3", "--ack", "all", "--stale", "--endpoint", &list];
+    let output = run(&bench);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("longest gap"), "{output:?}");
+    for args in [&["--ack", "all"][..], &["--stale"]] {
+        let args = [&["bench", "c", "--target", "redis://127.0.0.1:1"], args].concat();
+        fails(&run(&args), 2, "--ack and --stale");
+    }
+}
+
+/// A run goes on when one of the servers dies under it, and says what that cost.
+#[test]
+fn bench_survives_a_server() {
+    let (_first_dir, mut first) = server();
+    let (_second_dir, second) = server();
+    let list = format!("{},{}", first.endpoint, second.endpoint);
+    let args = ["bench", "read", "-r", "100", "-d", "2s", "-c", "4", "--json", "--endpoint", &list];
+    let bench = esker(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Every read was of the run: the load is over.
+    while !first_reads(&first) {
+        std::thread::yield_now();
+    }
+    first.kill();
+    let output = bench.wait_with_output().unwrap();
+    fails(&output, 1, "some operations failed");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reads = &report["operations"]["read"];
+    assert!(reads["errors"].as_u64().unwrap() >= 1 && reads["count"].as_u64().unwrap() > 10, "{report}");
+    let gap = reads["longest_gap_ms"].as_f64().unwrap();
+    assert!(gap > 0.0 && gap < 2000.0, "{report}");
+}
+
+/// Whether a server has answered reads of single keys.
+fn first_reads(server: &Server) -> bool {
+    let address = server.endpoint.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).unwrap();
+    metrics.contains("esker_http_requests_total{operation=\"get\"")
+}
+
+/// A node that redirects is followed by the load generator, too.
+#[test]
+fn bench_goes_to_the_leader() {
+    let (_dir, server) = server();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let follower = listener.local_addr().unwrap().to_string();
+    let leader = server.endpoint.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            if BufReader::new(&stream).read_line(&mut line).unwrap() > 0 {
+                let target = line.split(' ').nth(1).unwrap();
+                let head =
+                    format!("HTTP/1.1 307 X\r\nlocation: {leader}{target}\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(head.as_bytes()).unwrap();
+            }
+        }
+    });
+    let output = run(&["bench", "a", "-r", "20", "-n", "50", "-c", "2", "--json", "--target", &follower]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(report["operations"]["read"]["missed"], 0, "{report}");
+    assert_eq!(server.ok(&["scan", "--keys-only"]).lines().count(), 20);
 }
 
 #[test]
@@ -187,6 +300,11 @@ fn wrong_usage() {
         &["bench", "c", "--target", "redis://127.0.0.1:1", "--endpoint", "http://127.0.0.1:1"],
         &["config", "--host", "0.0.0.0"],
         &["config", "--max-batch-bytes", "512MiB"],
+        &["config", "--cluster-nodes", "127.0.0.1,127.0.0.1"],
+        &["config", "--join", "h:1", "--raft-election-timeout-ms", "100"],
+        &["put", "k", "v", "--ack", "some"],
+        &["cluster"],
+        &["cluster", "promote", "x"],
     ] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
     }
@@ -208,6 +326,11 @@ fn settings_have_their_precedence() {
     assert_eq!(said("checkpoint_ops").1, "default");
     fs::write(&file, "\nprot: 1\n").unwrap();
     fails(&esker(&["config", "--config"]).arg(&file).output().unwrap(), 2, "esker.yaml:2");
+    let mut command = esker(&["config", "--json", "--node-id", "3"]);
+    let output = command.env("KV_CLUSTER_NODES", "127.0.0.1,127.0.0.1,127.0.0.1").output().unwrap();
+    let config: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&config["port"]["value"], &config["grpc_port"]["value"]), (&"8082".into(), &"7072".into()));
+    assert_eq!(config["port"]["source"], "follows from cluster_nodes");
     let warned = esker(&["config"]).env("KV_MAX_FILES", "9").output().unwrap();
     assert!(warned.status.success() && stderr(&warned).contains("KV_MAX_FILES"), "{warned:?}");
 }

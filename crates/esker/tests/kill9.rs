@@ -61,7 +61,7 @@ impl Writer {
                 let keys: Vec<_> = (0..BATCH_KEYS).map(|at| format!("{}/batch{at}", self.name)).collect();
                 let mut batch = Batch::new();
                 keys.iter().for_each(|key| batch.put(key.as_bytes(), value.as_bytes()));
-                self.attempt(&keys, Some(&value), client.batch(batch, None)).await
+                self.attempt(&keys, Some(&value), client.batch(batch, Default::default())).await
             }
             _ => {
                 self.attempt(

@@ -139,7 +139,7 @@ impl Writer {
                 None => batch.delete(key.as_bytes()),
             }
         }
-        let acknowledged = client.batch(batch, None).await.is_ok();
+        let acknowledged = client.batch(batch, Default::default()).await.is_ok();
         if acknowledged {
             self.keys.extend(keys.into_iter().map(|key| (key, vec![value.clone()])));
         }

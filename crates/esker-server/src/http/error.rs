@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use axum::response::IntoResponse;
 use esker_engine::Damage;
-use esker_wire::{ErrorAnswer, ErrorCode};
-use http::{HeaderValue, Response, StatusCode, header};
+use esker_wire::{ErrorAnswer, ErrorCode, options::RETRY_AFTER_MS_HEADER};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::answer::{AnswerBody, JSON};
 
 /// When to come back if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When to ask again how a write ended: whoever knows has most likely been found by then.
+const RETRY_SOON: Duration = Duration::from_millis(50);
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static(RETRY_AFTER_MS_HEADER);
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -19,7 +22,12 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
     damage: Option<Box<Damage>>,
+    elsewhere: Option<Box<Elsewhere>>,
 }
+
+/// Left in the answer that sends the client to another node: where that node's HTTP front is, `host:port`.
+#[derive(Debug, Clone)]
+pub(crate) struct Elsewhere(pub(crate) String);
 
 /// Left in the answer for the log.
 #[derive(Debug, Clone)]
@@ -33,7 +41,8 @@ pub(crate) struct ErrorNote {
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let retry_after = matches!(code.status(), 429 | 503).then_some(RETRY_AFTER);
-        Self { answer: ErrorAnswer::new(code, message), retry_after, allow: None, damage: None }
+        let answer = ErrorAnswer::new(code, message);
+        Self { answer, retry_after, allow: None, damage: None, elsewhere: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -60,7 +69,14 @@ impl ApiError {
         self
     }
 
-    /// The answer; `Retry-After` is in whole seconds, at least one.
+    /// The leader is elsewhere; the Location is made where the request's path is known.
+    fn not_leader(leader: u64, http_address: String, message: String) -> Self {
+        let details = serde_json::json!({ "leader": leader, "http_address": http_address });
+        let elsewhere = Some(Box::new(Elsewhere(http_address)));
+        Self { elsewhere, ..Self::new(ErrorCode::NotLeader, message) }.with_details(details)
+    }
+
+    /// The answer; `Retry-After` is in whole seconds, at least one, with the milliseconds beside it.
     pub(crate) fn into_answer(self) -> Response<AnswerBody> {
         let code = self.answer.error.code;
         let mut answer = Response::new(AnswerBody::full(self.answer.to_json()));
@@ -71,15 +87,17 @@ impl ApiError {
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
         }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        answer.extensions_mut().insert(ErrorNote {
-            code,
-            message: self.answer.error.message,
-            damage: self.damage,
-        });
+        let extensions = answer.extensions_mut();
+        if let Some(elsewhere) = self.elsewhere {
+            extensions.insert(*elsewhere);
+        }
+        extensions.insert(ErrorNote { code, message: self.answer.error.message, damage: self.damage });
         answer
     }
 }
@@ -99,11 +117,19 @@ impl From<esker_wire::DecodeError> for ApiError {
 impl From<esker_cluster::Error> for ApiError {
     fn from(e: esker_cluster::Error) -> Self {
         use esker_cluster::Error;
+        let message = e.to_string();
         match e {
             Error::TooLarge(why) => Self::new(ErrorCode::PayloadTooLarge, why),
-            Error::AlreadyRunning(_) => Self::new(ErrorCode::Conflict, e.to_string()),
+            Error::AlreadyRunning(_) | Error::Refused(_) => Self::new(ErrorCode::Conflict, message),
             Error::Engine(e) => e.into(),
-            other => Self::new(ErrorCode::Internal, other.to_string()),
+            Error::NoLeader { retry_after } => {
+                Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::NoLeader, message) }
+            }
+            Error::NotLeader { leader, http_address } => Self::not_leader(leader, http_address, message),
+            Error::OutcomeUnknown(_) => {
+                Self { retry_after: Some(RETRY_SOON), ..Self::new(ErrorCode::OutcomeUnknown, message) }
+            }
+            _ => Self::new(ErrorCode::Internal, message),
         }
     }
 }
@@ -162,6 +188,29 @@ mod tests {
             let given = answer.extensions().get::<ErrorNote>().map(|note| note.code);
             let retry = answer.headers().get(header::RETRY_AFTER).map(|after| after.to_str().unwrap());
             assert_eq!((answer.status().as_u16(), given, retry), (status, Some(code), after));
+        }
+    }
+
+    /// What only a cluster answers.
+    #[test]
+    fn every_trouble_of_a_cluster_has_its_status() {
+        use esker_cluster::Error;
+        let retry_after = Duration::from_millis(70);
+        let not_leader = Error::NotLeader { leader: 3, http_address: "h:8082".into() };
+        for (error, status, code, after, after_ms) in [
+            (Error::NoLeader { retry_after }, 503, ErrorCode::NoLeader, Some("1"), Some("70")),
+            (not_leader, 307, ErrorCode::NotLeader, None, None),
+            (Error::OutcomeUnknown("why".into()), 503, ErrorCode::OutcomeUnknown, Some("1"), Some("50")),
+            (Error::Refused("why".into()), 409, ErrorCode::Conflict, None, None),
+            (Error::WorkerDied, 500, ErrorCode::Internal, None, None),
+        ] {
+            let answer = ApiError::from(error).into_answer();
+            let text = |name| answer.headers().get(name).map(|after| after.to_str().unwrap());
+            let given = answer.extensions().get::<ErrorNote>().map(|note| note.code);
+            assert_eq!((answer.status().as_u16(), given), (status, Some(code)));
+            assert_eq!((text(header::RETRY_AFTER), text(RETRY_AFTER_MS)), (after, after_ms), "{code}");
+            let elsewhere = answer.extensions().get::<Elsewhere>().map(|elsewhere| elsewhere.0.as_str());
+            assert_eq!(elsewhere, (code == ErrorCode::NotLeader).then_some("h:8082"));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! That way also keeps keys raw: no router decodes or normalises them.
 
 mod answer;
+mod ask;
 mod budget;
 mod drain;
 mod error;

@@ -2,14 +2,13 @@
 
 use std::{borrow::Cow, str::FromStr};
 
-use esker_engine::SyncPolicy;
 use esker_wire::percent;
 use http::{HeaderMap, HeaderName, header};
 
 use super::error::ApiError;
 
 /// Parameters of the API that this version does not act on. Ignoring them would break a promise in silence.
-const NOT_SUPPORTED: &[&str] = &["ttl", "ack", "consistency"];
+const NOT_SUPPORTED: &[&str] = &["ttl"];
 
 /// The parameters of a request.
 #[derive(Debug, Default)]
@@ -60,11 +59,6 @@ impl<'a> Query<'a> {
     /// A parameter that is `true` or `false`; false if absent.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         Ok(self.parsed(name, "`true` or `false`")?.unwrap_or(false))
-    }
-
-    /// The sync policy that a write asks for.
-    pub(crate) fn sync(&self) -> Result<Option<SyncPolicy>, ApiError> {
-        self.parsed("sync", "`always`, `every:<milliseconds>` or `never`")
     }
 }
 

@@ -4,14 +4,14 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use esker_wire::{ErrorCode, KEY_PREFIX};
-use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
 use super::{
     Front,
     answer::{AnswerBody, TrackedBody},
-    error::{ApiError, ErrorNote},
+    error::{ApiError, Elsewhere, ErrorNote},
     native,
 };
 use crate::{guard::Answering, metrics::Operation};
@@ -43,10 +43,11 @@ impl Service {
         let start = self.front.store.clock().monotonic();
         let request_id = request.headers().get(REQUEST_ID).cloned();
         let operation = operation_of(&request);
+        let uri = request.uri().clone();
         let refused = refuse_head(&request, &self.front).or_else(|| refuse_other_sites(&request));
         let answer = match refused {
             Some(refused) => refused.into_answer(),
-            None => self.route(request).await,
+            None => point_elsewhere(self.route(request).await, &uri),
         };
         let took = self.front.store.clock().monotonic().saturating_sub(start);
         let answer = self.finish(answer, operation, request_id, took);
@@ -89,6 +90,22 @@ impl Service {
             answer.headers_mut().insert(REQUEST_ID, id);
         }
         answer
+    }
+}
+
+/// An answer that another node should give says where: there, with the same path and query.
+fn point_elsewhere(mut answer: Response<AnswerBody>, uri: &Uri) -> Response<AnswerBody> {
+    let Some(Elsewhere(address)) = answer.extensions().get() else { return answer };
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    match HeaderValue::try_from(format!("http://{address}{target}")) {
+        Ok(location) => {
+            answer.headers_mut().insert(header::LOCATION, location);
+            answer
+        }
+        Err(_) => {
+            let why = format!("the leader's address cannot be told: {}", address.escape_default());
+            ApiError::new(ErrorCode::Internal, why).into_answer()
+        }
     }
 }
 
@@ -172,6 +189,21 @@ fn same_site(origin: &[u8], host: Option<&[u8]>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What comes through the router keeps where to go, and the way there keeps every byte of the key.
+    #[test]
+    fn a_redirect_keeps_path_and_query() {
+        use axum::response::IntoResponse;
+        let not_leader = |address: &str| {
+            let error = esker_cluster::Error::NotLeader { leader: 2, http_address: address.into() };
+            ApiError::from(error).into_response().map(AnswerBody::Boxed)
+        };
+        let uri = Uri::from_static("/api/v1/kv/a%2F..//b?ack=all&sync=always");
+        let answer = point_elsewhere(not_leader("h:8081"), &uri);
+        assert_eq!(answer.status(), 307);
+        assert_eq!(answer.headers()[header::LOCATION], format!("http://h:8081{uri}"));
+        assert_eq!(point_elsewhere(not_leader("h\n"), &uri).status(), 500);
+    }
 
     #[test]
     fn an_origin_is_the_same_site_only_with_the_same_host_and_port() {

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, builder::RangedU64ValueParser};
 
+use esker_client::Ack;
 use esker_engine::SyncPolicy;
 
 use super::{data::Order, distribution::Shape, session::Target, workload::Workload};
@@ -22,8 +23,8 @@ pub(crate) struct BenchArgs {
     /// inserts), e (95% short scans, 5% inserts), f (half reads, half read-modify-writes)
     #[arg(value_enum, default_value_t = Workload::A)]
     pub(crate) workload: Workload,
-    /// What to measure: http://host:port, redis://host:port, or dir:PATH for the engine in this process. By default
-    /// the endpoint
+    /// What to measure: http://host:port, or several with commas between, over which the connections are spread;
+    /// redis://host:port; or dir:PATH for the engine in this process. By default the endpoints
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<String>,
     /// Records there are before the run; what fill writes
@@ -73,6 +74,13 @@ pub(crate) struct BenchArgs {
     /// a wish for more than its own policy, which holds by default; with dir: the default is always
     #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     pub(crate) sync: Option<SyncPolicy>,
+    /// Whose disks a write is on when it is acknowledged: of a majority of the cluster (majority), of the leader (local)
+    /// or of all (all) [default: majority]
+    #[arg(long, value_name = "WHO")]
+    pub(crate) ack: Option<Ack>,
+    /// Reads are content with what the node has that answers
+    #[arg(long)]
+    pub(crate) stale: bool,
     /// The records are there already, from an earlier run with the same sizes and key order
     #[arg(long)]
     pub(crate) no_load: bool,
@@ -102,6 +110,8 @@ impl BenchArgs {
             "Redis has no ordered scans: workloads e and scan cannot run on it".into()
         } else if matches!(target, Target::Redis(..)) && self.sync.is_some() {
             "--sync cannot be asked for over the Redis protocol: configure that server".into()
+        } else if !matches!(target, Target::Http(_)) && (self.ack.is_some() || self.stale) {
+            "--ack and --stale are for Esker over HTTP".into()
         } else if matches!(target, Target::Embedded(_)) && self.threads.is_some() {
             "--threads is for connections; with dir: every connection is a thread".into()
         } else {

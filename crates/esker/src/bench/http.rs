@@ -1,14 +1,14 @@
 //! A connection to Esker over HTTP: hyper's own connection, without a pool or retries.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esker_wire::{API_PREFIX, KEY_PREFIX, NDJSON, batch, percent};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Method, Request, StatusCode,
+    Method, Request, Response, StatusCode, Uri,
     client::conn::http1::{SendRequest, handshake},
-    header::{ACCEPT, HOST, HeaderValue},
+    header::{ACCEPT, HOST, HeaderValue, LOCATION},
 };
 use hyper_util::rt::TokioIo;
 
@@ -16,39 +16,51 @@ use super::session::HttpTarget;
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Redirects followed for one request: nodes that send us around longer do not know who leads.
+const REDIRECTS_MAX: usize = 4;
+
 /// One kept-alive connection with one request at a time.
 pub(super) struct Http {
+    wire: Wire,
+    target: Arc<HttpTarget>,
+}
+
+/// The connection itself.
+struct Wire {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
-    /// What a write's path ends in.
-    sync: String,
-    timeout: Duration,
+}
+
+/// What was answered, as far as it matters.
+struct Reply {
+    status: StatusCode,
+    /// Of the leader, `host:port`, where it is another node.
+    leader: Option<String>,
 }
 
 impl Http {
-    pub(super) async fn connect(target: &HttpTarget) -> Result<Self, String> {
-        let refused = |e: &dyn std::fmt::Display| {
-            format!("cannot connect to {}: {e}; is `esker serve` running there?", target.address)
-        };
-        let stream = esker_client::connect(&target.address, CONNECT_TIMEOUT.min(target.timeout))
-            .await
-            .map_err(|e| refused(&e))?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| refused(&e))?;
-        // The connection's errors reach whoever waits for an answer on it.
-        tokio::spawn(connection);
-        let host = HeaderValue::from_str(&target.address).map_err(|e| refused(&e))?;
-        let sync = target.sync.map(|policy| format!("?sync={policy}")).unwrap_or_default();
-        Ok(Self { sender, host, sync, timeout: target.timeout })
+    /// Connects to the node whose turn it is, or else to the first after it that is there.
+    pub(super) async fn connect(target: &Arc<HttpTarget>, turn: usize) -> Result<Self, String> {
+        let count = target.addresses.len();
+        let mut refusal = String::new();
+        for address in (0..count).map(|at| &target.addresses[(turn + at) % count]) {
+            match Wire::connect(address, target.timeout).await {
+                Ok(wire) => return Ok(Self { wire, target: Arc::clone(target) }),
+                Err(why) => refusal = why,
+            }
+        }
+        Err(refusal)
     }
 
     pub(super) async fn read(&mut self, key: &[u8]) -> Result<bool, String> {
-        let status = self.send(Method::GET, key_path(key), Bytes::new()).await?;
+        let stale = if self.target.stale { "?consistency=stale" } else { "" };
+        let status = self.send(Method::GET, key_path(key) + stale, Bytes::new()).await?;
         expect(status, &[StatusCode::OK, StatusCode::NOT_FOUND])?;
         Ok(status == StatusCode::OK)
     }
 
     pub(super) async fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let path = key_path(key) + &self.sync;
+        let path = key_path(key) + &self.target.write_parameters;
         let status = self.send(Method::PUT, path, Bytes::copy_from_slice(value)).await?;
         expect(status, &[StatusCode::OK])
     }
@@ -56,32 +68,69 @@ impl Http {
     pub(super) async fn write_batch(&mut self, pairs: &[(Vec<u8>, &[u8])]) -> Result<(), String> {
         let operations = pairs.iter().map(|(key, value)| batch::JsonOperation::put(key, value)).collect();
         let body = serde_json::to_vec(&batch::BatchRequest { operations }).map_err(|e| e.to_string())?;
-        let path = format!("{API_PREFIX}/batch{}", self.sync);
+        let path = format!("{API_PREFIX}/batch{}", self.target.write_parameters);
         expect(self.send(Method::POST, path, body.into()).await?, &[StatusCode::OK])
     }
 
     pub(super) async fn scan(&mut self, start: &[u8], limit: u64) -> Result<(), String> {
-        let path = format!("{API_PREFIX}/kv?start={}&limit={limit}", percent::encode_query(start));
+        let stale = if self.target.stale { "&consistency=stale" } else { "" };
+        let path = format!("{API_PREFIX}/kv?start={}&limit={limit}{stale}", percent::encode_query(start));
         expect(self.send(Method::GET, path, Bytes::new()).await?, &[StatusCode::OK])
     }
 
-    /// Sends a request and reads its answer to the end.
+    /// Sends a request and reads its answer to the end. Where a node says that another one leads, the connection is to that
+    /// one from then on.
     async fn send(&mut self, method: Method, path: String, body: Bytes) -> Result<StatusCode, String> {
-        let request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());
-        let request = request.header(ACCEPT, HeaderValue::from_static(NDJSON));
-        let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
-        let exchange = async {
-            self.sender.ready().await?;
-            let response = self.sender.send_request(request).await?;
-            let status = response.status();
-            let mut body = response.into_body();
-            while let Some(frame) = body.frame().await {
-                frame?;
+        let timeout = self.target.timeout;
+        for _ in 0..=REDIRECTS_MAX {
+            let request = self.wire.request(&method, &path, body.clone())?;
+            let reply = in_time(timeout, self.wire.exchange(request)).await?;
+            match reply.leader {
+                Some(leader) => self.wire = Wire::connect(&leader, timeout).await?,
+                None => return Ok(reply.status),
             }
-            Ok::<_, hyper::Error>(status)
-        };
-        in_time(self.timeout, exchange).await
+        }
+        Err("the nodes sent the request around: they do not agree on who leads".into())
     }
+}
+
+impl Wire {
+    async fn connect(address: &str, timeout: Duration) -> Result<Self, String> {
+        let refused = |e: &dyn std::fmt::Display| {
+            format!("cannot connect to {address}: {e}; is `esker serve` running there?")
+        };
+        let stream = esker_client::connect(address, CONNECT_TIMEOUT.min(timeout)).await;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream.map_err(|e| refused(&e))?)).await.map_err(|e| refused(&e))?;
+        // The connection's errors reach whoever waits for an answer on it.
+        tokio::spawn(connection);
+        let host = HeaderValue::from_str(address).map_err(|e| refused(&e))?;
+        Ok(Self { sender, host })
+    }
+
+    fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
+        let request = Request::builder().method(method.clone()).uri(path).header(HOST, self.host.clone());
+        let request = request.header(ACCEPT, HeaderValue::from_static(NDJSON));
+        request.body(Full::new(body)).map_err(|e| e.to_string())
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, hyper::Error> {
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        let leader = (status == StatusCode::TEMPORARY_REDIRECT).then(|| leader_of(&response)).flatten();
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
+        Ok(Reply { status, leader })
+    }
+}
+
+/// The host and port that the Location names.
+fn leader_of<B>(response: &Response<B>) -> Option<String> {
+    let location: Uri = response.headers().get(LOCATION)?.to_str().ok()?.parse().ok()?;
+    Some(location.authority()?.to_string())
 }
 
 /// What comes of an exchange, unless it takes too long.

@@ -4,17 +4,21 @@
 //! args -> plan: what every operation does     workload, distribution, data, random
 //!      -> workers: who does it, and when      worker, pace
 //!      -> session: how it is done             session, http, redis, embedded
-//!      -> report: what it took                tally, report
+//!      -> report: what it took                tally, gap, report
 //! ```
 //!
 //! Latency is measured from the moment an operation *should* have begun: with `--rate` a server that stalls is
 //! charged for all the operations that had to wait meanwhile (no coordinated omission). Without `--rate` every
 //! connection begins the next operation when the last one ended, and latency is the service time alone.
+//!
+//! Errors are counted and gone on from, on another connection, so that a run can span the death of a node: how long
+//! nothing succeeded is then the figure that counts.
 
 mod args;
 mod data;
 mod distribution;
 mod embedded;
+mod gap;
 mod http;
 mod pace;
 mod plan;

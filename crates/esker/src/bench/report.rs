@@ -39,8 +39,18 @@ fn table(args: &BenchArgs, target: &Target, outcome: &Outcome) -> std::io::Resul
     writeln!(out, "{workload} on {target} with {connections} connections, sync {sync}, {took:.2} s")?;
     writeln!(
         out,
-        "{:18} {:>10} {:>12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7}",
-        "operation", "count", "per second", "p50", "p90", "p99", "p99.9", "max", "missed", "errors"
+        "{:18} {:>10} {:>12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {:>11}",
+        "operation",
+        "count",
+        "per second",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max",
+        "missed",
+        "errors",
+        "longest gap"
     )?;
     for (kind, row) in outcome.tally.rows() {
         let count = keys(args, kind, row);
@@ -48,7 +58,8 @@ fn table(args: &BenchArgs, target: &Target, outcome: &Outcome) -> std::io::Resul
         for (_, quantile) in QUANTILES {
             write!(out, " {:>9}", latency(row.latency.value_at_quantile(quantile)))?;
         }
-        writeln!(out, " {:>9} {:>7} {:>7}", latency(row.latency.max()), row.missed, row.errors)?;
+        let (max, gap) = (latency(row.latency.max()), format!("{:.1?}", outcome.gaps[kind as usize]));
+        writeln!(out, " {max:>9} {:>7} {:>7} {gap:>11}", row.missed, row.errors)?;
     }
     out.flush()
 }
@@ -81,6 +92,7 @@ fn as_json(args: &BenchArgs, target: &Target, outcome: &Outcome) -> serde_json::
                 "per_second": count as f64 / took,
                 "missed": row.missed,
                 "errors": row.errors,
+                "longest_gap_ms": outcome.gaps[kind as usize].as_secs_f64() * 1e3,
                 "latency_us_mean": row.latency.mean() / 1e3,
                 "latency_us_max": row.latency.max() as f64 / 1e3,
             });
@@ -100,6 +112,8 @@ fn as_json(args: &BenchArgs, target: &Target, outcome: &Outcome) -> serde_json::
         "value_bytes": args.value_bytes,
         "batch": args.batch,
         "sync": args.sync_name(target),
+        "ack": matches!(target, Target::Http(_)).then(|| args.ack.unwrap_or_default().as_str()),
+        "stale": args.stale,
         "rate": args.rate,
         "seed": args.seed,
         "seconds": took,

@@ -2,8 +2,6 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use esker_engine::SyncPolicy;
-
 use super::{BenchArgs, embedded::Embedded, http::Http, redis::Redis};
 use crate::exit::Failure;
 
@@ -21,13 +19,17 @@ pub(super) enum Target {
 /// Where a running Esker is.
 #[derive(Debug)]
 pub(super) struct HttpTarget {
-    pub(super) address: String,
-    pub(super) sync: Option<SyncPolicy>,
+    /// Of one node or several, `host:port` each.
+    pub(super) addresses: Vec<String>,
+    /// What the path of a write ends in.
+    pub(super) write_parameters: String,
+    /// Whether reads are content with what the node has that answers.
+    pub(super) stale: bool,
     pub(super) timeout: Duration,
 }
 
 impl Target {
-    /// Reads `http://host:port`, `redis://host:port` or `dir:PATH`; opens the latter.
+    /// Reads `http://host:port` (one or several), `redis://host:port` or `dir:PATH`; opens the latter.
     pub(super) fn parse(text: &str, args: &BenchArgs, timeout: Duration) -> Result<Self, Failure> {
         if let Some(path) = text.strip_prefix("dir:") {
             return Ok(Self::Embedded(Embedded::open(PathBuf::from(path), args.sync.unwrap_or_default())?));
@@ -37,14 +39,21 @@ impl Target {
             return Ok(Self::Redis(address(rest).into(), timeout));
         }
         // As everywhere, a bare host:port is HTTP.
-        let rest = text.strip_prefix("http://").or((!text.contains("://")).then_some(text));
-        match rest.filter(|rest| !rest.is_empty()) {
-            Some(rest) => {
-                let (address, sync) = (address(rest), args.sync);
-                Ok(Self::Http(Arc::new(HttpTarget { address, sync, timeout })))
-            }
+        let rest = |text: &str| {
+            let rest = text.strip_prefix("http://").or((!text.contains("://")).then_some(text));
+            rest.filter(|rest| !rest.is_empty()).map(address)
+        };
+        let addresses: Option<Vec<String>> = text.split(',').map(|text| rest(text.trim())).collect();
+        match addresses {
+            Some(addresses) => Ok(Self::Http(Arc::new(HttpTarget {
+                addresses,
+                write_parameters: write_parameters(args),
+                stale: args.stale,
+                timeout,
+            }))),
             None => Err(Failure::Usage(format!(
-                "`{text}` is no target: give http://host:port, redis://host:port or dir:PATH"
+                "`{text}` is no target: give http://host:port (or several, with commas between), redis://host:port or \
+                 dir:PATH"
             ))),
         }
     }
@@ -52,13 +61,14 @@ impl Target {
     /// Whether anybody is there at all: told before the work begins, with an exit code of its own.
     pub(super) fn probe(&self) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let connected = runtime.map_err(Failure::doing("starting"))?.block_on(self.connect());
+        let connected = runtime.map_err(Failure::doing("starting"))?.block_on(self.connect(0));
         connected.map(|_| ()).map_err(Failure::Unreachable)
     }
 
-    pub(super) async fn connect(&self) -> Result<Session, String> {
+    /// Connects to the node whose turn it is, or else to the first after it that is there.
+    pub(super) async fn connect(&self, turn: usize) -> Result<Session, String> {
         match self {
-            Self::Http(target) => Ok(Session::Http(Http::connect(target).await?)),
+            Self::Http(target) => Ok(Session::Http(Http::connect(target, turn).await?)),
             Self::Redis(address, timeout) => Ok(Session::Redis(Redis::connect(address, *timeout).await?)),
             Self::Embedded(embedded) => Ok(Session::Embedded(embedded.clone())),
         }
@@ -71,7 +81,11 @@ impl Target {
 
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Http(target) => format!("http://{}", target.address),
+            Self::Http(target) => {
+                let urls: Vec<_> =
+                    target.addresses.iter().map(|address| format!("http://{address}")).collect();
+                urls.join(",")
+            }
             Self::Redis(address, _) => format!("redis://{address}"),
             Self::Embedded(embedded) => format!("dir:{}", embedded.dir().display()),
         }
@@ -83,6 +97,12 @@ impl Target {
             Self::Http(_) | Self::Redis(..) => Ok(()),
         }
     }
+}
+
+fn write_parameters(args: &BenchArgs) -> String {
+    let sync = args.sync.map(|policy| format!("sync={policy}"));
+    let asked: Vec<_> = sync.into_iter().chain(args.ack.map(|ack| format!("ack={ack}"))).collect();
+    if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) }
 }
 
 /// One connection. After an error it is of no further use.

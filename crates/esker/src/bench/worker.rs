@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::{
     distribution::Chooser,
+    gap::Gaps,
     pace::{Pace, wait_until},
     plan::Plan,
     random::Random,
@@ -23,14 +24,19 @@ use super::{
 };
 use crate::exit::Failure;
 
-/// A run whose connections failed so often in a row says nothing about speed.
-const ERRORS_IN_A_ROW_MAX: u32 = 100;
+/// A run goes on through the death of a node; one in which a connection fared no better for this long is given up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// The pause after the first error in a row, doubled up to the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// What a run came to.
 pub(super) struct Outcome {
     pub(super) tally: Tally,
     /// From the end of the warm-up to the end of the last operation.
     pub(super) took: Duration,
+    /// The longest time without a success, for every kind in [`Kind::ALL`]'s order.
+    pub(super) gaps: [Duration; Kind::ALL.len()],
 }
 
 /// What the connections of a run share besides the plan.
@@ -40,7 +46,14 @@ struct Run {
     clock: SystemClock,
     /// Nobody begins before everybody is connected.
     start: Barrier,
+    gaps: Gaps,
     failed: AtomicBool,
+}
+
+/// One thread's part of a run.
+struct Part {
+    tally: Tally,
+    took: Duration,
 }
 
 /// Does what the plan says.
@@ -51,6 +64,7 @@ pub(super) fn run(target: &Target, plan: &Arc<Plan>) -> Result<Outcome, Failure>
         plan: Arc::clone(plan),
         clock: SystemClock::new(),
         start: Barrier::new(threads),
+        gaps: Gaps::default(),
         failed: AtomicBool::new(false),
     });
     let spawn = |thread| {
@@ -58,7 +72,7 @@ pub(super) fn run(target: &Target, plan: &Arc<Plan>) -> Result<Outcome, Failure>
         std::thread::spawn(move || run.thread(thread, threads))
     };
     let threads: Vec<_> = (0..threads).map(spawn).collect();
-    let mut whole = Outcome { tally: Tally::new(), took: Duration::ZERO };
+    let mut whole = Part { tally: Tally::new(), took: Duration::ZERO };
     let mut failure = None;
     for thread in threads {
         match thread.join().unwrap_or_else(|_| Err("a thread died: report this defect".into())) {
@@ -69,12 +83,14 @@ pub(super) fn run(target: &Target, plan: &Arc<Plan>) -> Result<Outcome, Failure>
             Err(why) => failure = Some(Failure::Error(why)),
         }
     }
-    failure.map_or(Ok(whole), Err)
+    let end = run.clock.monotonic();
+    let gaps = Kind::ALL.map(|kind| run.gaps.longest(kind, end));
+    failure.map_or(Ok(Outcome { tally: whole.tally, took: whole.took, gaps }), Err)
 }
 
 impl Run {
     /// One thread with every `threads`-th connection.
-    fn thread(self: Arc<Self>, thread: usize, threads: usize) -> Result<Outcome, String> {
+    fn thread(self: Arc<Self>, thread: usize, threads: usize) -> Result<Part, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
@@ -87,7 +103,7 @@ impl Run {
         runtime.block_on(async {
             let mut sessions = Vec::new();
             for connection in (thread..self.plan.connections as usize).step_by(threads) {
-                sessions.push((connection as u32, self.target.connect().await));
+                sessions.push((connection as u32, self.target.connect(connection).await));
             }
             if sessions.iter().any(|(_, session)| session.is_err()) {
                 self.failed.store(true, Ordering::Relaxed);
@@ -97,11 +113,9 @@ impl Run {
         })
     }
 
-    async fn work(
-        self: &Arc<Self>,
-        sessions: Vec<(u32, Result<Session, String>)>,
-    ) -> Result<Outcome, String> {
+    async fn work(self: &Arc<Self>, sessions: Vec<(u32, Result<Session, String>)>) -> Result<Part, String> {
         let begin = self.clock.monotonic();
+        self.gaps.begin(begin + self.plan.warmup);
         let mut tasks = JoinSet::new();
         // One for all connections of the thread: histograms are large.
         let tally = Arc::new(Mutex::new(Tally::new()));
@@ -114,7 +128,7 @@ impl Run {
         }
         let took = self.clock.monotonic().saturating_sub(begin + self.plan.warmup);
         let tally = std::mem::replace(&mut *tally.lock(), Tally::new());
-        Ok(Outcome { tally, took })
+        Ok(Part { tally, took })
     }
 }
 
@@ -127,7 +141,11 @@ struct Worker {
     pace: Option<Pace>,
     measure_from: Duration,
     until: Option<Duration>,
-    errors_in_a_row: u32,
+    /// Whose turn it is when the session is made anew.
+    turn: usize,
+    /// When the errors in a row began.
+    failing_since: Option<Duration>,
+    pause: Duration,
 }
 
 impl Worker {
@@ -142,7 +160,9 @@ impl Worker {
             pace: plan.rate.map(|rate| Pace::new(begin, rate, connection, plan.connections)),
             measure_from,
             until: plan.duration.map(|duration| measure_from + duration),
-            errors_in_a_row: 0,
+            turn: connection as usize,
+            failing_since: None,
+            pause: PAUSE_MIN,
         }
     }
 
@@ -150,18 +170,20 @@ impl Worker {
         loop {
             let begin = self.begin().await;
             let measured = begin >= self.measure_from;
-            let over =
-                self.until.is_some_and(|until| begin >= until) || self.run.failed.load(Ordering::Relaxed);
-            if over || (measured && !self.run.plan.claim()) {
+            if self.is_over(begin) || (measured && !self.run.plan.claim()) {
                 return Ok(());
             }
             let kind = self.run.plan.kind(&mut self.random);
             let outcome = self.operation(kind).await;
-            let took = self.run.clock.monotonic().saturating_sub(begin);
-            self.mend(&outcome).await?;
-            if measured {
-                tally.lock().record(kind, took, outcome);
+            let end = self.run.clock.monotonic();
+            if measured && outcome.is_ok() {
+                self.run.gaps.succeeded(kind, end);
             }
+            let failed = outcome.as_ref().err().cloned();
+            if measured {
+                tally.lock().record(kind, end.saturating_sub(begin), outcome);
+            }
+            self.mend(failed, end).await?;
         }
     }
 
@@ -226,26 +248,33 @@ impl Worker {
         Ok(())
     }
 
-    /// After an error: a new connection, or the end if nothing but errors come.
-    async fn mend(&mut self, outcome: &Result<bool, String>) -> Result<(), String> {
-        let Err(error) = outcome else {
-            self.errors_in_a_row = 0;
-            return Ok(());
-        };
-        self.errors_in_a_row += 1;
-        let reconnected = self.run.target.connect().await;
-        match reconnected {
-            Ok(session) if self.errors_in_a_row < ERRORS_IN_A_ROW_MAX => {
-                self.session = session;
-                Ok(())
-            }
-            Ok(_) => self.give_up(error.clone()),
-            Err(e) => self.give_up(e),
-        }
+    fn is_over(&self, now: Duration) -> bool {
+        self.until.is_some_and(|until| now >= until) || self.run.failed.load(Ordering::Relaxed)
     }
 
-    fn give_up(&self, why: String) -> Result<(), String> {
-        self.run.failed.store(true, Ordering::Relaxed);
-        Err(why)
+    /// After an error: a connection to the next node that is there, or the end if nothing but errors come.
+    async fn mend(&mut self, failed: Option<String>, mut now: Duration) -> Result<(), String> {
+        let Some(mut error) = failed else {
+            (self.failing_since, self.pause) = (None, PAUSE_MIN);
+            return Ok(());
+        };
+        while !self.is_over(now) {
+            if now - *self.failing_since.get_or_insert(now) >= GIVE_UP_AFTER {
+                self.run.failed.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+            tokio::time::sleep(self.pause).await;
+            self.pause = (2 * self.pause).min(PAUSE_MAX);
+            self.turn += 1;
+            match self.run.target.connect(self.turn).await {
+                Ok(session) => {
+                    self.session = session;
+                    return Ok(());
+                }
+                Err(why) => error = why,
+            }
+            now = self.run.clock.monotonic();
+        }
+        Ok(())
     }
 }

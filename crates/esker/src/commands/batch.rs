@@ -21,7 +21,7 @@ pub(super) async fn run(client: &Client, args: BatchArgs) -> Result<(), Failure>
         Ok(_) => text,
         Err(_) => from_lines(&text)?,
     };
-    let done = client.batch_json(json).await?;
+    let done = client.batch_json(json, args.ack.options()).await?;
     match args.json {
         true => output::json(&BatchAnswer { version: done.version, operations: done.operations }),
         false => output::line(format_args!("{} operations, version {}", done.operations, done.version)),

@@ -10,7 +10,7 @@ pub(super) async fn run(client: &Client, args: DelArgs) -> Result<(), Failure> {
     let mut absent = Vec::new();
     for key in &args.keys {
         let key = key.as_encoded_bytes();
-        let deleted = client.delete(key).await?;
+        let deleted = client.delete_with(key, args.ack.options()).await?;
         if args.json {
             output::json(&DeleteAnswer::new(key, deleted.version, deleted.existed))?;
         }

@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) async fn run(client: &Client, args: GetArgs) -> Result<(), Failure> {
     let key = args.key.as_encoded_bytes();
-    let Some(entry) = client.get(key).await? else {
+    let Some(entry) = client.get_with(key, args.stale.consistency()).await?.entry else {
         return Err(Failure::NotFound(format!("no such key: {}", output::printable(key))));
     };
     if args.json {

@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use esker_client::{Batch, Client, Error as ClientError, ErrorCode, Retry};
+use esker_client::{Batch, Client, Error as ClientError, ErrorCode, Retry, WriteOptions};
 use esker_log::clock::{Clock, SystemClock};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -283,7 +283,7 @@ impl Lane {
 
     async fn send(&self, batch: Batch) -> Result<(), ClientError> {
         let (operations, bytes) = (batch.len() as u64, batch.bytes() as u64);
-        self.client.batch(batch, None).await?;
+        self.client.batch(batch, WriteOptions::default()).await?;
         self.done.operations.fetch_add(operations, Ordering::Relaxed);
         self.done.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

@@ -1,6 +1,7 @@
 //! The command words, one file each.
 
 mod batch;
+mod cluster;
 mod completions;
 mod config;
 mod del;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => block_on(import::run(&connection, args)),
         Command::Export(args) => block_on(export::run(&connect(&connection)?, args)),
         Command::Status(args) => block_on(status::run(&connect(&connection)?, args.json)),
+        Command::Cluster { command } => cluster::run(&connection, command),
         Command::Verify(args) => verify::run(&connection, args),
         Command::Config(args) => config::run(args),
         Command::Bench(args) => bench::run(&connection, args),
@@ -49,6 +51,13 @@ fn connect(connection: &Connection) -> Result<Client, Failure> {
     let mut retry = Retry::default();
     retry.unreachable = false;
     client(connection, retry)
+}
+
+/// What takes as long as it takes: the server goes on with it even when nobody waits.
+const LONG_TIMEOUT_MS: u64 = 24 * 3_600_000;
+
+fn patient(connection: &Connection) -> Connection {
+    Connection { timeout: connection.timeout.or(Some(LONG_TIMEOUT_MS)), ..connection.clone() }
 }
 
 fn client(connection: &Connection, retry: Retry) -> Result<Client, Failure> {

@@ -16,7 +16,7 @@ pub(super) async fn run(client: &Client, args: PutArgs) -> Result<(), Failure> {
         (None, _) => standard_input()?,
     };
     let key = args.key.as_encoded_bytes();
-    let written = client.put(key, value).await?;
+    let written = client.put_with(key, value, args.ack.options()).await?;
     match args.json {
         true => output::json(&PutAnswer::new(key, written.version)),
         false => output::line(format_args!("version {}", written.version)),

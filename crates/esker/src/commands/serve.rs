@@ -32,6 +32,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let effective = args.config.effective().map_err(Failure::Usage)?;
     effective.warn();
     let mut settings = Settings::new(&effective).map_err(Failure::Usage)?;
+    if settings.cluster.is_some() {
+        return Err(Failure::Usage("this build cannot start a node of a cluster".into()));
+    }
     start_log(&settings);
     bound_connections(&mut settings);
     if let Some(path) = &args.ready_file {

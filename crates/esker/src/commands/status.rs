@@ -13,8 +13,13 @@ pub(super) async fn run(client: &Client, json: bool) -> Result<(), Failure> {
     let status = client.status().await?;
     match json {
         true => output::json(&status)?,
-        false => print(client.endpoint(), &status).map_err(output_error)?,
+        false => print(&client.endpoint(), &status).map_err(output_error)?,
     }
+    healthy(status)
+}
+
+/// A server in trouble makes the command end with an error.
+pub(super) fn healthy(status: StatusAnswer) -> Result<(), Failure> {
     match status.healthy {
         true => Ok(()),
         false => {
@@ -32,6 +37,7 @@ fn print(endpoint: &str, status: &StatusAnswer) -> std::io::Result<()> {
         status.server_version,
         duration(status.uptime_seconds)
     )?;
+    writeln!(out, "node      {}, {} ({})", status.node_id, status.role, status.mode)?;
     writeln!(out, "health    {}", if status.healthy { "ok" } else { "in trouble" })?;
     if let Some(trouble) = &status.trouble {
         writeln!(out, "trouble   {trouble}")?;

@@ -12,23 +12,18 @@ use esker_log::{
     disk::{RealDisk, is_locked},
 };
 
-use super::{block_on, client, progress, status::size};
+use super::{block_on, client, patient, progress, status::size};
 use crate::{
     cli::{Connection, VerifyArgs},
     exit::Failure,
     output,
 };
 
-/// Reading every byte of a store takes as long as it takes. The server goes on with it even when nobody waits.
-const ONLINE_TIMEOUT_MS: u64 = 24 * 3_600_000;
-
 pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failure> {
     match &args.data_dir {
         Some(dir) => report(&offline(dir, args.json)?, args.json),
         None => {
-            let timeout = connection.timeout.or(Some(ONLINE_TIMEOUT_MS));
-            let connection = Connection { timeout, ..connection.clone() };
-            let client = client(&connection, Retry::never())?;
+            let client = client(&patient(connection), Retry::never())?;
             block_on(async { report(&client.verify().await?, args.json) })
         }
     }

@@ -26,7 +26,7 @@ impl ConfigArgs {
         let mut warnings = Vec::new();
         let variables = std::env::vars_os()
             .filter_map(|(name, text)| Some((name.into_string().ok()?, text.to_string_lossy().into_owned())));
-        let variables = environment::read(variables, &mut warnings)?;
+        let variables = environment::read(variables, &mut warnings);
         let lines = match &self.file {
             None => Vec::new(),
             Some(path) => {

@@ -13,6 +13,8 @@ pub(crate) enum Source {
     Variable(String),
     /// In a file, on this line (0 where the line is not known).
     File(PathBuf, usize),
+    /// It follows from this other setting.
+    Follows(&'static str),
     /// Nowhere.
     Default,
 }
@@ -24,6 +26,7 @@ impl fmt::Display for Source {
             Self::Variable(name) => write!(f, "environment {name}"),
             Self::File(path, 0) => write!(f, "file {}", path.display()),
             Self::File(path, line) => write!(f, "file {}:{line}", path.display()),
+            Self::Follows(name) => write!(f, "follows from {name}"),
             Self::Default => f.write_str("default"),
         }
     }

@@ -1,7 +1,6 @@
 //! The environment's layer: variables `KV_*`.
 //!
-//! An unknown variable is warned about and no more: the prefix is short, and other programs may use it. Only
-//! one that would turn on a cluster is refused, because a single node is not what was asked for.
+//! An unknown variable is warned about and no more: the prefix is short, and other programs may use it.
 
 use super::{
     effective::{Given, Source},
@@ -15,41 +14,36 @@ const CLIENT_VARIABLES: &[&str] = &["KV_ENDPOINT", "KV_CONFIG"];
 pub(crate) fn read(
     variables: impl Iterator<Item = (String, String)>,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Given>, String> {
+) -> Vec<Given> {
     let mut found = Vec::new();
     let mut ours: Vec<_> = variables.filter(|(name, _)| name.starts_with("KV_")).collect();
     ours.sort();
     for (name, text) in ours {
         match TABLE.iter().find(|setting| setting.variable() == name) {
             Some(setting) => found.push(Given { setting, text, source: Source::Variable(name) }),
-            None => warnings.extend(unknown(&name, &text)?),
+            None => warnings.extend(unknown(&name)),
         }
     }
-    Ok(found)
+    found
 }
 
-fn unknown(name: &str, text: &str) -> Result<Option<String>, String> {
+fn unknown(name: &str) -> Option<String> {
     let key = name.trim_start_matches("KV_").to_ascii_lowercase();
     if CLIENT_VARIABLES.contains(&name) {
-        return Ok(None);
-    }
-    if key == "cluster_enabled" && matches!(text, "true" | "1" | "yes") {
-        return Err(format!("environment {name}={text}: this version runs single nodes only; unset {name}"));
+        return None;
     }
     if UNSUPPORTED.contains(&key.as_str()) {
-        return Ok(Some(format!(
-            "environment {name}: this version does not support it, so it has no effect"
-        )));
+        return Some(format!("environment {name}: this version does not support it, so it has no effect"));
     }
     let meant = similar(&key).and_then(Setting::find).map(Setting::variable);
-    Ok(meant.map(|meant| format!("environment {name} is not known and has no effect: did you mean {meant}?")))
+    meant.map(|meant| format!("environment {name} is not known and has no effect: did you mean {meant}?"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read_all(pairs: &[(&str, &str)]) -> (Result<Vec<Given>, String>, Vec<String>) {
+    fn read_all(pairs: &[(&str, &str)]) -> (Vec<Given>, Vec<String>) {
         let mut warnings = Vec::new();
         let pairs = pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
         (read(pairs, &mut warnings), warnings)
@@ -59,7 +53,6 @@ mod tests {
     fn takes_its_own_and_leaves_the_rest() {
         let (found, warnings) =
             read_all(&[("KV_PORT", "1"), ("HOME", "/"), ("KV_ENDPOINT", "x"), ("KV_ZZZZZZ", "")]);
-        let found = found.unwrap();
         assert_eq!((found.len(), found[0].setting.name, found[0].text.as_str()), (1, "port", "1"));
         assert!(warnings.is_empty(), "{warnings:?}");
     }
@@ -67,15 +60,9 @@ mod tests {
     #[test]
     fn says_what_has_no_effect() {
         let (_, warnings) =
-            read_all(&[("KV_DATADIR", "x"), ("KV_MAX_FILES", "3"), ("KV_CLUSTER_ENABLED", "false")]);
+            read_all(&[("KV_DATADIR", "x"), ("KV_MAX_FILES", "3"), ("KV_VIRTUAL_NODES", "9")]);
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings.iter().any(|warning| warning.contains("KV_DATA_DIR?")), "{warnings:?}");
         assert!(warnings.iter().any(|warning| warning.contains("KV_MAX_FILES: this version does not")));
-    }
-
-    #[test]
-    fn refuses_to_run_alone_when_told_to_be_a_cluster() {
-        let (found, _) = read_all(&[("KV_CLUSTER_ENABLED", "true")]);
-        assert!(found.unwrap_err().contains("KV_CLUSTER_ENABLED"));
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Path,
     /// Any text but the empty one.
     Text,
+    /// Text of this form, or nothing.
+    Optional(&'static str),
     /// `true` or `false`.
     Flag,
     /// A whole number.
@@ -30,7 +32,7 @@ pub(crate) enum Kind {
 /// A setting's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
-    /// Of [`Kind::Path`], [`Kind::Text`] and [`Kind::Choice`].
+    /// Of [`Kind::Path`], [`Kind::Text`], [`Kind::Optional`] and [`Kind::Choice`].
     Text(String),
     /// Of [`Kind::Flag`].
     Flag(bool),
@@ -68,7 +70,7 @@ impl Kind {
         };
         match self {
             Self::Path | Self::Text if text.is_empty() => Err(refuse()),
-            Self::Path | Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::Path | Self::Text | Self::Optional(_) => Ok(Value::Text(text.to_owned())),
             Self::Flag => text.parse().map(Value::Flag).map_err(|_| refuse()),
             Self::Count(min, max) => in_range(text.parse().ok(), min, max).map(Value::Count),
             Self::Bytes(min, max) => in_range(parse_bytes(text), min, max).map(Value::Bytes),
@@ -84,6 +86,7 @@ impl Kind {
         match self {
             Self::Path => "a path".into(),
             Self::Text => "text, not empty".into(),
+            Self::Optional(form) => format!("{form}, or nothing"),
             Self::Flag => "true or false".into(),
             Self::Count(min, max) => format!("a whole number from {min} to {max}"),
             Self::Bytes(min, max) => {
@@ -102,7 +105,7 @@ impl Kind {
     pub(crate) fn placeholder(self) -> &'static str {
         match self {
             Self::Path => "PATH",
-            Self::Text => "TEXT",
+            Self::Text | Self::Optional(_) => "TEXT",
             Self::Flag => "BOOL",
             Self::Count(..) => "N",
             Self::Bytes(..) => "SIZE",
@@ -201,6 +204,7 @@ mod tests {
             (Kind::Sync, "every:5"),
             (Kind::Choice(&["a", "b"]), "b"),
             (Kind::Path, "/tmp/x"),
+            (Kind::Optional("a name"), ""),
         ];
         for (kind, text) in cases {
             let value = kind.parse(text).unwrap();

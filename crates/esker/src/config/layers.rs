@@ -1,6 +1,7 @@
 //! Laying the layers over each other.
 
 use super::{
+    cluster,
     effective::{Effective, Given, Outcome, Source},
     kind::Value,
     table::{Setting, Standard, TABLE},
@@ -15,7 +16,9 @@ pub(crate) fn merge(layers: Vec<Vec<Given>>, warnings: Vec<String>) -> Result<Ef
     }
     let own = TABLE.iter().filter(|setting| !matches!(setting.default, Standard::AliasOf(_)));
     let outcomes = own.map(|setting| pick(setting, &read_layers)).collect();
-    Ok(Effective { outcomes, warnings })
+    let mut effective = Effective { outcomes, warnings };
+    cluster::place(&mut effective)?;
+    Ok(effective)
 }
 
 /// The values of one layer, under the names of the settings they really set.

@@ -4,6 +4,7 @@
 //! `esker config`, the errors and docs/configuration.md all derive from it.
 
 mod cli;
+mod cluster;
 mod effective;
 mod environment;
 mod file;

@@ -38,8 +38,8 @@ pub(crate) fn page() -> String {
         write!(page, "\n## {name}\n\n`--{flag}` · `{variable}` · `{name}:`\n\n{}\n\n", setting.help)
             .and_then(|()| writeln!(page, "- Allowed: {}", setting.kind.allowed()))
             .and_then(|()| match setting.default {
-                Standard::Value(text) => writeln!(page, "- Default: `{text}`"),
-                Standard::Cores { .. } | Standard::AliasOf(_) => {
+                Standard::Value(text) if !text.is_empty() => writeln!(page, "- Default: `{text}`"),
+                Standard::Value(_) | Standard::Cores { .. } | Standard::AliasOf(_) => {
                     writeln!(page, "- Default: {}", setting.default_text())
                 }
             })

@@ -13,7 +13,7 @@ use esker_log::SyncPolicy;
 use esker_server::{Runtime, ServerConfig, ServerLimits, Timeouts};
 use tracing::Level;
 
-use super::{effective::Effective, kind::Value};
+use super::{cluster::ClusterSettings, effective::Effective, kind::Value};
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) engine: Options,
     pub(crate) store: StoreConfig,
     pub(crate) server: ServerConfig,
+    /// `None` in mode `single`.
+    pub(crate) cluster: Option<ClusterSettings>,
     pub(crate) log_level: Level,
     pub(crate) log_format: LogFormat,
 }
@@ -48,11 +50,13 @@ impl Settings {
             let source = &effective.outcome("data_dir").source;
             return Err(format!("{source}: `data_dir`: {} is a file: give a directory", data_dir.display()));
         }
+        let cluster = ClusterSettings::new(effective)?;
         Ok(Self {
             data_dir,
             engine: engine(effective),
             store,
-            server: server(effective)?,
+            server: server(effective, cluster.as_ref())?,
+            cluster,
             log_level: effective.text("log_level").parse().expect("the table's words are tracing's levels"),
             log_format: if effective.text("log_format") == "json" {
                 LogFormat::Json
@@ -85,6 +89,8 @@ fn engine(effective: &Effective) -> Options {
 
 fn store(effective: &Effective) -> StoreConfig {
     StoreConfig {
+        // A number that the cluster gives is known only once it has been asked.
+        node_id: Some(effective.count("node_id")).filter(|id| *id > 0).unwrap_or(1),
         limits: Limits {
             value_bytes: effective.bytes("max_value_bytes"),
             batch_ops: effective.size("max_batch_ops"),
@@ -93,14 +99,14 @@ fn store(effective: &Effective) -> StoreConfig {
         write_bytes_under_way: effective.bytes("write_bytes_under_way"),
         io_threads: effective.threads("io_threads"),
         io_queue: effective.size("io_queue"),
-        ..StoreConfig::default()
     }
 }
 
-fn server(effective: &Effective) -> Result<ServerConfig, String> {
+fn server(effective: &Effective, cluster: Option<&ClusterSettings>) -> Result<ServerConfig, String> {
+    let standard = Timeouts::default();
     let threads = effective.threads("runtime_threads");
     Ok(ServerConfig {
-        http_address: address(effective)?,
+        http_address: address(effective, "port")?,
         runtime: match effective.text("runtime") {
             "shared" => Runtime::Shared(threads),
             _ => Runtime::PerCore(threads),
@@ -122,15 +128,19 @@ fn server(effective: &Effective) -> Result<ServerConfig, String> {
             drain_notice: effective.time("drain_notice_ms"),
             drain: effective.time("drain_timeout_ms"),
             slow_request: effective.time("slow_request_ms"),
-            ..Timeouts::default()
+            // Whoever heard nothing for longer than any election takes is away, and not just late.
+            member_silence: cluster.map_or(standard.member_silence, |cluster| {
+                standard.member_silence.max(2 * cluster.election_timeout)
+            }),
+            ..standard
         },
     })
 }
 
-/// Where to listen. As long as there is neither encryption nor a password, only who is on this machine may come.
-fn address(effective: &Effective) -> Result<SocketAddr, String> {
+/// Where to listen, with the port that is set so. As long as there is neither encryption nor a password, only who is on this machine may come.
+pub(super) fn address(effective: &Effective, port: &str) -> Result<SocketAddr, String> {
     let (host, source) = (effective.text("host"), &effective.outcome("host").source);
-    let port = u16::try_from(effective.count("port")).expect("the table bounds it");
+    let port = u16::try_from(effective.count(port)).expect("the table bounds it");
     let resolved = (host.trim_matches(['[', ']']), port).to_socket_addrs();
     let address =
         resolved.map_err(|e| format!("{source}: `host`: `{host}` is no address or known name: {e}"))?.next();
@@ -146,18 +156,18 @@ fn address(effective: &Effective) -> Result<SocketAddr, String> {
 
 /// The values by kind. Which kind a name has is the table's word, which a test holds against what is asked here.
 impl Effective {
-    fn text(&self, name: &str) -> &str {
+    pub(super) fn text(&self, name: &str) -> &str {
         match &self.outcome(name).value {
             Value::Text(text) => text,
             other => unreachable!("`{name}` is {other:?}"),
         }
     }
 
-    fn flag(&self, name: &str) -> bool {
+    pub(super) fn flag(&self, name: &str) -> bool {
         matches!(self.outcome(name).value, Value::Flag(true))
     }
 
-    fn count(&self, name: &str) -> u64 {
+    pub(super) fn count(&self, name: &str) -> u64 {
         match self.outcome(name).value {
             Value::Count(count) => count,
             ref other => unreachable!("`{name}` is {other:?}"),
@@ -179,7 +189,7 @@ impl Effective {
         }
     }
 
-    fn time(&self, name: &str) -> Duration {
+    pub(super) fn time(&self, name: &str) -> Duration {
         match self.outcome(name).value {
             Value::Millis(millis) => Duration::from_millis(millis),
             ref other => unreachable!("`{name}` is {other:?}"),

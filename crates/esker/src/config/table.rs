@@ -39,7 +39,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const HOUR: u64 = 3_600_000;
 
-use Kind::{Bytes, Choice, Count, Flag, Millis, Path, Sync, Text};
+use Kind::{Bytes, Choice, Count, Flag, Millis, Optional, Path, Sync, Text};
 use Standard::{AliasOf, Cores, Value};
 
 const fn setting(name: &'static str, kind: Kind, default: Standard, help: &'static str) -> Setting {
@@ -243,6 +243,103 @@ pub(crate) const TABLE: &[Setting] = &[
         Value("4096"),
         "Reads are answered 503 while more than this wait for the disk.",
     ),
+    setting(
+        "cluster_enabled",
+        Flag,
+        Value("false"),
+        "Makes the node one of a cluster, which goes on serving while a majority of its nodes does. Implied by `cluster_nodes`, \
+         `join` and `cluster_dns`, unless it is given as false. Without any of them the node forms a cluster of its own, which \
+         others may join.",
+    ),
+    setting(
+        "node_id",
+        Count(0, u64::MAX),
+        Value("0"),
+        "The node's number in its cluster: its place in `cluster_nodes`, from 1. With 0 the place is found by the node's host \
+         and port; a node that joins is given a number by the cluster.",
+    ),
+    setting(
+        "cluster_nodes",
+        Optional("host[:http_port[:peer_port]] of every node, with commas between"),
+        Value(""),
+        "The nodes that form a new cluster, the same list on each of them. Ports that are left out count up from the defaults: \
+         the k-th node of the list has port 8080 + k - 1 and peer port 7070 + k - 1. Once the cluster is formed, its own \
+         list of members counts.",
+    ),
+    setting(
+        "join",
+        Optional("host:peer_port of one or more members, with commas between"),
+        Value(""),
+        "Joins the cluster that these nodes are members of.",
+    ),
+    setting(
+        "cluster_dns",
+        Optional("a name"),
+        Value(""),
+        "A name whose addresses, with this node's `grpc_port`, are the nodes to form a cluster with or to join.",
+    ),
+    setting(
+        "cluster_name",
+        Text,
+        Value("esker"),
+        "What the cluster is called. Nodes of another name are not spoken to.",
+    ),
+    setting(
+        "learner",
+        Flag,
+        Value("false"),
+        "Joins without a vote: the node follows and answers stale reads, and the cluster does not wait for it.",
+    ),
+    setting(
+        "grpc_port",
+        Count(0, 65_535),
+        Value("7070"),
+        "The port on which the node listens for the other nodes of its cluster.",
+    ),
+    setting(
+        "advertise_host",
+        Optional("an address or host name"),
+        Value(""),
+        "The host that clients and other nodes are told. By default the one in `cluster_nodes`, else `host`.",
+    ),
+    setting(
+        "raft_heartbeat_interval_ms",
+        Millis(5, 10_000),
+        Value("50ms"),
+        "How often the leader tells the others that it is there.",
+    ),
+    setting(
+        "raft_election_timeout_ms",
+        Millis(15, 60_000),
+        Value("150ms"),
+        "How long a node hears of no leader before it stands for election: a random time between this and twice this. At \
+         least three times `raft_heartbeat_interval_ms`; longer where the network or the disks are slow.",
+    ),
+    setting(
+        "cluster_redirect",
+        Flag,
+        Value("false"),
+        "A node that does not lead answers 307 with the leader's address, in place of handing the request on to it.",
+    ),
+    setting(
+        "peer_tls_ca",
+        Optional("the path of a PEM file"),
+        Value(""),
+        "The authority whose certificates the other nodes have. The connections between nodes are encrypted, and both sides \
+         prove who they are, if this, `peer_tls_certificate` and `peer_tls_key` are given.",
+    ),
+    setting(
+        "peer_tls_certificate",
+        Optional("the path of a PEM file"),
+        Value(""),
+        "This node's certificate for the other nodes, with those between it and the authority.",
+    ),
+    setting(
+        "peer_tls_key",
+        Optional("the path of a PEM file"),
+        Value(""),
+        "The private key of `peer_tls_certificate`.",
+    ),
 ];
 
 /// Variables that other versions know and this one does not, from the family of stores Esker comes from.
@@ -255,14 +352,8 @@ pub(crate) const UNSUPPORTED: &[&str] = &[
     "cache_ttl_ms",
     "compression_algorithm",
     "compression_level",
-    "cluster_enabled",
-    "node_id",
-    "cluster_nodes",
-    "raft_election_timeout_ms",
-    "raft_heartbeat_interval_ms",
     "engine",
     "resp_port",
-    "grpc_port",
     "memtable_bytes",
     "replication_factor",
     "write_quorum",
@@ -297,6 +388,7 @@ impl Setting {
     /// The default in words, the same on every machine.
     pub(crate) fn default_text(&self) -> String {
         match self.default {
+            Value("") => "none".to_owned(),
             Value(text) => text.to_owned(),
             Cores { times, least, most } => {
                 let times = if times == 1 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State};
 use bytes::Bytes;
-use esker_cluster::{Batch, Limits, WriteOptions};
+use esker_cluster::{Batch, Limits};
 use esker_wire::{
     ErrorCode,
     batch::{BatchAnswer, BatchError, BatchLimits, Operation, decode},
@@ -15,6 +15,7 @@ use super::key::refuse_write_conditions;
 use crate::http::{
     Front,
     answer::{AnswerBody, json},
+    ask::{WRITE_PARAMETERS, write_options},
     error::ApiError,
     query::{Query, refuse_content_encoding},
     receive::receive,
@@ -26,10 +27,15 @@ const DECODE_INLINE_MAX: usize = 128 << 10;
 /// Commits puts and deletes together. The body is taken as JSON whatever its type says (`curl -d` says form),
 /// unless the type cannot be JSON.
 #[utoipa::path(post, path = "/api/v1/batch", tag = "keys",
-    params(("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy")),
+    params(
+        ("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy"),
+        ("ack" = Option<String>, Query, description = "`majority` (the default), `local` or `all`: who has the write on its disk when it is acknowledged"),
+        ("Esker-Request-Id" = Option<String>, Header, description = "Two hexadecimal numbers with a dash between: of the writes with one id, a cluster applies one"),
+    ),
     request_body = esker_wire::batch::BatchRequest<'static>,
     responses(
         (status = 200, description = "All committed, at one version", body = BatchAnswer),
+        (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "Not a batch; nothing was written", body = esker_wire::ErrorAnswer),
         (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
@@ -39,7 +45,7 @@ const DECODE_INLINE_MAX: usize = 128 << 10;
         (status = 415, description = "The body cannot be JSON", body = esker_wire::ErrorAnswer),
         (status = 429, description = "Too many bytes of bodies under way; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-        (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
 pub(super) async fn batch(
@@ -47,7 +53,7 @@ pub(super) async fn batch(
     request: Request<Body>,
 ) -> Result<Response<AnswerBody>, ApiError> {
     let (parts, body) = request.into_parts();
-    let sync = Query::parse(parts.uri.query(), &["sync"])?.sync()?;
+    let options = write_options(&Query::parse(parts.uri.query(), WRITE_PARAMETERS)?, &parts.headers)?;
     refuse_write_conditions(&parts.headers)?;
     refuse_content_encoding(&parts.headers)?;
     refuse_other_types(&parts.headers)?;
@@ -63,7 +69,7 @@ pub(super) async fn batch(
         batch
     };
     let operations = batch.len() as u64;
-    let committed = front.store.write(batch, WriteOptions { sync, ..WriteOptions::default() }).await?;
+    let committed = front.store.write(batch, options).await?;
     Ok(json(&BatchAnswer { version: committed.version, operations }))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use esker_cluster::Status;
+use esker_cluster::{ClusterView, Status};
 use esker_wire::{ErrorCode, cluster::HealthAnswer};
 use http::Response;
 
@@ -19,23 +19,34 @@ use crate::http::{
     (status = 503, description = "Writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn health(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
-    condition(false, front.store.status()).map(|answer| json(&answer))
+    condition(front.store.status()).map(|answer| json(&answer))
 }
 
-/// Whether to send the node requests: not while it shuts down, nor once writes are refused for good. A full disk is
-/// no reason: reads go on, and that there is space again shows within a second.
+/// Whether to send the node requests: not while it shuts down, nor while its cluster has no leader that it knows of, nor
+/// once writes are refused for good. A full disk is no reason: reads go on, and that there is space again shows within a second.
 #[utoipa::path(get, path = "/ready", tag = "operations", responses(
     (status = 200, description = "Ready; the body says if the disk is full", body = HealthAnswer),
-    (status = 503, description = "Shutting down, or writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
+    (status = 503, description = "Shutting down, without a leader, or writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn ready(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
-    condition(front.drain.is_announced(), front.store.status()).map(|answer| json(&answer))
-}
-
-fn condition(draining: bool, status: Status) -> Result<HealthAnswer, ApiError> {
-    if draining {
+    if front.drain.is_announced() {
         return Err(ApiError::new(ErrorCode::Draining, "the server is shutting down: retry later"));
     }
+    refuse_leaderless(front.store.cluster())?;
+    condition(front.store.status()).map(|answer| json(&answer))
+}
+
+fn refuse_leaderless(cluster: Option<ClusterView>) -> Result<(), ApiError> {
+    match cluster {
+        Some(ClusterView { leader: None, .. }) => Err(ApiError::new(
+            ErrorCode::NoLeader,
+            "this node knows of no leader of its cluster: retry later",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn condition(status: Status) -> Result<HealthAnswer, ApiError> {
     if let Some(why) = status.stats.poisoned {
         return Err(ApiError::new(ErrorCode::WritesRefused, format!("{why}. Restart the server")));
     }
@@ -63,12 +74,21 @@ mod tests {
     async fn a_full_disk_is_told_and_only_a_store_that_refuses_for_good_is_not_ready() {
         let (service, _dir) = test_service();
         let mut status = service.front().store.status();
-        assert_eq!(condition(false, status.clone()).unwrap().status, "ok");
+        assert_eq!(condition(status.clone()).unwrap().status, "ok");
         status.stats.disk_full = true;
         status.trouble = Some("full".into());
-        let answer = condition(false, status.clone()).unwrap();
+        let answer = condition(status.clone()).unwrap();
         assert_eq!((answer.status.as_str(), answer.trouble.as_deref()), ("disk_full", Some("full")));
         status.stats.poisoned = Some("why".into());
-        assert_eq!(condition(false, status).err().unwrap().into_answer().status(), 503);
+        assert_eq!(condition(status).err().unwrap().into_answer().status(), 503);
+    }
+
+    #[test]
+    fn a_node_without_a_leader_is_not_ready() {
+        let mut view = super::super::cluster::tests::view();
+        assert!(refuse_leaderless(None).is_ok() && refuse_leaderless(Some(view.clone())).is_ok());
+        view.leader = None;
+        let refused = refuse_leaderless(Some(view)).err().unwrap().into_answer();
+        assert_eq!(refused.status(), 503);
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use axum::body::HttpBody;
 use bytes::Bytes;
 use esker_cluster::{Batch, WriteOptions};
-use esker_engine::{Entry, SyncPolicy, Version};
+use esker_engine::{Entry, Version};
 use esker_wire::{
     ErrorCode, KEY_PREFIX,
     kv::{DeleteAnswer, PutAnswer},
@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::P
 use crate::http::{
     Front,
     answer::{AnswerBody, Held, OCTET_STREAM, answers_fill_budget, etag, json, not_modified},
+    ask::{CONSISTENCY, ReadPoint, WRITE_PARAMETERS, write_options},
     error::ApiError,
     query::{Query, refuse_conditions, refuse_content_encoding},
     receive::receive,
@@ -51,7 +52,7 @@ where
     match parts.method {
         Method::GET => get(front, &parts).await,
         Method::PUT => put(front, &parts, body).await,
-        Method::HEAD => head(front, &parts),
+        Method::HEAD => head(front, &parts).await,
         Method::DELETE => delete(front, &parts).await,
         _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
     }
@@ -77,26 +78,34 @@ fn not_found(key: &[u8]) -> ApiError {
     params(
         ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
         ("If-None-Match" = Option<String>, Header, description = "ETags: answers 304 if one is the value's"),
+        ("consistency" = Option<String>, Query, description = "`linearizable` (the default) or `stale`: whatever this node has applied"),
     ),
     responses(
         (status = 200, description = "The value as it was put; ETag is its version",
-            content_type = "application/octet-stream", body = inline(ValueBytes)),
+            content_type = "application/octet-stream", body = inline(ValueBytes),
+            headers(("Esker-Applied-Version" = Option<u64>, description = "What the node had applied, in a stale answer"))),
         (status = 304, description = "The value has not changed"),
+        (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
         (status = 404, description = "The key is absent", body = esker_wire::ErrorAnswer),
         (status = 500, description = "A stored value is damaged, or the server failed", body = esker_wire::ErrorAnswer),
-        (status = 503, description = "Busy; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 503, description = "Busy, or the cluster has no leader; see Retry-After", body = esker_wire::ErrorAnswer),
     ))]
 async fn get(front: &Front, parts: &Parts) -> Answer {
-    let key = readable_key(parts)?;
+    let (key, query) = readable_key(parts)?;
+    let point = ReadPoint::wait(front, &query).await?;
+    Ok(point.mark(read_value(front, parts, &key).await))
+}
+
+async fn read_value(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
     // The version is in memory: what has not changed is not read.
     if let Some(condition) = parts.headers.get(header::IF_NONE_MATCH)
-        && let Some(meta) = front.store.meta(&key)
+        && let Some(meta) = front.store.meta(key)
         && matches(condition, meta.version)
     {
         return Ok(not_modified(meta.version));
     }
-    let entry = front.store.get(&key).await?.ok_or_else(|| not_found(&key))?;
+    let entry = front.store.get(key).await?.ok_or_else(|| not_found(key))?;
     value_answer(front, entry)
 }
 
@@ -105,16 +114,25 @@ async fn get(front: &Front, parts: &Parts) -> Answer {
     params(
         ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
         ("If-None-Match" = Option<String>, Header, description = "ETags: answers 304 if one is the value's"),
+        ("consistency" = Option<String>, Query, description = "`linearizable` (the default) or `stale`: whatever this node has applied"),
     ),
     responses(
-        (status = 200, description = "The key is present; ETag is its version, Content-Length its value's"),
+        (status = 200, description = "The key is present; ETag is its version, Content-Length its value's",
+            headers(("Esker-Applied-Version" = Option<u64>, description = "What the node had applied, in a stale answer"))),
         (status = 304, description = "The value has not changed"),
+        (status = 307, description = "Another node leads and this one redirects; see Location"),
         (status = 400, description = "A parameter, a condition or the key is wrong"),
         (status = 404, description = "The key is absent"),
+        (status = 503, description = "The cluster has no leader; see Retry-After"),
     ))]
-fn head(front: &Front, parts: &Parts) -> Answer {
-    let key = readable_key(parts)?;
-    let meta = front.store.meta(&key).ok_or_else(|| not_found(&key))?;
+async fn head(front: &Front, parts: &Parts) -> Answer {
+    let (key, query) = readable_key(parts)?;
+    let point = ReadPoint::wait(front, &query).await?;
+    Ok(point.mark(read_meta(front, parts, &key)))
+}
+
+fn read_meta(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
+    let meta = front.store.meta(key).ok_or_else(|| not_found(key))?;
     if parts.headers.get(header::IF_NONE_MATCH).is_some_and(|condition| matches(condition, meta.version)) {
         return Ok(not_modified(meta.version));
     }
@@ -123,10 +141,10 @@ fn head(front: &Front, parts: &Parts) -> Answer {
     Ok(answer)
 }
 
-fn readable_key(parts: &Parts) -> Result<Cow<'_, [u8]>, ApiError> {
-    Query::parse(parts.uri.query(), &[])?;
+fn readable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, Query<'_>), ApiError> {
+    let query = Query::parse(parts.uri.query(), &[CONSISTENCY])?;
     refuse_conditions(&parts.headers, &[header::IF_MATCH])?;
-    key_of(parts)
+    Ok((key_of(parts)?, query))
 }
 
 fn value_answer(front: &Front, Entry { value, version }: Entry) -> Answer {
@@ -162,10 +180,13 @@ fn matches(condition: &HeaderValue, version: Version) -> bool {
     params(
         ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
         ("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy"),
+        ("ack" = Option<String>, Query, description = "`majority` (the default), `local` or `all`: who has the write on its disk when it is acknowledged"),
+        ("Esker-Request-Id" = Option<String>, Header, description = "Two hexadecimal numbers with a dash between: of the writes with one id, a cluster applies one"),
     ),
     request_body(content = inline(ValueBytes), content_type = "application/octet-stream", description = "The value, any bytes"),
     responses(
         (status = 200, description = "Committed; ETag is the version", body = esker_wire::kv::PutAnswer<'static>),
+        (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
         (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The value did not arrive in time", body = esker_wire::ErrorAnswer),
@@ -174,7 +195,7 @@ fn matches(condition: &HeaderValue, version: Version) -> bool {
         (status = 415, description = "The body has a Content-Encoding", body = esker_wire::ErrorAnswer),
         (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-        (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
 async fn put<B>(front: &Front, parts: &Parts, body: B) -> Answer
@@ -182,14 +203,14 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let (key, sync) = writable_key(parts)?;
+    let (key, options) = writable_key(parts)?;
     refuse_content_encoding(&parts.headers)?;
     let limits = front.store.limits();
     let value = receive(front, body, limits.value_bytes).await?;
     let mut batch = Batch::with_capacity(limits, key.len() + value.bytes.len());
     batch.put(&key, &value.bytes)?;
     drop(value);
-    let committed = front.store.write(batch, WriteOptions { sync, ..WriteOptions::default() }).await?;
+    let committed = front.store.write(batch, options).await?;
     let mut answer = json(&PutAnswer::new(&key, committed.version));
     answer.headers_mut().insert(header::ETAG, etag(committed.version));
     Ok(answer)
@@ -200,27 +221,30 @@ where
     params(
         ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
         ("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy"),
+        ("ack" = Option<String>, Query, description = "`majority` (the default), `local` or `all`: who has the write on its disk when it is acknowledged"),
+        ("Esker-Request-Id" = Option<String>, Header, description = "Two hexadecimal numbers with a dash between: of the writes with one id, a cluster applies one"),
     ),
     responses(
         (status = 200, description = "Committed", body = esker_wire::kv::DeleteAnswer<'static>),
+        (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
         (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-        (status = 503, description = "Busy or refusing writes; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
 async fn delete(front: &Front, parts: &Parts) -> Answer {
-    let (key, sync) = writable_key(parts)?;
+    let (key, options) = writable_key(parts)?;
     let mut batch = Batch::with_capacity(front.store.limits(), key.len());
     batch.delete(&key)?;
-    let committed = front.store.write(batch, WriteOptions { sync, ..WriteOptions::default() }).await?;
+    let committed = front.store.write(batch, options).await?;
     Ok(json(&DeleteAnswer::new(&key, committed.version, committed.existed > 0)))
 }
 
-fn writable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, Option<SyncPolicy>), ApiError> {
-    let sync = Query::parse(parts.uri.query(), &["sync"])?.sync()?;
+fn writable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, WriteOptions), ApiError> {
+    let options = write_options(&Query::parse(parts.uri.query(), WRITE_PARAMETERS)?, &parts.headers)?;
     refuse_write_conditions(&parts.headers)?;
-    Ok((key_of(parts)?, sync))
+    Ok((key_of(parts)?, options))
 }
 
 pub(super) fn refuse_write_conditions(headers: &HeaderMap) -> Result<(), ApiError> {

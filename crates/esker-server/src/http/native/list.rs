@@ -12,6 +12,7 @@ use super::stream;
 use crate::http::{
     Front,
     answer::{AnswerBody, Held, answers_fill_budget, json_bytes},
+    ask::{CONSISTENCY, ReadPoint},
     error::ApiError,
     query::{Query, refuse_conditions},
 };
@@ -19,7 +20,7 @@ use crate::http::{
 const LIMIT_DEFAULT: u64 = 100;
 const LIMIT_MAX: u64 = 10_000;
 const PARAMETERS: &[&str] =
-    &["start", "end", "prefix", "limit", "reverse", "keys_only", "cursor", "encoding"];
+    &["start", "end", "prefix", "limit", "reverse", "keys_only", "cursor", "encoding", CONSISTENCY];
 
 /// What a list asks for.
 struct ListRequest {
@@ -42,13 +43,16 @@ struct ListRequest {
         ("keys_only" = Option<bool>, Query, description = "No values"),
         ("cursor" = Option<String>, Query, description = "`next` of the answer before; the other parameters stay the same"),
         ("encoding" = Option<String>, Query, description = "`base64`: start, end and prefix are base64url, and all items come in base64"),
+        ("consistency" = Option<String>, Query, description = "`linearizable` (the default) or `stale`: whatever this node has applied"),
     ),
     responses(
         (status = 200, description = "A page of items, or with the Accept header a stream of lines",
-            content((esker_wire::kv::ListAnswer<'static> = "application/json"), (esker_wire::kv::Item<'static> = "application/x-ndjson"))),
+            content((esker_wire::kv::ListAnswer<'static> = "application/json"), (esker_wire::kv::Item<'static> = "application/x-ndjson")),
+            headers(("Esker-Applied-Version" = Option<u64>, description = "What the node had applied, in a stale answer"))),
+        (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter is wrong", body = esker_wire::ErrorAnswer),
         (status = 500, description = "A stored value is damaged, or the server failed", body = esker_wire::ErrorAnswer),
-        (status = 503, description = "Busy; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 503, description = "Busy, or the cluster has no leader; see Retry-After", body = esker_wire::ErrorAnswer),
     ))]
 pub(super) async fn list(
     State(front): State<Arc<Front>>,
@@ -58,17 +62,21 @@ pub(super) async fn list(
     refuse_conditions(headers, &[header::IF_MATCH, header::IF_NONE_MATCH])?;
     let query = Query::parse(request.uri().query(), PARAMETERS)?;
     let list = ListRequest::parse(&query)?;
-    if wants_stream(headers) {
-        let scan = list.scan(&front, list.limit);
-        return stream::answer(front, scan, list.base64).await;
-    }
+    let streamed = wants_stream(headers);
     let limit = list.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
+    if !streamed && !(1..=LIMIT_MAX).contains(&limit) {
         return Err(ApiError::bad_request(format!(
             "`limit` is {limit}: a page takes 1 to {LIMIT_MAX}; go on with the cursor or ask for {NDJSON}"
         )));
     }
-    page(&front, &list, limit).await
+    let point = ReadPoint::wait(&front, &query).await?;
+    Ok(point.mark(match streamed {
+        true => {
+            let scan = list.scan(&front, list.limit);
+            stream::answer(front, scan, list.base64).await
+        }
+        false => page(&front, &list, limit).await,
+    }))
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

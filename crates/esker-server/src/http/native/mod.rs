@@ -30,7 +30,7 @@ pub(crate) const BATCH_PATH: &str = "/api/v1/batch";
 type Routes = MethodRouter<Arc<Front>>;
 
 /// Every route but that of single keys: path, methods, handler. The API description is tested against it.
-fn routes() -> [(&'static str, &'static str, Routes); 11] {
+fn routes() -> [(&'static str, &'static str, Routes); 12] {
     const READ: &str = "GET, HEAD";
     const POST: &str = "POST";
     [
@@ -38,6 +38,7 @@ fn routes() -> [(&'static str, &'static str, Routes); 11] {
         (BATCH_PATH, POST, post(batch::batch)),
         ("/api/v1/cluster/status", READ, get(cluster::status)),
         ("/api/v1/cluster/nodes", READ, get(cluster::nodes)),
+        ("/api/v1/cluster/members", POST, post(cluster::members)),
         ("/api/v1/admin/checkpoint", POST, post(admin::checkpoint)),
         ("/api/v1/admin/verify", POST, post(admin::verify)),
         ("/api/v1/openapi.json", READ, get(openapi::openapi)),

@@ -20,6 +20,7 @@ use crate::http::answer::{AnswerBody, json_bytes};
         batch::batch,
         cluster::status,
         cluster::nodes,
+        cluster::members,
         admin::checkpoint,
         admin::verify,
         health::health,
@@ -58,9 +59,9 @@ mod tests {
         assert_eq!(octets(&key["get"]["responses"]["200"]), binary);
         assert_eq!(octets(&key["put"]["requestBody"]), binary);
         for (method, statuses) in [
-            ("get", &["400", "404", "500", "503"][..]),
-            ("put", &["400", "403", "413", "415", "429", "500", "503", "507"]),
-            ("delete", &["400", "403", "500", "503", "507"]),
+            ("get", &["307", "400", "404", "500", "503"][..]),
+            ("put", &["307", "400", "403", "413", "415", "429", "500", "503", "507"]),
+            ("delete", &["307", "400", "403", "500", "503", "507"]),
         ] {
             for status in statuses {
                 assert!(key[method]["responses"].get(*status).is_some(), "{method} {status}");
@@ -68,6 +69,14 @@ mod tests {
         }
         let parameters = |operation: &serde_json::Value| operation["parameters"].as_array().unwrap().clone();
         assert!(parameters(&key["head"]).iter().any(|parameter| parameter["name"] == "If-None-Match"));
+        let named = |operation: &serde_json::Value, name: &str| {
+            parameters(operation).iter().any(|parameter| parameter["name"] == name)
+        };
+        assert!(named(&key["get"], "consistency") && named(&key["head"], "consistency"));
+        let batch = &description["paths"]["/api/v1/batch"]["post"];
+        for write in [&key["put"], &key["delete"], batch] {
+            assert!(named(write, "ack") && named(write, "Esker-Request-Id"), "{write}");
+        }
         let list = parameters(&description["paths"]["/api/v1/kv"]["get"]);
         let limit = list.iter().find(|parameter| parameter["name"] == "limit").unwrap();
         assert_eq!(limit["schema"]["minimum"], 1);
