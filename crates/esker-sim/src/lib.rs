@@ -12,6 +12,7 @@
 
 pub mod checker;
 pub mod history;
+pub mod network;
 mod rng;
 pub mod sim;
 pub mod trace;
