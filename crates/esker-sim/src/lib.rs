@@ -11,10 +11,14 @@
 //! the `esker` crate can use it and nobody else builds it).
 
 pub mod checker;
+pub mod clients;
 pub mod history;
+pub mod machine;
 pub mod network;
+pub mod plan;
 mod rng;
 pub mod sim;
 pub mod trace;
+pub mod world;
 
 pub use rng::Rng;

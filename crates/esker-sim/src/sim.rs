@@ -119,6 +119,9 @@ mod tests {
             }
         });
         let message = outcome.unwrap_err().to_string();
-        assert!(message.contains("run 0") && message.contains("run 1") && message.contains("seed 3"), "{message}");
+        assert!(
+            message.contains("run 0") && message.contains("run 1") && message.contains("seed 3"),
+            "{message}"
+        );
     }
 }

@@ -12,7 +12,8 @@ pub(super) fn check(history: &History) -> Vec<Failure> {
     let groups = groups(history);
     let mut failures = Vec::new();
     for (at, operation) in history.operations.iter().enumerate() {
-        let (Action::Scan { prefix, .. }, Outcome::Scanned { found, .. }) = (&operation.action, &operation.outcome)
+        let (Action::Scan { prefix, .. }, Outcome::Scanned { found, .. }) =
+            (&operation.action, &operation.outcome)
         else {
             continue;
         };
@@ -29,10 +30,7 @@ pub(super) fn check(history: &History) -> Vec<Failure> {
 }
 
 /// Two keys of the group that the scan found different.
-fn apart<'a>(
-    group: &'a BTreeSet<Key>,
-    found: &BTreeMap<&Key, &Versioned>,
-) -> Option<(&'a Key, &'a Key)> {
+fn apart<'a>(group: &'a BTreeSet<Key>, found: &BTreeMap<&Key, &Versioned>) -> Option<(&'a Key, &'a Key)> {
     let first = group.first()?;
     group.iter().find(|key| found.get(key) != found.get(first)).map(|key| (first, key))
 }

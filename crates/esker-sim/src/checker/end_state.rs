@@ -28,7 +28,8 @@ fn check_key(history: &History, key: &Key, of_key: &[usize], there: Option<&Vers
     let operation = |at: &usize| &history.operations[*at];
     let writers: Vec<usize> =
         of_key.iter().copied().filter(|at| written(operation(at), key) == Some(value)).collect();
-    let possible: Vec<usize> = writers.iter().copied().filter(|at| operation(at).may_have_written()).collect();
+    let possible: Vec<usize> =
+        writers.iter().copied().filter(|at| operation(at).may_have_written()).collect();
     let shown = value.map_or("is absent".into(), |value| format!("holds {}", show(value)));
     if possible.is_empty() && value.is_some() {
         let why = if writers.is_empty() { "nobody wrote" } else { "was refused" };

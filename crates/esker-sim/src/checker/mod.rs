@@ -61,7 +61,8 @@ impl Failure {
             writeln!(text, "  {operation}").expect("a String takes everything");
         }
         if self.operations.len() > SHOWN {
-            writeln!(text, "  … and {} more", self.operations.len() - SHOWN).expect("a String takes everything");
+            writeln!(text, "  … and {} more", self.operations.len() - SHOWN)
+                .expect("a String takes everything");
         }
         text
     }

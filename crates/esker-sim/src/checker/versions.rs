@@ -79,11 +79,7 @@ fn unique(history: &History, at: &[usize]) -> Vec<Failure> {
 }
 
 /// Whatever begins after something ended shows no lower version; a write, a higher one.
-fn ordered(
-    history: &History,
-    at: &[usize],
-    version: impl Fn(&Operation) -> Option<Seen>,
-) -> Vec<Failure> {
+fn ordered(history: &History, at: &[usize], version: impl Fn(&Operation) -> Option<Seen>) -> Vec<Failure> {
     let mut ends: Vec<(u64, u64, usize)> = Vec::new();
     let mut calls: Vec<(u64, Seen, usize)> = Vec::new();
     for &at in at {
@@ -129,11 +125,12 @@ fn one_version_per_value(history: &History, key: &Key, of_key: &[usize]) -> Vec<
             _ => None,
         };
         // A value that is written twice rightly has two versions.
-        let Some((value, version)) = shown.filter(|(value, _)| writers.get(value) == Some(&1)) else { continue };
+        let Some((value, version)) = shown.filter(|(value, _)| writers.get(value) == Some(&1)) else {
+            continue;
+        };
         let (first, shown_at) = *versions.entry(value).or_insert((version, at));
         if first != version {
-            let message =
-                format!("{} = {} has versions {first} and {version}", show(key), show(value));
+            let message = format!("{} = {} has versions {first} and {version}", show(key), show(value));
             failures.push(Failure::new(CHECK, message, vec![shown_at, at]));
         }
     }

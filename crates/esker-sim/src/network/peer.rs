@@ -1,11 +1,7 @@
 //! A connection to another node over the simulated network.
 
 use esker_cluster::peer::{Caller, PeerApi, PeerResult, wire};
-use futures_util::{
-    FutureExt,
-    future::BoxFuture,
-    stream::BoxStream,
-};
+use futures_util::{FutureExt, future::BoxFuture, stream::BoxStream};
 
 use super::{SimNetwork, Way, call::call, stream::open};
 
@@ -37,16 +33,21 @@ macro_rules! streaming {
             requests: BoxStream<'static, $request>,
         ) -> BoxStream<'static, PeerResult<$answer>> {
             let caller = self.caller;
-            open(self.network.clone(), self.between.clone(), stringify!($name), requests, move |api, requests| {
-                api.$name(caller, requests)
-            })
+            open(
+                self.network.clone(),
+                self.between.clone(),
+                stringify!($name),
+                requests,
+                move |api, requests| api.$name(caller, requests),
+            )
         }
     };
 }
 
 impl PeerApi for SimPeer {
     fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>> {
-        call(self.network.clone(), self.between.clone(), "hello", request, |api, request| api.hello(request)).boxed()
+        call(self.network.clone(), self.between.clone(), "hello", request, |api, request| api.hello(request))
+            .boxed()
     }
 
     unary!(vote, wire::VoteRequest, wire::VoteReply);

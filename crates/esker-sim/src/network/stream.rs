@@ -85,7 +85,8 @@ where
     let opening = async move {
         let connection = Connection::new();
         network.remember(between.clone(), &connection);
-        let end = |between: Way| End { network: network.clone(), between, what, connection: connection.clone() };
+        let end =
+            |between: Way| End { network: network.clone(), between, what, connection: connection.clone() };
         let (there, here) = (end(between.clone()), end(back(&between)));
         let (answers, answered) = mpsc::channel(WINDOW);
         tokio::spawn(run(there, here.clone(), requests, serve, answers));
@@ -174,7 +175,10 @@ impl End {
     }
 
     /// Takes messages out of the pipe. An error is the last item: why the connection broke.
-    fn receive<T: Send + 'static>(self, pipe: mpsc::Receiver<(Instant, T)>) -> BoxStream<'static, PeerResult<T>> {
+    fn receive<T: Send + 'static>(
+        self,
+        pipe: mpsc::Receiver<(Instant, T)>,
+    ) -> BoxStream<'static, PeerResult<T>> {
         let next = |state: Option<(Self, mpsc::Receiver<(Instant, T)>)>| async move {
             let (end, mut pipe) = state?;
             match end.next(&mut pipe).await {

@@ -273,7 +273,8 @@ fn a_stream_breaks_in_its_middle_and_tells_so_last() {
 #[test]
 fn a_stream_stands_still_while_blocked_and_breaks_if_that_lasts() {
     with_pair(Echo::default(), |pair| async move {
-        let endless = || stream::iter(1..).then(|at| sleep(Duration::from_millis(10)).map(move |()| append(at)));
+        let endless =
+            || stream::iter(1..).then(|at| sleep(Duration::from_millis(10)).map(move |()| append(at)));
         let mut replies = pair.to_b.append(caller(), endless().boxed());
         assert_eq!(index(&replies.next().await.unwrap()), Some(1));
         pair.network.block("a", "b");

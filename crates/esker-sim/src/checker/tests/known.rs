@@ -40,7 +40,10 @@ fn a_stale_read_is_found_twice_and_explained_by_three_operations() {
     assert_eq!(found, ["linearizability", "versions"]);
     let text = failures[0].explain(&history);
     assert!(failures[0].operations.len() <= 3, "{text}");
-    assert!(text.contains("put k = v48") && text.contains("put k = v49") && text.contains("get k -> v48"), "{text}");
+    assert!(
+        text.contains("put k = v48") && text.contains("put k = v49") && text.contains("get k -> v48"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -208,7 +211,8 @@ fn replicas_that_differ_are_found() {
 /// CHECKS 28.
 #[test]
 fn slow_healing_is_found() {
-    let history = Story::default().op(1, 500, put("k", "a"), done(1)).op(300, 400, put("k", "b"), done(2)).history();
+    let history =
+        Story::default().op(1, 500, put("k", "a"), done(1)).op(300, 400, put("k", "b"), done(2)).history();
     let within = |bound| check_progress(&history, Duration::from_millis(200), Duration::from_millis(bound));
     assert!(within(200).is_none());
     assert!(within(199).is_some_and(|failure| failure.message.contains("200ms")));

@@ -29,7 +29,9 @@ impl Execution {
         let mut ops = Vec::new();
         for (number, (_, call, end)) in intervals.into_iter().enumerate() {
             let step = match rng.below(5) {
-                0..=1 => Step::Write(if self.unique { number as ValueId + 1 } else { rng.below(4) as ValueId }),
+                0..=1 => {
+                    Step::Write(if self.unique { number as ValueId + 1 } else { rng.below(4) as ValueId })
+                }
                 2 => Step::Write(0),
                 _ => Step::Read(value),
             };
@@ -122,8 +124,7 @@ fn most_wrong_reads_are_found() {
     let mut found = 0;
     for _ in 0..200 {
         let mut ops = Execution { clients: 3, operations: 60, unique: true }.run(&rng);
-        let reads: Vec<usize> =
-            (0..ops.len()).filter(|at| matches!(ops[*at].step, Step::Read(_))).collect();
+        let reads: Vec<usize> = (0..ops.len()).filter(|at| matches!(ops[*at].step, Step::Read(_))).collect();
         let at = *rng.choose(&reads);
         // What the first write put has long been written over by most reads.
         ops[at].step = Step::Read(1);
