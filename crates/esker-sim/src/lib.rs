@@ -16,6 +16,8 @@ pub mod history;
 pub mod machine;
 pub mod network;
 pub mod plan;
+#[cfg(feature = "processes")]
+pub mod processes;
 mod rng;
 pub mod sim;
 pub mod trace;

@@ -324,8 +324,7 @@ fn the_same_seed_gives_the_same_messages() {
             pair.network.set_profile(LinkProfile::rough());
             let calls: stream::FuturesUnordered<_> = (0..50).map(|term| pair.vote(term)).collect();
             let replies = pair.to_b.append(caller(), stream::iter((1..=200).map(append)).boxed());
-            let (votes, appends) =
-                futures_util::join!(calls.collect::<Vec<_>>(), replies.collect::<Vec<_>>());
+            let (votes, appends) = tokio::join!(calls.collect::<Vec<_>>(), replies.collect::<Vec<_>>());
             (votes.len(), appends.len(), trace.fingerprint())
         };
         sim::check_deterministic(seed, body).unwrap()
