@@ -22,9 +22,13 @@ use crate::{
 /// How long a change of membership, a transfer or a snapshot may take before it is given up.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a node may take to start, also with the slowest of disks.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The nodes under test: what a world plugs in.
 pub trait Nodes: Send + Sync + 'static {
-    /// Starts a node on its machine; gives what it answers to others. An error says why it cannot start.
+    /// Starts a node on its machine; gives what it answers to others. An error says why it cannot start. Nothing of the node
+    /// may go on if the future is dropped.
     fn start(
         &self,
         node: u64,
@@ -102,17 +106,20 @@ impl World {
         }
     }
 
-    /// Carries the plan out, from now to the end of the recovery period. An error names the nodes that did not start though
+    /// Carries the plan out, from now to the end of the recovery period. Says when, by the recorder's time, healing began: what
+    /// [`check_progress`](crate::checker::check_progress) wants to know. An error names the nodes that did not start though
     /// their disks were sound.
-    pub async fn run(&self, plan: &Plan) -> Result<(), String> {
+    pub async fn run(&self, plan: &Plan) -> Result<Duration, String> {
         let start = tokio::time::Instant::now();
+        let mut healed = self.recorder.elapsed();
         for event in &plan.events {
             sleep_until(start + event.at).await;
+            healed = self.recorder.elapsed();
             self.inject(&event.fault).await;
         }
         sleep(plan.recovery).await;
         let refusals = std::mem::take(&mut self.state.lock().refusals);
-        if refusals.is_empty() { Ok(()) } else { Err(refusals.join("; ")) }
+        if refusals.is_empty() { Ok(healed) } else { Err(refusals.join("; ")) }
     }
 
     /// Makes a fault happen.
@@ -169,6 +176,7 @@ impl World {
 
     fn crash(&self, node: u64, mode: esker_log::disk::sim::CrashMode, down: Down) {
         if self.state.lock().up.remove(&node) {
+            self.recorder.restarted(node);
             self.network.stop(&address(node), down);
             self.nodes.kill(node);
         }
@@ -180,10 +188,11 @@ impl World {
             return Ok(());
         }
         let host = self.network.host(&address(node));
-        match self.nodes.start(node, self.machines[&node].clone(), host).await {
+        let starting = self.nodes.start(node, self.machines[&node].clone(), host);
+        let started = timeout(START_PATIENCE, starting).await;
+        match started.unwrap_or_else(|_| Err(format!("not within {START_PATIENCE:?}"))) {
             Ok(api) => {
                 self.network.listen(&address(node), api);
-                self.recorder.restarted(node);
                 self.state.lock().up.insert(node);
                 Ok(())
             }

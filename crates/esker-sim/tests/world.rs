@@ -109,7 +109,10 @@ async fn live(sim: Sim, nodes: Arc<Counting>) -> Result<(), String> {
     let recorder = Recorder::new();
     let world = World::new(&sim, &network, 3, nodes, &recorder);
     world.start_all().await;
-    world.run(&Plan::draw(sim.seed, &PlanOptions::default())).await
+    let plan = Plan::draw(sim.seed, &PlanOptions::default());
+    let healed = world.run(&plan).await?;
+    assert!(healed >= plan.healed_at());
+    Ok(())
 }
 
 #[test]

@@ -43,17 +43,19 @@ async fn a_node_that_is_killed_and_paused_under_load_keeps_its_promises() {
     let any = client(&cluster, once());
     let report = under_load(&mut cluster, &workload(1), &once(), any, async |cluster, recorder| {
         for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            scenarios::work_goes_on(recorder, 200).await?;
             cluster.kill(1)?;
-            cluster.restart(1).await?;
             recorder.restarted(1);
+            cluster.restart(1).await?;
             cluster.pause(1)?;
             tokio::time::sleep(Duration::from_millis(100)).await;
             cluster.resume(1)?;
         }
+        scenarios::work_goes_on(recorder, 200).await?;
         cluster.leader().await
-    });
-    let report = report.await.unwrap();
+    })
+    .await;
+    let report = report.unwrap();
     assert!(report.errors() > 0, "nobody noticed that the node was killed");
     assert_eq!(report.check(500), 1);
 }
@@ -68,7 +70,7 @@ async fn an_orderly_restart_costs_patient_clients_nothing() {
     let report = under_load(&mut cluster, &patient, &settings, any, scenarios::restart_one_by_one);
     let report = report.await.unwrap();
     assert_eq!(report.errors(), 0, "of {}", report.history.operations.len());
-    report.check(50);
+    report.check(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,8 +117,9 @@ async fn a_killed_leader_is_replaced_within_a_second() {
     let rounds = rounds(5);
     let report = under_load(&mut cluster, &workload(3), &once(), any, async |cluster, recorder| {
         scenarios::lose_leaders(cluster, recorder, rounds, Stop::Kill).await
-    });
-    let gaps = report.await.unwrap().check(1000);
+    })
+    .await;
+    let gaps = report.unwrap().check(1000);
     println!("leader killed: p50 {:?}, max {:?} of {}", gaps.p50(), gaps.max(), gaps.rounds());
     assert!(gaps.p50() < Duration::from_millis(500) && gaps.max() < Duration::from_secs(1), "{gaps:?}");
 }
@@ -128,10 +131,11 @@ async fn a_leader_that_stood_still_answers_nothing_stale() {
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let any = client(&cluster, once());
     let rounds = rounds(4);
-    let report = under_load(&mut cluster, &workload(3), &once(), any, async |cluster, _| {
-        scenarios::pause_leaders(cluster, rounds, Duration::from_secs(2)).await
-    });
-    report.await.unwrap().check(1000);
+    let report = under_load(&mut cluster, &workload(3), &once(), any, async |cluster, recorder| {
+        scenarios::pause_leaders(cluster, recorder, rounds, Duration::from_secs(2)).await
+    })
+    .await;
+    report.unwrap().check(1000);
 }
 
 /// CHECKS 17, 21.
@@ -148,10 +152,11 @@ async fn a_leader_that_is_cut_off_is_replaced_and_answers_nothing_stale() {
     };
     let any = client(&cluster, once());
     let rounds = rounds(3);
-    let report = under_load(&mut cluster, &workload(3), &once(), any, async |cluster, _| {
-        scenarios::cut_off_leaders(cluster, rounds).await
-    });
-    report.await.unwrap().check(1000);
+    let report = under_load(&mut cluster, &workload(3), &once(), any, async |cluster, recorder| {
+        scenarios::cut_off_leaders(cluster, recorder, rounds).await
+    })
+    .await;
+    report.unwrap().check(1000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,7 @@ pub struct Recorder {
 struct Inner {
     history: History,
     order: u64,
+    answered: u64,
 }
 
 impl Inner {
@@ -57,12 +58,18 @@ impl Recorder {
     pub fn end(&self, id: OpId, outcome: Outcome) {
         let mut inner = self.inner.lock();
         let end = inner.moment(self.elapsed());
+        inner.answered += u64::from(!matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(_)));
         let operation = &mut inner.history.operations[id.0];
         operation.end = Some(end);
         operation.outcome = outcome;
     }
 
-    /// Notes that a node began anew.
+    /// How many writes were acknowledged and reads answered so far.
+    pub fn answered(&self) -> u64 {
+        self.inner.lock().answered
+    }
+
+    /// Notes that a node is down: what it answers later is another run's.
     pub fn restarted(&self, node: u64) {
         let mut inner = self.inner.lock();
         let at = inner.moment(self.elapsed());

@@ -40,6 +40,16 @@ pub enum Stop {
     Terminate,
 }
 
+/// Between two faults so many operations are answered: that the load goes on is a part of every scenario.
+const WORK_BETWEEN: u64 = 100;
+
+/// Waits until `count` more operations of the clients have been answered.
+pub async fn work_goes_on(recorder: &Recorder, count: u64) -> io::Result<()> {
+    let enough = recorder.answered() + count;
+    wait_for("clients are answered", GAP_MAX, async || Ok((recorder.answered() >= enough).then_some(())))
+        .await
+}
+
 /// The leader goes, `rounds` times; each time the gap until a write succeeds is measured, and the node started again.
 pub async fn lose_leaders(
     cluster: &mut Cluster,
@@ -49,6 +59,7 @@ pub async fn lose_leaders(
 ) -> io::Result<Gaps> {
     let mut gaps = Gaps::default();
     for _ in 0..rounds {
+        work_goes_on(recorder, WORK_BETWEEN).await?;
         let leader = cluster.leader().await?;
         let others: Vec<u64> = cluster.numbers().into_iter().filter(|node| *node != leader).collect();
         let probes = probes(cluster, &others)?;
@@ -66,29 +77,36 @@ pub async fn lose_leaders(
             }
         };
         gaps.0.push(gap);
-        cluster.restart(leader).await?;
         recorder.restarted(leader);
+        cluster.restart(leader).await?;
     }
+    work_goes_on(recorder, WORK_BETWEEN).await?;
     Ok(gaps)
 }
 
 /// CHECKS 18: the leader stands still for `pause`, longer than any lease, and goes on without knowing.
-pub async fn pause_leaders(cluster: &mut Cluster, rounds: usize, pause: Duration) -> io::Result<()> {
+pub async fn pause_leaders(
+    cluster: &mut Cluster,
+    recorder: &Recorder,
+    rounds: usize,
+    pause: Duration,
+) -> io::Result<()> {
     for _ in 0..rounds {
+        work_goes_on(recorder, WORK_BETWEEN).await?;
         let leader = cluster.leader().await?;
         cluster.pause(leader)?;
         sleep(pause).await;
         cluster.resume(leader)?;
-        sleep(pause / 2).await;
     }
-    Ok(())
+    work_goes_on(recorder, WORK_BETWEEN).await
 }
 
 /// CHECKS 17, 21: the leader is cut off from all others: by turns both ways, deaf, and unheard. The others must take writes
 /// before it is healed; what they took to do so is measured.
-pub async fn cut_off_leaders(cluster: &mut Cluster, rounds: usize) -> io::Result<Gaps> {
+pub async fn cut_off_leaders(cluster: &mut Cluster, recorder: &Recorder, rounds: usize) -> io::Result<Gaps> {
     let mut gaps = Gaps::default();
     for round in 0..rounds {
+        work_goes_on(recorder, WORK_BETWEEN).await?;
         let leader = cluster.leader().await?;
         let others: Vec<u64> = cluster.numbers().into_iter().filter(|node| *node != leader).collect();
         let probes = probes(cluster, &others)?;
@@ -101,18 +119,20 @@ pub async fn cut_off_leaders(cluster: &mut Cluster, rounds: usize) -> io::Result
         gaps.0.push(until_a_write_succeeds(&probes, start).await?);
         cluster.heal()?;
     }
+    work_goes_on(recorder, WORK_BETWEEN).await?;
     Ok(gaps)
 }
 
 /// Every node is stopped by SIGTERM and started again, one after another.
 pub async fn restart_one_by_one(cluster: &mut Cluster, recorder: &Recorder) -> io::Result<()> {
     for node in cluster.numbers() {
+        work_goes_on(recorder, WORK_BETWEEN).await?;
         cluster.leader().await?;
         cluster.terminate(node).await?;
-        cluster.restart(node).await?;
         recorder.restarted(node);
+        cluster.restart(node).await?;
     }
-    Ok(())
+    work_goes_on(recorder, WORK_BETWEEN).await
 }
 
 /// A write that takes longer is tried elsewhere.
