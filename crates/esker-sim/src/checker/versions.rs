@@ -31,7 +31,7 @@ pub(super) fn check(history: &History, order: VersionOrder) -> Vec<Failure> {
     if order == VersionOrder::Global {
         let all: Vec<usize> = (0..history.operations.len()).collect();
         failures.extend(unique(history, &all));
-        failures.extend(ordered(history, &all, |operation| written_version(operation)));
+        failures.extend(ordered(history, &all, written_version));
     }
     for (key, of_key) in history.by_key() {
         if order == VersionOrder::PerKey {

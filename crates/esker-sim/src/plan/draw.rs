@@ -33,6 +33,9 @@ pub(super) fn events(seed: u64, options: &PlanOptions) -> Vec<Event> {
     events
 }
 
+/// Draws a fault of one kind; `None` if none fits now.
+type Draw<D> = fn(&mut D) -> Option<Fault>;
+
 /// What is known of the cluster as far as the plan has been drawn.
 struct Drawing<'a> {
     rng: Rng,
@@ -47,7 +50,7 @@ impl Drawing<'_> {
     /// A fault; `None` if what was drawn does not fit now.
     fn fault(&mut self) -> Option<Fault> {
         let weights = &self.options.weights;
-        let kinds: [(u32, fn(&mut Self) -> Option<Fault>); 9] = [
+        let kinds: [(u32, Draw<Self>); 9] = [
             (weights.crash, Self::crash_or_restart),
             (weights.partition, Self::partition),
             (weights.link, Self::link),
