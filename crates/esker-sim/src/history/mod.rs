@@ -21,7 +21,7 @@ pub type Value = Bytes;
 /// When something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment {
-    /// Its place among all calls and returns. This, not the time, is what checkers go by: in virtual time many things
+    /// Its place among all calls and returns, of which no two have the same. This, not the time, is what checkers go by: in virtual time many things
     /// happen at once.
     pub order: u64,
     /// The time, for readers.

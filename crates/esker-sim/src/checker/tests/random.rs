@@ -58,7 +58,7 @@ impl Execution {
                 // Multiples of the number of clients keep the times of two clients apart.
                 let mut later = || {
                     at += self.clients * (1 + rng.below(4));
-                    at
+                    2 * at
                 };
                 intervals.push((later(), later(), later()));
             }
@@ -67,11 +67,13 @@ impl Execution {
     }
 }
 
+/// Changes what a read found or when a write returned: to an odd time, as all calls are at even ones, and no call and return
+/// of a history are at once.
 fn mutate(ops: &mut [RegisterOp], rng: &Rng) {
     let at = rng.index(ops.len());
     match &mut ops[at].step {
         Step::Read(value) => *value = rng.below(6) as ValueId,
-        Step::Write(_) => ops[at].end = ops[at].end.map(|end| (end / 2).max(ops[at].call + 1)),
+        Step::Write(_) => ops[at].end = ops[at].end.map(|end| (end / 2).max(ops[at].call) | 1),
     }
 }
 
