@@ -1,0 +1,232 @@
+//! The machine under a simulated node: a disk and a clock that outlive the node's process.
+
+use std::{sync::Arc, time::Duration};
+
+use esker_log::{
+    clock::Clock,
+    disk::sim::{CrashMode, SimDisk},
+};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::Rng;
+
+/// A machine; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Machine {
+    clock: Arc<SimClock>,
+    hardware: Arc<Mutex<Hardware>>,
+}
+
+struct Hardware {
+    disk: SimDisk,
+    /// How long each operation of the disk takes.
+    each: Duration,
+    /// How many operations have been paid for by waiting.
+    paid: u64,
+    full: bool,
+}
+
+impl Machine {
+    /// A new one with an empty disk. Needs a tokio runtime.
+    pub fn new() -> Self {
+        let hardware = Hardware { disk: SimDisk::new(), each: Duration::ZERO, paid: 0, full: false };
+        Self { clock: Arc::new(SimClock::new()), hardware: Arc::new(Mutex::new(hardware)) }
+    }
+
+    /// The disk as it is since the last crash. Take it anew for each start of a node.
+    pub fn disk(&self) -> SimDisk {
+        self.hardware.lock().disk.clone()
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> Arc<SimClock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Goes down; the next [`Machine::disk`] holds what `mode` left.
+    pub fn crash(&self, mode: CrashMode) {
+        let mut hardware = self.hardware.lock();
+        hardware.disk = hardware.disk.crash(mode);
+        hardware.paid = 0;
+        let full = hardware.full;
+        hardware.set_full(full);
+    }
+
+    /// From now on each operation of the disk takes so long.
+    pub fn set_slow(&self, each: Duration) {
+        let mut hardware = self.hardware.lock();
+        hardware.paid = hardware.disk.op_count();
+        hardware.each = each;
+    }
+
+    /// The virtual time that the disk's operations since the last call have taken. The disk itself cannot wait, as it is
+    /// synchronous and there is one thread: who runs disk work for a node sleeps for this long after it.
+    pub fn take_disk_time(&self) -> Duration {
+        let mut hardware = self.hardware.lock();
+        let done = hardware.disk.op_count();
+        let unpaid = done.saturating_sub(hardware.paid);
+        hardware.paid = done;
+        hardware.each.saturating_mul(u32::try_from(unpaid).unwrap_or(u32::MAX))
+    }
+
+    /// Lets the disk take no more, or as much as it likes.
+    pub fn set_full(&self, full: bool) {
+        self.hardware.lock().set_full(full);
+    }
+
+    /// Flips a bit of a synced file; says which, or `None` if there is none with anything in it.
+    pub fn flip_bit(&self, seed: u64) -> Option<String> {
+        let rng = Rng::new(seed);
+        let disk = self.disk();
+        let mut files = disk.durable_files();
+        files.retain(|path| disk.durable_bytes(path).is_some_and(|bytes| !bytes.is_empty()));
+        if files.is_empty() {
+            return None;
+        }
+        let path = rng.choose(&files);
+        let len = disk.durable_bytes(path)?.len() as u64;
+        let (offset, bit) = (rng.below(len), rng.below(8) as u8);
+        disk.flip_bit(path, offset, bit).ok()?;
+        Some(format!("bit {bit} of byte {offset} of {}", path.display()))
+    }
+
+    /// A disk that is neither slow nor full, a clock that is right.
+    pub fn heal(&self) {
+        self.set_slow(Duration::ZERO);
+        self.set_full(false);
+        self.clock.set_right();
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hardware {
+    fn set_full(&mut self, full: bool) {
+        self.full = full;
+        self.disk.set_capacity(full.then(|| self.disk.used_space()));
+    }
+}
+
+/// Virtual time as one machine sees it: its wall clock may be wrong, and both its clocks too slow or too fast.
+pub struct SimClock {
+    start: Instant,
+    drift: Mutex<Drift>,
+}
+
+/// `shown` was the time at `since`; it has gone on at `speed` from there.
+struct Drift {
+    since: Duration,
+    shown: Duration,
+    speed: f64,
+    jump_ms: i64,
+}
+
+/// What the wall clock shows at the beginning, so that it can jump back: 2020-01-01.
+const EPOCH: Duration = Duration::from_secs(1_577_836_800);
+
+impl SimClock {
+    fn new() -> Self {
+        let right = Drift { since: Duration::ZERO, shown: Duration::ZERO, speed: 1.0, jump_ms: 0 };
+        Self { start: Instant::now(), drift: Mutex::new(right) }
+    }
+
+    /// The wall clock jumps; both clocks go on at `speed` thousandths.
+    pub fn skew(&self, jump_ms: i64, speed: u32) {
+        self.set_speed(f64::from(speed) / 1000.0);
+        let mut drift = self.drift.lock();
+        drift.jump_ms = drift.jump_ms.saturating_add(jump_ms);
+    }
+
+    /// Right speed, right wall time but for what the clock has drifted.
+    pub fn set_right(&self) {
+        self.set_speed(1.0);
+        self.drift.lock().jump_ms = 0;
+    }
+
+    fn set_speed(&self, speed: f64) {
+        let shown = self.monotonic();
+        let mut drift = self.drift.lock();
+        drift.since = self.start.elapsed();
+        drift.shown = shown;
+        drift.speed = speed;
+    }
+}
+
+impl Clock for SimClock {
+    fn monotonic(&self) -> Duration {
+        let drift = self.drift.lock();
+        drift.shown + (self.start.elapsed() - drift.since).mul_f64(drift.speed)
+    }
+
+    fn wall(&self) -> Duration {
+        let jump_ms = self.drift.lock().jump_ms;
+        let right = EPOCH + self.monotonic();
+        let jump = Duration::from_millis(jump_ms.unsigned_abs());
+        if jump_ms < 0 { right.saturating_sub(jump) } else { right.saturating_add(jump) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use esker_log::disk::Disk;
+
+    use super::*;
+    use crate::sim;
+
+    #[test]
+    fn a_skewed_clock_jumps_on_the_wall_and_never_goes_back_inside() {
+        sim::run(1, |_| async {
+            let clock = Machine::new().clock();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            clock.skew(-3_600_000, 500);
+            assert_eq!(clock.monotonic(), Duration::from_secs(10));
+            assert_eq!(clock.wall(), EPOCH + Duration::from_secs(10) - Duration::from_secs(3600));
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(clock.monotonic(), Duration::from_secs(15));
+            clock.set_right();
+            assert_eq!(clock.wall(), EPOCH + Duration::from_secs(15));
+        });
+    }
+
+    #[test]
+    fn a_slow_disk_asks_for_time_and_a_full_one_stays_full_over_a_crash() {
+        sim::run(1, |_| async {
+            let machine = Machine::new();
+            machine.set_slow(Duration::from_millis(10));
+            machine.disk().list(Path::new("/")).unwrap();
+            machine.disk().list(Path::new("/")).unwrap();
+            assert_eq!(machine.take_disk_time(), Duration::from_millis(20));
+            assert_eq!(machine.take_disk_time(), Duration::ZERO);
+            machine.set_full(true);
+            machine.crash(CrashMode::DropUnsynced);
+            let create =
+                || machine.disk().open(Path::new("/f"), esker_log::disk::OpenMode::CreateNew).unwrap();
+            let write =
+                |file: Arc<dyn esker_log::disk::File>| file.write_at(&[std::io::IoSlice::new(b"x")], 0);
+            let file = create();
+            assert!(write(Arc::clone(&file)).is_err());
+            machine.heal();
+            assert_eq!(write(file).unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn a_flipped_bit_is_durable_and_told() {
+        sim::run(1, |_| async {
+            let machine = Machine::new();
+            assert_eq!(machine.flip_bit(1), None);
+            machine.disk().write_file("/d/f", &[0; 100]);
+            assert!(machine.flip_bit(1).is_some_and(|what| what.contains("/d/f")));
+            machine.crash(CrashMode::DropUnsynced);
+            let bytes = machine.disk().file_bytes("/d/f").unwrap();
+            assert_eq!(bytes.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
+        });
+    }
+}

@@ -1,0 +1,61 @@
+//! A connection to another node over the simulated network.
+
+use esker_cluster::peer::{Caller, PeerApi, PeerResult, wire};
+use futures_util::{FutureExt, future::BoxFuture, stream::BoxStream};
+
+use super::{SimNetwork, Way, call::call, stream::open};
+
+pub(super) struct SimPeer {
+    pub(super) network: SimNetwork,
+    pub(super) between: Way,
+    pub(super) caller: Caller,
+}
+
+/// A unary method: the caller's identity travels with the request.
+macro_rules! unary {
+    ($name:ident, $request:ty, $answer:ty) => {
+        fn $name(&self, _caller: Caller, request: $request) -> BoxFuture<'static, PeerResult<$answer>> {
+            let request = (self.caller, request);
+            call(self.network.clone(), self.between.clone(), stringify!($name), request, |api, request| {
+                api.$name(request.0, request.1)
+            })
+            .boxed()
+        }
+    };
+}
+
+/// A method with a stream each way.
+macro_rules! streaming {
+    ($name:ident, $request:ty, $answer:ty) => {
+        fn $name(
+            &self,
+            _caller: Caller,
+            requests: BoxStream<'static, $request>,
+        ) -> BoxStream<'static, PeerResult<$answer>> {
+            let caller = self.caller;
+            open(
+                self.network.clone(),
+                self.between.clone(),
+                stringify!($name),
+                requests,
+                move |api, requests| api.$name(caller, requests),
+            )
+        }
+    };
+}
+
+impl PeerApi for SimPeer {
+    fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>> {
+        call(self.network.clone(), self.between.clone(), "hello", request, |api, request| api.hello(request))
+            .boxed()
+    }
+
+    unary!(vote, wire::VoteRequest, wire::VoteReply);
+    unary!(pre_vote, wire::VoteRequest, wire::VoteReply);
+    unary!(transfer_leader, wire::TransferLeaderRequest, wire::TransferLeaderReply);
+    unary!(read_index, wire::ReadIndexRequest, wire::ReadIndexReply);
+    unary!(change_members, wire::ChangeMembersRequest, wire::ChangeMembersReply);
+    streaming!(append, wire::AppendRequest, wire::AppendReply);
+    streaming!(snapshot, wire::SnapshotChunk, wire::SnapshotReply);
+    streaming!(propose, wire::ProposeRequest, wire::ProposeReply);
+}

@@ -1,0 +1,251 @@
+//! Starting and stopping the nodes of a cluster.
+
+use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+
+use esker_client::{Client, Retry, Settings};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{namespaces::Namespaces, node::Node, wait_for};
+use crate::Rng;
+
+/// Where nodes run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// All on 127.0.0.1, on ports of their own.
+    #[default]
+    Loopback,
+    /// Each in a network namespace of its own: they can be parted. Needs root, `ip` and `nft`.
+    Namespaces,
+}
+
+/// What a cluster is made of.
+#[derive(Debug, Clone)]
+pub struct ClusterOptions {
+    /// The `esker` binary; `env!("CARGO_BIN_EXE_esker")` in its integration tests.
+    pub binary: PathBuf,
+    /// How many nodes; a single one runs without a cluster.
+    pub nodes: u64,
+    /// Where they run.
+    pub layout: Layout,
+    /// More arguments of `esker serve`, the same for all.
+    pub arguments: Vec<String>,
+    /// How long starting, stopping or electing a leader may take. Default 10 s.
+    pub patience: Duration,
+    /// Chooses the ports.
+    pub seed: u64,
+}
+
+impl ClusterOptions {
+    /// Nodes on loopback with the settings that Esker has by default.
+    pub fn new(binary: impl Into<PathBuf>, nodes: u64) -> Self {
+        let patience = Duration::from_secs(10);
+        let (binary, seed) = (binary.into(), u64::from(std::process::id()));
+        Self { binary, nodes, layout: Layout::default(), arguments: Vec::new(), patience, seed }
+    }
+}
+
+/// The nodes 1 to N as processes, with their data in a temporary directory. Killed and removed when dropped.
+pub struct Cluster {
+    nodes: BTreeMap<u64, Node>,
+    addresses: BTreeMap<u64, Address>,
+    patience: Duration,
+    // After the nodes: dropped in this order.
+    namespaces: Option<Namespaces>,
+    _dir: TempDir,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Address {
+    host: String,
+    http: u16,
+    peers: u16,
+}
+
+impl Cluster {
+    /// Makes the cluster and starts all nodes. An error where the layout needs what this machine does not have or allow.
+    pub async fn start(options: &ClusterOptions) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("esker-cluster-").tempdir()?;
+        let namespaces = match options.layout {
+            Layout::Loopback => None,
+            Layout::Namespaces => Some(Namespaces::new(options.nodes)?),
+        };
+        let addresses = addresses(options, namespaces.as_ref());
+        let mut nodes = BTreeMap::new();
+        for node in addresses.keys() {
+            let home = dir.path().join(format!("node{node}"));
+            make_dir(&home)?;
+            let mut command = namespaces.as_ref().map_or_else(Vec::new, |all| all.run_in(*node));
+            command.extend(arguments(options, &addresses, *node, &home));
+            nodes.insert(*node, Node::new(command, home));
+        }
+        let patience = options.patience;
+        let mut cluster = Self { nodes, addresses, patience, namespaces, _dir: dir };
+        cluster.start_all().await?;
+        Ok(cluster)
+    }
+
+    /// The numbers of the nodes.
+    pub fn numbers(&self) -> Vec<u64> {
+        self.addresses.keys().copied().collect()
+    }
+
+    /// Where a node's HTTP front is.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such node; so for all that take a node.
+    pub fn endpoint(&self, node: u64) -> String {
+        let Address { host, http, .. } = &self.addresses[&node];
+        format!("http://{host}:{http}")
+    }
+
+    /// Clients of each node.
+    pub fn clients(&self, settings: &Settings) -> io::Result<BTreeMap<u64, Client>> {
+        let client = |node: u64| Client::with_settings(&self.endpoint(node), settings.clone());
+        let numbers = self.numbers().into_iter();
+        numbers.map(|node| Ok((node, client(node).map_err(io::Error::other)?))).collect()
+    }
+
+    /// Starts a node that does not run, and waits until it is ready.
+    pub async fn restart(&mut self, node: u64) -> io::Result<()> {
+        let within = self.patience;
+        self.node(node).start(within).await
+    }
+
+    /// Starts all nodes that do not run: all at once, as none may be ready without the others.
+    pub async fn start_all(&mut self) -> io::Result<()> {
+        let within = self.patience;
+        let starting = self.nodes.values_mut().filter(|node| !node.is_running());
+        futures_util::future::try_join_all(starting.map(|node| node.start(within))).await.map(|_| ())
+    }
+
+    /// SIGKILL; the node is gone when this returns.
+    pub fn kill(&mut self, node: u64) -> io::Result<()> {
+        self.node(node).kill()
+    }
+
+    /// SIGTERM; waits for the end, which must be with exit code 0.
+    pub async fn terminate(&mut self, node: u64) -> io::Result<()> {
+        let within = self.patience;
+        let status = self.node(node).terminate(within).await?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+    }
+
+    /// SIGSTOP: the process stands still and does not know.
+    pub fn pause(&mut self, node: u64) -> io::Result<()> {
+        self.node(node).signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self, node: u64) -> io::Result<()> {
+        self.node(node).signal(Signal::CONT)
+    }
+
+    /// Nodes of `one` and of `other` do not hear one another. Only where the nodes have namespaces.
+    pub fn part(&self, one: &[u64], other: &[u64]) -> io::Result<()> {
+        let namespaces = self.namespaces()?;
+        one.iter().try_for_each(|node| namespaces.deafen(*node, other))?;
+        other.iter().try_for_each(|node| namespaces.deafen(*node, one))
+    }
+
+    /// `node` does not hear `to`, who still hear it. Only where the nodes have namespaces.
+    pub fn deafen(&self, node: u64, to: &[u64]) -> io::Result<()> {
+        self.namespaces()?.deafen(node, to)
+    }
+
+    /// Ends all partitions. Only where the nodes have namespaces.
+    pub fn heal(&self) -> io::Result<()> {
+        self.namespaces()?.heal()
+    }
+
+    fn namespaces(&self) -> io::Result<&Namespaces> {
+        let missing = || io::Error::new(io::ErrorKind::Unsupported, "nodes on loopback cannot be parted");
+        self.namespaces.as_ref().ok_or_else(missing)
+    }
+
+    fn node(&mut self, node: u64) -> &mut Node {
+        self.nodes.get_mut(&node).expect("the cluster has this node")
+    }
+
+    /// Waits until a node says that it leads; of several, the one with the highest term.
+    pub async fn leader(&self) -> io::Result<u64> {
+        let mut settings = Settings::default();
+        settings.retry = Retry::never();
+        settings.request_timeout = Duration::from_millis(500);
+        let clients = self.clients(&settings)?;
+        wait_for("there is a leader", self.patience, async || {
+            let mut leaders = BTreeMap::new();
+            let answers = clients.iter().map(async |(node, client)| (*node, client.status().await));
+            for (node, status) in futures_util::future::join_all(answers).await {
+                // A node that is down or paused says nothing; the others are enough.
+                if let Ok(status) = status
+                    && status.leader_id == Some(status.node_id)
+                {
+                    leaders.insert(status.term, node);
+                }
+            }
+            Ok(leaders.pop_last().map(|(_, node)| node))
+        })
+        .await
+    }
+}
+
+fn arguments(
+    options: &ClusterOptions,
+    addresses: &BTreeMap<u64, Address>,
+    node: u64,
+    home: &std::path::Path,
+) -> Vec<String> {
+    let Address { host, http, peers } = &addresses[&node];
+    let path = |path: PathBuf| path.display().to_string();
+    let mut arguments = vec![path(options.binary.clone()), "serve".into()];
+    let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    add("--data-dir", path(home.join("data")));
+    add("--ready-file", path(Node::ready_file(home)));
+    add("--host", host.clone());
+    add("--port", http.to_string());
+    if options.nodes > 1 {
+        let member = |address: &Address| format!("{}:{}:{}", address.host, address.http, address.peers);
+        add("--node-id", node.to_string());
+        add("--grpc-port", peers.to_string());
+        add("--cluster-nodes", addresses.values().map(member).collect::<Vec<_>>().join(","));
+        arguments.push("--cluster-enabled".into());
+    }
+    if options.layout == Layout::Namespaces {
+        arguments.push("--insecure".into());
+    }
+    arguments.extend(options.arguments.iter().cloned());
+    arguments
+}
+
+fn addresses(options: &ClusterOptions, namespaces: Option<&Namespaces>) -> BTreeMap<u64, Address> {
+    let rng = Rng::new(options.seed);
+    let address = |node| match namespaces {
+        Some(namespaces) => Address { host: namespaces.host(node), http: 8080, peers: 7070 },
+        None => Address { host: "127.0.0.1".into(), http: free_port(&rng), peers: free_port(&rng) },
+    };
+    (1..=options.nodes).map(|node| (node, address(node))).collect()
+}
+
+/// A port that nobody uses now, below those that the kernel gives to outgoing connections, so that it is still free when
+/// the node starts again.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "looking for a free port is the one thing done with the socket"
+)]
+fn free_port(rng: &Rng) -> u16 {
+    /// The kernel's begin at 32,768 unless somebody changed that.
+    const PORTS: std::ops::Range<u64> = 15_000..32_000;
+    loop {
+        let port = (PORTS.start + rng.below(PORTS.end - PORTS.start)) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the files of a harness, not of the store")]
+fn make_dir(dir: &std::path::Path) -> io::Result<()> {
+    std::fs::create_dir(dir)
+}

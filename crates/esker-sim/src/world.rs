@@ -1,0 +1,235 @@
+//! Carrying a plan out on nodes, machines and the network.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use esker_cluster::{MemberChange, peer::PeerApi};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use crate::{
+    history::Recorder,
+    machine::Machine,
+    network::{Down, LinkProfile, SimHost, SimNetwork},
+    plan::{Fault, Plan},
+    sim::Sim,
+};
+
+/// How long a change of membership, a transfer or a snapshot may take before it is given up.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a node may take to start, also with the slowest of disks.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The nodes under test: what a world plugs in.
+pub trait Nodes: Send + Sync + 'static {
+    /// Starts a node on its machine; gives what it answers to others. An error says why it cannot start. Nothing of the node
+    /// may go on if the future is dropped.
+    fn start(
+        &self,
+        node: u64,
+        machine: Machine,
+        host: SimHost,
+    ) -> BoxFuture<'static, Result<Arc<dyn PeerApi>, String>>;
+    /// Drops everything of a node at once: nothing of it may run on.
+    fn kill(&self, node: u64);
+    /// Asks the cluster for a change of the membership or the leadership.
+    fn change_members(&self, change: MemberChange) -> BoxFuture<'static, Result<(), String>>;
+    /// Has a node take a snapshot and drop the log before it.
+    fn snapshot(&self, node: u64) -> BoxFuture<'static, Result<(), String>>;
+}
+
+/// A simulated cluster.
+pub struct World {
+    sim: Sim,
+    network: SimNetwork,
+    machines: BTreeMap<u64, Machine>,
+    nodes: Arc<dyn Nodes>,
+    recorder: Recorder,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    up: BTreeSet<u64>,
+    /// The nodes whose disks had bits flipped: they may refuse to start.
+    damaged: BTreeSet<u64>,
+    /// The nodes that did not start when they should have.
+    refusals: Vec<String>,
+}
+
+/// Where a node of a world listens for its peers.
+pub fn address(node: u64) -> String {
+    format!("n{node}:7070")
+}
+
+impl World {
+    /// Machines for the nodes 1 to `count`, none of them running.
+    pub fn new(
+        sim: &Sim,
+        network: &SimNetwork,
+        count: u64,
+        nodes: Arc<dyn Nodes>,
+        recorder: &Recorder,
+    ) -> Self {
+        Self {
+            sim: sim.clone(),
+            network: network.clone(),
+            machines: (1..=count).map(|node| (node, Machine::new())).collect(),
+            nodes,
+            recorder: recorder.clone(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The machine of a node.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such node.
+    pub fn machine(&self, node: u64) -> &Machine {
+        &self.machines[&node]
+    }
+
+    /// Starts all nodes that are down. They should start: one that does not, though its disk is sound, fails the run.
+    pub async fn start_all(&self) {
+        for node in self.machines.keys() {
+            if let Err(why) = self.start(*node).await
+                && !self.state.lock().damaged.contains(node)
+            {
+                self.state.lock().refusals.push(why);
+            }
+        }
+    }
+
+    /// Carries the plan out, from now to the end of the recovery period. Says when, by the recorder's time, healing began: what
+    /// [`check_progress`](crate::checker::check_progress) wants to know. An error names the nodes that did not start though
+    /// their disks were sound.
+    pub async fn run(&self, plan: &Plan) -> Result<Duration, String> {
+        let start = tokio::time::Instant::now();
+        let mut healed = self.recorder.elapsed();
+        for event in &plan.events {
+            sleep_until(start + event.at).await;
+            healed = self.recorder.elapsed();
+            self.inject(&event.fault).await;
+        }
+        sleep(plan.recovery).await;
+        let refusals = std::mem::take(&mut self.state.lock().refusals);
+        if refusals.is_empty() { Ok(healed) } else { Err(refusals.join("; ")) }
+    }
+
+    /// Makes a fault happen.
+    pub async fn inject(&self, fault: &Fault) {
+        self.sim.trace.note(fault);
+        match fault {
+            Fault::Crash { node, mode, down } => self.crash(*node, *mode, *down),
+            Fault::Restart { node } => {
+                // With a full disk it may well not start; once all is healed, it has to.
+                let _noted_in_the_trace = self.start(*node).await;
+            }
+            Fault::SlowDisk { node, each } => self.machines[node].set_slow(*each),
+            Fault::FullDisk { node } => self.machines[node].set_full(true),
+            Fault::HealDisk { node } => {
+                self.machines[node].set_slow(Duration::ZERO);
+                self.machines[node].set_full(false);
+            }
+            Fault::FlipBit { node, seed } => self.flip_bit(*node, *seed),
+            Fault::SkewClock { node, jump_ms, speed } => self.machines[node].clock().skew(*jump_ms, *speed),
+            Fault::RemoveMember { node } => self.change_members(MemberChange::Remove(*node)),
+            Fault::AddMember { node } => {
+                self.change_members(MemberChange::Add { peer_address: address(*node), voter: true });
+            }
+            Fault::Transfer { to } => self.change_members(MemberChange::Transfer(*to)),
+            Fault::Snapshot { node } => {
+                if self.state.lock().up.contains(node) {
+                    self.command("snapshot", self.nodes.snapshot(*node));
+                }
+            }
+            Fault::HealAll => self.heal_all().await,
+            network => self.inject_into_network(network),
+        }
+    }
+
+    fn inject_into_network(&self, fault: &Fault) {
+        let network = &self.network;
+        match fault {
+            Fault::Partition { groups } => {
+                let groups: Vec<Vec<String>> =
+                    groups.iter().map(|group| group.iter().copied().map(address).collect()).collect();
+                network.partition(&groups);
+            }
+            Fault::BlockOneWay { from, to } => network.block(&address(*from), &address(*to)),
+            Fault::BlockPair { one, other } => {
+                network.partition(&[vec![address(*one)], vec![address(*other)]]);
+            }
+            Fault::Clog { from, to, by } => network.clog(&address(*from), &address(*to), Duration::ZERO..*by),
+            Fault::Reset { from, to } => network.reset(&address(*from), &address(*to)),
+            Fault::RoughNetwork => network.set_profile(LinkProfile::rough()),
+            Fault::HealNetwork => network.heal(),
+            other => unreachable!("{other} is none of the network's"),
+        }
+    }
+
+    fn crash(&self, node: u64, mode: esker_log::disk::sim::CrashMode, down: Down) {
+        if self.state.lock().up.remove(&node) {
+            self.recorder.restarted(node);
+            self.network.stop(&address(node), down);
+            self.nodes.kill(node);
+        }
+        self.machines[&node].crash(mode);
+    }
+
+    async fn start(&self, node: u64) -> Result<(), String> {
+        if self.state.lock().up.contains(&node) {
+            return Ok(());
+        }
+        let host = self.network.host(&address(node));
+        let starting = self.nodes.start(node, self.machines[&node].clone(), host);
+        let started = timeout(START_PATIENCE, starting).await;
+        match started.unwrap_or_else(|_| Err(format!("not within {START_PATIENCE:?}"))) {
+            Ok(api) => {
+                self.network.listen(&address(node), api);
+                self.state.lock().up.insert(node);
+                Ok(())
+            }
+            Err(why) => {
+                let why = format!("n{node} does not start: {why}");
+                self.sim.trace.note(&why);
+                Err(why)
+            }
+        }
+    }
+
+    fn flip_bit(&self, node: u64, seed: u64) {
+        if let Some(what) = self.machines[&node].flip_bit(seed) {
+            self.sim.trace.note(what);
+            self.state.lock().damaged.insert(node);
+        }
+    }
+
+    async fn heal_all(&self) {
+        self.network.heal();
+        self.machines.values().for_each(Machine::heal);
+        self.start_all().await;
+    }
+
+    fn change_members(&self, change: MemberChange) {
+        self.command("change of the membership", self.nodes.change_members(change));
+    }
+
+    /// Lets a command run beside the plan. It may well fail, with so much else going wrong.
+    fn command(&self, what: &'static str, work: BoxFuture<'static, Result<(), String>>) {
+        let trace = self.sim.trace.clone();
+        tokio::spawn(async move {
+            match timeout(COMMAND_PATIENCE, work).await {
+                Ok(Ok(())) => trace.note(format_args!("{what}: done")),
+                Ok(Err(why)) => trace.note(format_args!("{what}: {why}")),
+                Err(_) => trace.note(format_args!("{what}: given up")),
+            }
+        });
+    }
+}
