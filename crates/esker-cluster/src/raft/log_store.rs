@@ -10,7 +10,7 @@ use openraft::{
     storage::{IOFlushed, LeaderBoundedStreamResult, RaftLogStorage},
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use super::types::{
     Appended, Entry, LeaderId, LogId, TypeConfig, Vote, decode_vote, encode_vote, entry_from_log,
@@ -33,8 +33,6 @@ pub(crate) struct LogStore {
     replica: Replica,
     progress: Arc<Progress>,
     committed: Arc<Mutex<Option<LogId>>>,
-    /// The last entry known to be durable here.
-    flushed: watch::Sender<Index>,
     /// Whether reads that may wait for the disk go to a thread of their own.
     blocking_threads: bool,
 }
@@ -42,13 +40,7 @@ pub(crate) struct LogStore {
 impl LogStore {
     pub(crate) fn new(replica: Replica, progress: Arc<Progress>, blocking_threads: bool) -> Self {
         let committed = log_id(replica.applied());
-        let (flushed, _) = watch::channel(replica.last().index);
-        Self { replica, progress, committed: Arc::new(Mutex::new(committed)), flushed, blocking_threads }
-    }
-
-    /// The last entry known to be durable here.
-    pub(crate) fn flushed(&self) -> watch::Receiver<Index> {
-        self.flushed.subscribe()
+        Self { replica, progress, committed: Arc::new(Mutex::new(committed)), blocking_threads }
     }
 
     async fn read(&self, start: Index, end: Index, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -232,15 +224,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 entry_to_log(&entry)
             })
             .collect();
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        let Some(first) = entries.first() else {
             callback.io_completed(Ok(()));
             return Ok(());
         };
         self.wait_for_place(first).await?;
-        let (last, flushed) = (last.id.index, self.flushed.clone());
         let done = Box::new(move |outcome: Result<()>| {
             if outcome.is_ok() {
-                flushed.send_replace(last);
                 tell_all(appended);
             }
             callback.io_completed(outcome.map_err(io_error));
@@ -249,9 +239,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        let last = group_end(last.as_ref());
-        self.replica.truncate_after(last);
-        self.flushed.send_modify(|flushed| *flushed = last.index.min(*flushed));
+        self.replica.truncate_after(group_end(last.as_ref()));
         Ok(())
     }
 

@@ -37,9 +37,9 @@ mod state_machine;
 mod types;
 
 pub use self::{
-    config::{MemberAddress, RaftConfig},
+    config::{Discovery, MemberAddress, RaftConfig},
     node::{Opened, RaftNode, Start},
-    runtime::{Randomness, seed_randomness},
+    runtime::{Randomness, random_fraction, seed_randomness},
     service::Service,
 };
 pub(crate) use self::{node::Handle, shared::Shared};

@@ -10,13 +10,14 @@ use std::{
 use esker_cluster::Store;
 use esker_engine::{Db, OpenReport};
 use esker_log::clock::SystemClock;
-use esker_server::Server;
+use esker_server::{Server, Sockets};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
+use super::cluster_node::{self, ClusterNode};
 use crate::{
     cli::ServeArgs,
     config::{LogFormat, Settings},
@@ -32,9 +33,6 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let effective = args.config.effective().map_err(Failure::Usage)?;
     effective.warn();
     let mut settings = Settings::new(&effective).map_err(Failure::Usage)?;
-    if settings.cluster.is_some() {
-        return Err(Failure::Usage("this build cannot start a node of a cluster".into()));
-    }
     start_log(&settings);
     bound_connections(&mut settings);
     if let Some(path) = &args.ready_file {
@@ -44,11 +42,24 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     // From here on a signal is heard, also while a large store is being opened.
     let shutdown = listen_for_signals()?;
 
-    let db = Db::open(&settings.data_dir, settings.engine.clone())?;
-    let report = db.open_report();
-    let store = Store::single(db, settings.store.clone(), Arc::new(SystemClock::new()));
-    let store = store.map_err(|e| Failure::Error(format!("cannot start: {e}")))?;
-    let server = Server::bind(settings.server.clone(), store).map_err(|e| Failure::Error(e.to_string()))?;
+    let sockets = Sockets::bind(&settings.server).map_err(|e| Failure::Error(e.to_string()))?;
+    let mut shutdown = shutdown;
+    let (store, report, node) = match &settings.cluster {
+        None => {
+            let db = Db::open(&settings.data_dir, settings.engine.clone())?;
+            let report = db.open_report();
+            let store = Store::single(db, settings.store.clone(), Arc::new(SystemClock::new()));
+            (store.map_err(cannot_start)?, report, None)
+        }
+        Some(cluster) => {
+            let started = cluster_node::start(&settings, cluster, sockets.http_address(), &mut shutdown)?;
+            // A signal came while it waited for the others.
+            let Some((node, report)) = started else { return Ok(()) };
+            let store = node.store(settings.store.clone()).map_err(cannot_start)?;
+            (store, report, Some(node))
+        }
+    };
+    let server = Server::on(sockets, settings.server.clone(), store);
 
     let address = server.http_address();
     if !address.ip().is_loopback() {
@@ -58,14 +69,21 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         );
     }
     // A server does not depend on somebody reading what it says.
-    if let Err(e) = banner(&settings, address, &report) {
+    if let Err(e) = banner(&settings, address, &report, node.as_ref()) {
         tracing::warn!(error = %e, %address, "cannot write to standard output");
     }
     if let Some(path) = &args.ready_file {
         write_ready_file(path, address).map_err(Failure::doing(format!("writing {}", path.display())))?;
     }
     // A listener that died has said why; draining is then the right thing, too.
-    let drained = server.run(async { shutdown.await.unwrap_or_default() });
+    let stepping_down = node.as_ref().map(ClusterNode::raft);
+    let drained = server.run(async {
+        shutdown.await.unwrap_or_default();
+        if let Some(node) = stepping_down {
+            // First of all, so that no client waits for an election while this node drains.
+            node.step_down().await;
+        }
+    });
     let drained = drained.map_err(|e| Failure::Error(e.to_string()))?;
     match drained.connections_cut {
         0 => tracing::info!("stopped"),
@@ -107,11 +125,23 @@ fn start_log(settings: &Settings) {
     }
 }
 
-fn banner(settings: &Settings, address: SocketAddr, report: &OpenReport) -> std::io::Result<()> {
+pub(super) fn cannot_start(why: impl std::fmt::Display) -> Failure {
+    Failure::Error(format!("cannot start: {why}"))
+}
+
+fn banner(
+    settings: &Settings,
+    address: SocketAddr,
+    report: &OpenReport,
+    node: Option<&ClusterNode>,
+) -> std::io::Result<()> {
     let mut out = output::stdout();
     let dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
     writeln!(out, "Esker {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  listening  http://{address}")?;
+    if let Some(node) = node {
+        writeln!(out, "  cluster    node {}, peers at {}", node.number(), node.peer_address())?;
+    }
     writeln!(out, "  data       {}", dir.display())?;
     writeln!(out, "  sync       {}", settings.engine.sync)?;
     writeln!(out, "  opened     in {:.1?}, {} batches replayed", report.took, report.replayed)?;
