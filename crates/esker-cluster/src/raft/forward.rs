@@ -56,19 +56,23 @@ impl Forwards {
         deadline: Instant,
     ) -> Forwarded {
         let (answer, answered) = oneshot::channel();
-        let mut waiting = Waiting { write, deadline, answer };
-        let call = self.calls.lock().get(&leader).cloned();
-        if let Some(call) = call {
+        self.queue(shared, leader, node, Waiting { write, deadline, answer });
+        received(answered).await
+    }
+
+    /// Puts a write into the open call to the leader, or opens one.
+    fn queue(&self, shared: &Arc<Shared>, leader: u64, node: &Node, mut waiting: Waiting) {
+        let mut calls = self.calls.lock();
+        if let Some(call) = calls.get(&leader) {
             match call.send(waiting) {
-                Ok(()) => return received(answered).await,
-                Err(closed) => waiting = closed.0,
+                Ok(()) => return,
+                Err(broken) => waiting = broken.0,
             }
         }
         let (call, queue) = mpsc::unbounded_channel();
         let _open = call.send(waiting).is_ok();
-        self.calls.lock().insert(leader, call);
+        calls.insert(leader, call);
         tokio::spawn(run(Arc::clone(shared), leader, node.clone(), queue));
-        received(answered).await
     }
 
     /// Ends all calls.

@@ -104,7 +104,8 @@ fn load_prefix(opening: &mut Opening, base: Position, at_least: Position, thread
         break;
     }
     let merged = merge_all(&files, threads);
-    let loaded = reach(&files, hints);
+    let loaded =
+        if files.is_empty() { Loaded { from: base, ..Loaded::default() } } else { reach(&files, hints) };
     match merged {
         Ok((tree, live_bytes)) if loaded.from >= at_least => {
             found.remove_behind(opening, loaded.from)?;

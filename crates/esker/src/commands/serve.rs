@@ -16,6 +16,8 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
+use tracing::Level;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::cluster_node::{self, ClusterNode};
 use crate::{
@@ -118,10 +120,17 @@ fn bound_connections(settings: &mut Settings) {
 
 /// The log goes to standard error: standard output is for the banner.
 fn start_log(settings: &Settings) {
-    let builder = tracing_subscriber::fmt().with_max_level(settings.log_level).with_writer(std::io::stderr);
+    // The consensus library tells the story of every heartbeat: only who asks for everything wants that.
+    let library = if settings.log_level >= Level::DEBUG { settings.log_level } else { Level::ERROR };
+    let filter = Targets::new().with_default(settings.log_level).with_target("openraft", library);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
     match settings.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+            registry.with(lines.with_filter(filter)).init();
+        }
+        LogFormat::Json => registry.with(lines.json().with_filter(filter)).init(),
     }
 }
 
