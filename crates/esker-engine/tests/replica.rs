@@ -336,7 +336,7 @@ fn what_is_left_of_a_snapshot_that_was_given_up_does_not_get_into_the_next() {
     finish(second, end(10, 1)).unwrap();
     let keys: Vec<_> = contents(&replica).into_iter().map(|(key, _, version)| (key, version)).collect();
     assert_eq!(keys, [("s000".into(), 7), ("s001".into(), 7), ("s002".into(), 7)]);
-    let found = open(&disk.crash(CrashMode::DropUnsynced));
+    let found = open(&disk.after_crash(CrashMode::DropUnsynced));
     assert_eq!(contents(&found), contents(&replica));
     assert!(matches!(first.push(b"zzz", b"v", 5), Err(Error::InvalidRequest(_)) | Err(Error::DiskFull)));
 }
