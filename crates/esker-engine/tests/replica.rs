@@ -361,7 +361,10 @@ fn entries_behind_a_snapshot_stay() {
         } else {
             (disk, replica)
         };
-        assert_eq!((replica.applied(), replica.purged(), replica.last()), (end(10, 1), end(10, 1), end(18, 1)));
+        assert_eq!(
+            (replica.applied(), replica.purged(), replica.last()),
+            (end(10, 1), end(10, 1), end(18, 1))
+        );
         assert_eq!(replica.read(11..19, usize::MAX).unwrap(), entries[10..18]);
         commit(&replica, &entries[10..18]);
         replica.checkpoint().unwrap();

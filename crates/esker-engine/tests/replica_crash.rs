@@ -89,7 +89,8 @@ fn a_crash_during_recovery_loses_nothing_more() {
                 drop(opened);
                 for second in [CrashMode::ProcessKill, CrashMode::power_loss(n * 1000 + r)] {
                     if let Err(why) = check(machine.disk.crash(second), &agreed, &known, n + r) {
-                        let why = format!("{why}\nafter a second crash, {second:?}, at operation {r} of recovery");
+                        let why =
+                            format!("{why}\nafter a second crash, {second:?}, at operation {r} of recovery");
                         report(&why, (7, n, stop, mode), &machine.disk);
                     }
                 }

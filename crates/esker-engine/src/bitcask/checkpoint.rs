@@ -88,7 +88,10 @@ impl Bitcask {
         // Not before: until the last file is there, it may be the checkpoints that reach what a replica's state file names.
         let first_needed = state.covered.segment;
         if state.swept < first_needed {
-            remove_index_files(log, |name| matches!(name, IndexName::Checkpoint(id, _) if id < first_needed))?;
+            remove_index_files(
+                log,
+                |name| matches!(name, IndexName::Checkpoint(id, _) if id < first_needed),
+            )?;
             state.swept = first_needed;
         }
         Ok(state.covered)

@@ -83,9 +83,10 @@ impl Collector {
         let newest = entries.iter().map(|entry| entry.place.version).max();
         stretch.last.index = stretch.last.index.max(newest.unwrap_or(0));
         let key = |entry: &Entry| &keys[entry.key_at..entry.key_at + usize::from(entry.key_len)];
-        // Keys were gathered in log order, so `key_at` orders the entries of one key from old to new.
+        // Keys were gathered in log order, so `key_at` orders the entries of one key and version from old to new.
+        let age = |entry: &Entry| (entry.place.version, entry.key_at);
         entries.sort_unstable_by(|a, b| {
-            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(|| a.key_at.cmp(&b.key_at))
+            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(|| age(a).cmp(&age(b)))
         });
         let mut writer = IndexWriter::new(store, stretch);
         for (i, entry) in entries.iter().enumerate() {

@@ -4,12 +4,7 @@
 //! A file that fails its checks here is rebuilt from the log (a hint) or left out and replayed (a checkpoint), with a
 //! notice; the load then begins anew.
 
-use std::{
-    cmp::Ordering,
-    collections::BinaryHeap,
-    ops::Bound,
-    thread,
-};
+use std::{cmp::Ordering, collections::BinaryHeap, ops::Bound, thread};
 
 use esker_log::{
     Error, GroupEnd, Opening, Position, Result, format::SEGMENT_HEADER_LEN, record::record_len,
@@ -21,7 +16,7 @@ use super::{
     index_file::{IndexCursor, IndexFile, IndexName, Place, Stretch},
     keydir::{Builder, Slot, Tree},
 };
-use crate::{Loaded, Loading};
+use crate::{Loaded, Loading, Version};
 
 /// Below this many entries a second thread costs more than it saves.
 const ENTRIES_PER_THREAD_MIN: u64 = 50_000;
@@ -101,7 +96,8 @@ fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], thread
     }
     if !marks.is_empty() {
         let dir = opening.dir().display();
-        opening.notice(format!("{dir} has no index files that reach a checkpoint: the whole log is replayed"));
+        opening
+            .notice(format!("{dir} has no index files that reach a checkpoint: the whole log is replayed"));
     }
     found.remove_others(opening, &[])?;
     let loaded = Loaded { from: base, last: GroupEnd::default() };
@@ -195,7 +191,8 @@ impl FoundFiles {
     /// Removes all index files but `kept`.
     fn remove_others(&self, opening: &Opening, kept: &[IndexFile]) -> Result<()> {
         let hints = self.hints.iter().map(|&segment| IndexName::Hint(segment));
-        let checkpoints = self.checkpoints.iter().map(|&(segment, from)| IndexName::Checkpoint(segment, from));
+        let checkpoints =
+            self.checkpoints.iter().map(|&(segment, from)| IndexName::Checkpoint(segment, from));
         for name in hints.chain(checkpoints) {
             let path = opening.dir().join(name.to_string());
             if kept.iter().all(|file| file.path != path) {
@@ -361,10 +358,18 @@ struct Source<'a> {
     segment: u32,
 }
 
+impl Source<'_> {
+    /// Of the entries of one key, the one with the highest age counts. It is not always the last in the log: behind
+    /// entries that a snapshot does not hold may come the snapshot's values.
+    fn age(&self) -> (Option<Version>, usize) {
+        (self.cursor.place().map(|place| place.version), self.number)
+    }
+}
+
 /// The heap's greatest is the smallest key, and of equal keys the newest.
 impl Ord for Source<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        other.cursor.key().cmp(self.cursor.key()).then(self.number.cmp(&other.number))
+        other.cursor.key().cmp(self.cursor.key()).then_with(|| self.age().cmp(&other.age()))
     }
 }
 

@@ -119,12 +119,8 @@ impl Install {
             requests: requests.into_iter().collect(),
             void: Arc::default(),
         };
-        let base = Base {
-            installation: self.installation,
-            mark,
-            placed: (placed.first, placed.end),
-            entries_from,
-        };
+        let base =
+            Base { installation: self.installation, mark, placed: (placed.first, placed.end), entries_from };
         let state = State { vote: inner.shared.vote().unwrap_or_default(), base, marks: Vec::new() };
         state.write(inner.log().disk().as_ref(), inner.log().dir())?;
         inner.swap_in(&state.base.mark);

@@ -50,6 +50,8 @@ use esker_log::{
 };
 use parking_lot::Mutex;
 
+use self::requests::RequestList;
+pub(crate) use self::state_file::{LogBounds, STATE_NAME, read_log_bounds};
 pub use self::{entries::LogEntry, install::Install, requests::REQUESTS_MAX, state_file::StoredMembership};
 use self::{
     entries::{Entries, Held},
@@ -58,8 +60,6 @@ use self::{
     replay::Replay,
     state_file::State,
 };
-use self::requests::RequestList;
-pub(crate) use self::state_file::{LogBounds, STATE_NAME, read_log_bounds};
 use crate::{
     Committed, Engine, Environment, GROUP, KeyRange, Loading, OpenReport, Options, Reader, RequestId, Scan,
     Stats, bitcask::Bitcask,
@@ -383,7 +383,8 @@ impl Replica {
             return;
         }
         if last.index < inner.machine.lock().applied.index {
-            let why = std::io::Error::other("entries that were applied were to be cut off: report this defect");
+            let why =
+                std::io::Error::other("entries that were applied were to be cut off: report this defect");
             inner.log().poison_with(&Error::io("truncating the log", why));
             return;
         }

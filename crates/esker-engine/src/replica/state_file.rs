@@ -304,8 +304,7 @@ mod tests {
             void: [Position { segment: n, offset: 64 }].into(),
         };
         let at = |offset| Position { segment: 1, offset };
-        let base =
-            Base { installation: 3, mark: mark(1), placed: (at(100), at(200)), entries_from: at(150) };
+        let base = Base { installation: 3, mark: mark(1), placed: (at(100), at(200)), entries_from: at(150) };
         State { vote: b"vote".to_vec(), base, marks: vec![mark(2), mark(3)] }
     }
 

@@ -14,14 +14,15 @@ use std::{
 };
 
 use esker_engine::{
-    Committed, Error, KeyRange, Options, Replica, RequestId, Result, SyncPolicy, verify_dir,
+    Committed, Error, KeyRange, Options, Replica, RequestId, Result, SyncPolicy,
     replica::{Hooks, LogEntry, StoredMembership},
+    verify_dir,
 };
 use esker_log::{GroupEnd, disk::sim::SimDisk, format::FrameKind};
 
 use super::{
-    DIR, Machine, Rng,
-    model::{Op, State, batch},
+    DIR, Machine, Rng, is_power_off,
+    model::{Op, State, batch, brief},
     small_options,
     workload::key,
 };
@@ -58,7 +59,8 @@ impl Agreed {
     }
 
     fn push(&mut self, id: GroupEnd, new_leader: bool, rng: &mut Rng) {
-        let (mut state, mut membership) = (State::clone(self.state(self.len())), self.memberships[self.len() as usize].clone());
+        let (mut state, mut membership) =
+            (State::clone(self.state(self.len())), self.memberships[self.len() as usize].clone());
         let mut outcome = Committed { version: id.index, existed: 0 };
         let entry = if new_leader {
             opaque(id, FrameKind::Blank, Vec::new())
@@ -161,12 +163,19 @@ pub(crate) enum Step {
     Truncate(GroupEnd),
     Vote(Vec<u8>),
     /// Noted as committed, and applied at once or with a later commit.
-    Commit { upto: u64, apply: bool },
+    Commit {
+        upto: u64,
+        apply: bool,
+    },
     Checkpoint,
     Purge,
     Reopen,
     /// A snapshot up to `last` comes in, and between its halves the entries; it is given up if not `finish`.
-    Install { last: u64, between: Vec<LogEntry>, finish: bool },
+    Install {
+        last: u64,
+        between: Vec<LogEntry>,
+        finish: bool,
+    },
 }
 
 impl Step {
@@ -209,8 +218,7 @@ pub(crate) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub(crate) fn plan(agreed: &'a Agreed, choices: impl IntoIterator<Item = (u8, u8)>) -> Vec<Step> {
-        let mut planner =
-            Self { agreed, good: 0, made_up: 0, committed: 0, votes: 0, steps: Vec::new() };
+        let mut planner = Self { agreed, good: 0, made_up: 0, committed: 0, votes: 0, steps: Vec::new() };
         for (what, how) in choices {
             planner.choose(what, u64::from(how));
         }
@@ -258,7 +266,11 @@ impl<'a> Planner<'a> {
     /// A former leader's entries, where the agreed ones go on with a new one's.
     fn make_up(&mut self, count: u64) {
         let last = self.agreed.id(self.good);
-        if self.made_up > 0 || self.good == self.agreed.len() || self.agreed.id(self.good + 1).term == last.term || last.index == 0 {
+        if self.made_up > 0
+            || self.good == self.agreed.len()
+            || self.agreed.id(self.good + 1).term == last.term
+            || last.index == 0
+        {
             return;
         }
         self.made_up = count;
@@ -324,7 +336,7 @@ pub(crate) struct Known {
     committed: u64,
     /// and this durably.
     durable_committed: u64,
-    applied: u64,
+    pub(crate) applied: u64,
     /// The machine went off while the replica was looked at.
     pub(crate) stopped: bool,
     pub(crate) error: Option<Error>,
@@ -383,7 +395,9 @@ fn try_run(machine: &Machine, agreed: &Agreed, steps: &[Step], known: &mut Known
         }
         healthy(&replica)?;
         let compared = check_state(&replica, agreed, known.applied);
-        if machine.disk.is_off() {
+        // A read that fails ends the run; one that gives something else must not be.
+        let failed = compared.as_ref().is_err_and(|why| !is_difference(why));
+        if machine.disk.is_off() || failed && machine.disk.faults_fired() > 0 {
             known.stopped = true;
             return Ok(());
         }
@@ -421,9 +435,15 @@ pub(crate) fn take(replica: &Replica, agreed: &Agreed, step: &Step, known: &mut 
                 known.applied = known.applied.max(*upto);
             }
         }
-        Step::Checkpoint => replica.checkpoint()?,
+        Step::Checkpoint => match replica.checkpoint() {
+            // It costs the next opening time, and nothing else.
+            Err(error) if !is_power_off(&error) => healthy(replica)?,
+            other => other?,
+        },
         Step::Purge => replica.purge(replica.applied().min_by_index(replica.checkpointed(), agreed)),
-        Step::Install { last, between, finish } => install(replica, agreed, (*last, between, *finish), known)?,
+        Step::Install { last, between, finish } => {
+            install(replica, agreed, (*last, between, *finish), known)?
+        }
         Step::Reopen => unreachable!("the caller's"),
     }
     Ok(())
@@ -497,16 +517,23 @@ fn install(
     Ok(())
 }
 
+/// Whether [`check_state`] found something else than it should, and not an error.
+pub(crate) fn is_difference(why: &str) -> bool {
+    why.starts_with("at ")
+}
+
 /// Compares everything that depends on what was applied.
 pub(crate) fn check_state(replica: &Replica, agreed: &Agreed, applied: u64) -> Result<(), String> {
-    let same = |what: &str, is_same: bool| if is_same { Ok(()) } else { Err(format!("at {applied}: {what}")) };
+    let same =
+        |what: &str, is_same: bool| if is_same { Ok(()) } else { Err(format!("at {applied}: {what}")) };
     same("applied", replica.applied() == agreed.id(applied))?;
     let items = replica.reader().scan(&KeyRange::all(), false).map(|item| {
         let item = item.map_err(|e| e.to_string())?;
         Ok((item.key, (item.value.unwrap_or_else(|| Vec::new().into()).to_vec(), item.version)))
     });
     let found = items.collect::<Result<State, String>>()?;
-    same(&format!("found {found:?} instead of {:?}", agreed.state(applied)), found == *agreed.state(applied))?;
+    let expected = agreed.state(applied);
+    same(&format!("found\n  {}\ninstead of\n  {}", brief(&found), brief(expected)), found == *expected)?;
     same("the number of keys", replica.stats().keys == found.len() as u64)?;
     same("membership", replica.membership() == agreed.memberships[applied as usize])?;
     for (at, request, outcome) in &agreed.requests {
@@ -531,12 +558,18 @@ pub(crate) fn check(disk: SimDisk, agreed: &Agreed, known: &Known, seed: u64) ->
     } else {
         Machine::new(machine.disk.crash(esker_log::disk::sim::CrashMode::power_loss(seed)))
     };
+    let files = again.disk.files();
     let replica = open(&again).map_err(|e| format!("opening again: {e}"))?;
-    check_state(&replica, agreed, agreed.len()).map_err(|why| format!("opened again: {why}"))?;
+    check_state(&replica, agreed, agreed.len())
+        .map_err(|why| format!("opened again: {why} {files:?} {:?}", replica.open_report()))?;
     verify(&replica)?;
     drop(replica);
     let report = verify_dir(&again.disk, DIR, &mut |_, _| ()).map_err(|e| e.to_string())?;
-    if report.damage.is_empty() { Ok(()) } else { Err(format!("verifying it closed finds {:?}", report.damage)) }
+    if report.damage.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("verifying it closed finds {:?}", report.damage))
+    }
 }
 
 fn verify(replica: &Replica) -> Result<(), String> {
@@ -557,7 +590,11 @@ pub(crate) fn check_found(replica: &Replica, agreed: &Agreed, known: &Known) -> 
     let vote = replica.vote();
     let number = votes.find(|(_, known)| *known == vote.as_ref()).map(|(n, _)| n);
     if number.is_none_or(|n| n < known.durable_votes) {
-        return Err(format!("the vote is {vote:?}, {} of {} are durable", known.durable_votes, known.votes.len()));
+        return Err(format!(
+            "the vote is {vote:?}, {} of {} are durable",
+            known.durable_votes,
+            known.votes.len()
+        ));
     }
     if last.index < known.durable_log {
         return Err(format!("the log ends at {last:?}, not {}", known.durable_log));
@@ -574,7 +611,12 @@ pub(crate) fn check_found(replica: &Replica, agreed: &Agreed, known: &Known) -> 
         let id = (entry.id.index, entry.id.term);
         let is_expected = index > known.durable_log || known.log.get(&index).is_none_or(|term| *term == id.1);
         if id.0 != index || known.submitted.get(&id) != Some(entry) || !is_expected {
-            return Err(format!("entry {index} is {:?} of {} bytes, records {}", entry.id, entry.payload.len(), entry.records));
+            return Err(format!(
+                "entry {index} is {:?} of {} bytes, records {}",
+                entry.id,
+                entry.payload.len(),
+                entry.records
+            ));
         }
         if index <= applied && agreed.id(index) != entry.id {
             return Err(format!("entry {index} was applied and is {entry:?}"));
@@ -589,7 +631,10 @@ pub(crate) fn go_on(replica: &Replica, agreed: &Agreed) -> Result<(), String> {
     let last = replica.last().index;
     let first = replica.applied().index + 1;
     let found = replica.read(first..last + 1, usize::MAX).map_err(text)?;
-    let good = found.iter().zip(first..).take_while(|(entry, n)| *n <= agreed.len() && **entry == agreed.entries[*n as usize - 1]);
+    let good = found
+        .iter()
+        .zip(first..)
+        .take_while(|(entry, n)| *n <= agreed.len() && **entry == agreed.entries[*n as usize - 1]);
     let good = first - 1 + good.count() as u64;
     if good < last {
         replica.truncate_after(agreed.id(good));
