@@ -265,7 +265,7 @@ mod tests {
     use super::*;
     use crate::{
         LogOptions, Opening,
-        disk::sim::{Fault, FaultPlan, Ops, SimDisk},
+        disk::sim::{CrashMode, Fault, FaultPlan, OpKind, Ops, SimDisk},
         format::FrameKind,
         record::{RecordKind, encode_record},
         writer::GroupEnd,
@@ -353,6 +353,28 @@ mod tests {
         }
         assert_eq!(*queue.consumer().0.lock(), [1, 2, 3]);
         assert_eq!((answered.load(Ordering::Relaxed), done.load(Ordering::Relaxed)), (1, 2));
+    }
+
+    /// CHECKS 14: what is written again after the disk was full is bound to its place once.
+    #[test]
+    fn what_is_written_at_the_second_attempt_can_be_read() {
+        let disk = SimDisk::new();
+        let queue = open(&disk);
+        let done = Arc::default();
+        disk.inject(FaultPlan::nth(Ops::Only(OpKind::Write), 1, Fault::NoSpace));
+        submit(&queue, &[1, 2], &done);
+        assert!(!queue.pump());
+        assert!(queue.pump());
+        assert_eq!(done.load(Ordering::Relaxed), 1);
+        drop(queue);
+        let opening = Opening::begin(
+            Arc::new(disk.crash(CrashMode::DropUnsynced)),
+            Path::new("/d"),
+            LogOptions::default(),
+            || Ok([1; 16]),
+        );
+        let recovered = opening.unwrap().recover(Default::default(), HashMap::new(), &mut |_| Ok(()));
+        assert_eq!(recovered.unwrap().replayed, 2);
     }
 
     #[test]

@@ -367,7 +367,7 @@ fn healthy(replica: &Replica) -> Result<()> {
 /// Submits, and gives what the callback was told; it comes at once.
 fn told(replica: &Replica, submit: impl FnOnce(esker_log::OnAppended) -> Result<()>) -> Result<()> {
     let (tell, told) = std::sync::mpsc::channel();
-    submit(Box::new(move |outcome| tell.send(outcome).unwrap()))?;
+    submit(Box::new(move |outcome| drop(tell.send(outcome))))?;
     told.try_recv().unwrap_or_else(|_| healthy(replica).and(Err(Error::DiskFull)))
 }
 
