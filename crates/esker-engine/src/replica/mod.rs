@@ -21,6 +21,8 @@
 
 mod checkpoint;
 mod entries;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod install;
 mod machine;
 mod replay;

@@ -139,20 +139,27 @@ impl State {
         write_durably(disk, dir, STATE_NAME, &self.encode())
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        put_bytes(&mut body, &self.vote);
+        put_base(&mut body, &self.base);
+        body.push(self.marks.len() as u8);
+        self.marks.iter().for_each(|mark| put_mark(&mut body, mark));
+        Self::enclose(&body)
+    }
+
+    /// A whole file with these fields.
+    pub(super) fn enclose(body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(body.len() + 16);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        put_bytes(&mut out, &self.vote);
-        put_base(&mut out, &self.base);
-        out.push(self.marks.len() as u8);
-        self.marks.iter().for_each(|mark| put_mark(&mut out, mark));
+        out.extend_from_slice(body);
         let checksum = crc32c::crc32c(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
         let body = bytes.len().saturating_sub(4).max(12);
         format::check_head(bytes, MAGIC, body)?;
         let mut reader = Reader(&bytes[12..body]);

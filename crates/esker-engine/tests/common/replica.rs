@@ -240,7 +240,7 @@ impl<'a> Planner<'a> {
                 self.steps.push(Step::Vote(self.votes.to_be_bytes().to_vec()));
             }
             12 => self.steps.push(Step::Checkpoint),
-            13 => self.steps.push(if how % 3 == 0 { Step::Reopen } else { Step::Purge }),
+            13 => self.steps.push(if how.is_multiple_of(3) { Step::Reopen } else { Step::Purge }),
             _ => self.install(how),
         }
     }
@@ -306,7 +306,7 @@ impl<'a> Planner<'a> {
         let finish = how & 96 != 0;
         self.steps.push(Step::Install { last, between, finish });
         if finish {
-            if last > self.good || self.made_up > 0 && last > self.good {
+            if last > self.good {
                 self.made_up = 0;
             }
             self.good = self.good.max(last);
@@ -495,7 +495,7 @@ fn install(
         }
         install.push(key, value, *version)?;
     }
-    if half == 0 && agreed.state(last).is_empty() && !between.is_empty() {
+    if agreed.state(last).is_empty() && !between.is_empty() {
         append(replica, between, known)?;
     }
     if !finish {
@@ -506,9 +506,8 @@ fn install(
     known.committed = known.committed.max(last);
     let id = agreed.id(last);
     install.finish(id, agreed.memberships[last as usize].clone(), agreed.requests_at(last))?;
-    if known_log != Some(id.term) && !(last == 0) {
+    if known_log != Some(id.term) {
         known.log.retain(|index, _| *index <= last);
-        known.durable_log = known.durable_log.max(last);
     }
     known.durable_log = known.durable_log.max(last);
     known.log.insert(last, id.term);
