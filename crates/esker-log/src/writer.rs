@@ -155,7 +155,7 @@ impl Writer {
     /// Appends as many of `drafts` as fit in one segment, at least one, with one write; says how many.
     /// They are with the operating system then, and durable after [`Log::sync`].
     ///
-    /// Payloads have 1 to [`PAYLOAD_LEN_MAX`](crate::format::PAYLOAD_LEN_MAX) bytes.
+    /// Payloads have at most [`PAYLOAD_LEN_MAX`](crate::format::PAYLOAD_LEN_MAX) bytes. What was not appended can be again.
     ///
     /// Errors: `DiskFull` or `OutOfFiles` (nothing was appended, the next append may succeed), `Poisoned`.
     pub fn append(&mut self, drafts: &mut [Draft]) -> Result<usize> {
