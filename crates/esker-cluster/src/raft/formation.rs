@@ -68,7 +68,7 @@ impl Asker<'_> {
 
     async fn hello(&self, address: &str) -> PeerResult<wire::HelloReply> {
         let me = Some(self.me.clone());
-        self.stranger(address).hello(wire::HelloRequest { me, cluster: bytes::Bytes::new() }).await
+        self.stranger(address).hello(wire::HelloRequest { me, ..wire::HelloRequest::default() }).await
     }
 
     fn check_name(&self, address: &str, name: &str) -> Result<()> {

@@ -10,6 +10,7 @@
 //! snapshot.rs       snapshots on their way
 //! propose.rs        writes, where this node leads; forward.rs: where another does
 //! reads.rs          linearizable reads
+//! compare.rs        replicas compare their states
 //! members.rs        changes of the membership
 //! formation.rs      how a node finds or forms its cluster; identity.rs: what it remembers of that
 //! node.rs           a running node
@@ -19,6 +20,7 @@
 //! could take its place. What it is not trusted with: lease reads, restoring a leader after a restart, purging
 //! by itself (see `node.rs`, `library_config`).
 
+mod compare;
 mod config;
 mod formation;
 mod forward;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Service, Shared,
+    compare::Comparing,
     config::RaftConfig,
     forward::Forwards,
     identity::Belonging,
@@ -55,6 +56,7 @@ pub(crate) struct Handle {
     pub(crate) membership_turn: tokio::sync::Mutex<()>,
     /// The highest number a member ever had, as far as this leader knows: none is used twice.
     pub(crate) highest_member: AtomicU64,
+    pub(crate) comparing: Comparing,
     /// Ids for writes that came without one and are handed on.
     pub(crate) own_requests: Mutex<Option<RequestId>>,
 }
@@ -161,12 +163,14 @@ impl Opened {
             arrivals: Arrivals::default(),
             membership_turn: tokio::sync::Mutex::new(()),
             highest_member: AtomicU64::new(me.node),
+            comparing: Comparing::default(),
             own_requests: Mutex::new(None),
         });
         service.start(Arc::clone(&handle));
         let tasks = vec![
             tokio::spawn(reads::run(Arc::clone(&handle), waiters)),
             tokio::spawn(keep_house(Arc::clone(&handle))),
+            tokio::spawn(compare(Arc::clone(&handle))),
         ];
         let node = RaftNode { handle, service, tasks: Mutex::new(tasks) };
         node.found(founders).await?;
@@ -329,6 +333,9 @@ impl Handle {
 
     /// The error for want of a leader; or why this node can have none.
     pub(crate) fn no_leader(&self) -> Error {
+        if let Some(why) = self.shared.replica.log().poison() {
+            return Error::Engine(esker_engine::Error::Poisoned(why));
+        }
         match &self.raft.metrics().borrow_watched().running_state {
             Ok(()) => Error::NoLeader { retry_after: NO_LEADER_RETRY },
             Err(fatal) => self.stopped_by(fatal),
@@ -394,6 +401,21 @@ async fn keep_house(handle: Arc<Handle>) {
             announced = saved;
         }
         if purge(&handle).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Compares with the other replicas until the node stops, or finds itself alone.
+async fn compare(handle: Arc<Handle>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        if let Err(error) = handle.compare(handle.shared.config.compare_interval).await {
+            tracing::error!(%error, "this replica is not like the others and stops");
+            handle.shared.replica.log().poison_with(&error);
+            if let Err(e) = handle.raft.shutdown().await {
+                tracing::error!(error = %e, "the consensus module did not stop in order");
+            }
             return;
         }
     }

@@ -160,7 +160,7 @@ async fn many_writes_through_a_follower_are_all_answered() {
     let cluster = Cluster::formed(3).await;
     let leader = cluster.leader().await;
     let follower = cluster.up().into_iter().find(|id| *id != leader).unwrap();
-    let (cluster, started) = (&cluster, std::time::Instant::now());
+    let (cluster, started) = (&cluster, tokio::time::Instant::now());
     let writers = (0..50).map(|writer| async move {
         for n in 0..20 {
             cluster.put(follower, &format!("key{writer}-{n}"), "value").await.unwrap();
@@ -169,4 +169,27 @@ async fn many_writes_through_a_follower_are_all_answered() {
     futures_util::future::join_all(writers).await;
     assert!(started.elapsed() < Duration::from_secs(2), "none had to wait for its time-out");
     assert_eq!(cluster.contents(follower).await.len(), 1000);
+}
+
+/// CHECKS 26: a replica whose state is not the others' says so and stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_has_diverged_is_found_and_stops() {
+    let mut cluster = Cluster::formed(3).await;
+    for n in 0..50 {
+        cluster.put(1, &format!("key{n}"), "value").await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    let odd = cluster.up().into_iter().find(|id| *id != leader).unwrap();
+    cluster.get(odd, "key49").await.unwrap();
+    cluster.kill(odd).await;
+    cluster.tamper_with(odd);
+    cluster.start(odd).await;
+    cluster.put(leader, "more", "value").await.unwrap();
+    eventually("it has noticed", async || cluster.store(odd).status().trouble.is_some()).await;
+    let trouble = cluster.store(odd).status().trouble.unwrap();
+    assert!(trouble.contains("differs from a majority's"), "{trouble}");
+    for id in cluster.up().into_iter().filter(|id| *id != odd) {
+        assert_eq!(cluster.store(id).status().trouble, None);
+    }
+    cluster.put(leader, "still", "here").await.unwrap();
 }
