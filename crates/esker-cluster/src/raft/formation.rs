@@ -141,6 +141,7 @@ impl Asker<'_> {
             }
             round += 1;
             tokio::select! {
+                biased;
                 changed = called.changed() => {
                     let cluster = *called.borrow_and_update();
                     if let Some(cluster) = cluster.filter(|_| changed.is_ok()) {

@@ -3,7 +3,7 @@
 use std::{fmt, io, ops::RangeBounds, sync::Arc};
 
 use esker_engine::{Error, Replica, Result, replica::LogEntry};
-use esker_log::Index;
+use esker_log::{Index, OnAppended};
 use futures_util::{Stream, StreamExt, stream};
 use openraft::{
     EntryPayload, LogState, OptionalSend, RaftLogReader,
@@ -12,9 +12,12 @@ use openraft::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::types::{
-    Appended, Entry, LeaderId, LogId, TypeConfig, Vote, decode_vote, encode_vote, entry_from_log,
-    entry_to_log, group_end, index_of, log_id,
+use super::{
+    planted::{Bug, is_planted},
+    types::{
+        Appended, Entry, LeaderId, LogId, TypeConfig, Vote, decode_vote, encode_vote, entry_from_log,
+        entry_to_log, group_end, index_of, log_id,
+    },
 };
 
 /// One request to a follower, and one step of applying, has about so many bytes of payload.
@@ -169,6 +172,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        if is_planted(Bug::ForgetVote) {
+            return Ok(None);
+        }
         self.vote_now()
     }
 }
@@ -238,13 +244,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         self.wait_for_place(first).await?;
         let (last, flushed) = (last.id.index, self.flushed.clone());
-        let done = Box::new(move |outcome: Result<()>| {
+        let mut done: OnAppended = Box::new(move |outcome: Result<()>| {
             if outcome.is_ok() {
                 flushed.send_replace(last);
                 tell_all(appended);
             }
             callback.io_completed(outcome.map_err(io_error));
         });
+        if is_planted(Bug::AckBeforeSync) {
+            std::mem::replace(&mut done, Box::new(|_told_already| ()))(Ok(()));
+        }
         self.replica.append(&entries, done).map_err(io_error)
     }
 

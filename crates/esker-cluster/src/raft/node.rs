@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use esker_engine::{Committed, Environment, OpenReport, Options, Replica, RequestId, replica::Hooks};
+use esker_engine::{
+    Committed, Environment, OpenReport, Options, Replica, RequestId, WriteBatch, replica::Hooks,
+};
 use openraft::{Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -223,24 +225,24 @@ impl RaftNode {
         &self.handle.shared.replica
     }
 
-    /// Has the cluster commit encoded records.
-    pub(crate) fn write(
+    /// Has the cluster commit a batch, which must not be empty. See [`crate::Store::write`] for what a Store adds.
+    pub fn write(
         &self,
-        batch: (Vec<u8>, u32),
+        batch: WriteBatch,
         options: WriteOptions,
     ) -> impl Future<Output = Result<Committed>> + Send + use<> {
         let handle = Arc::clone(&self.handle);
-        let write = Write::new(batch, options.request, options.ack);
+        let write = Write::new(batch.into_payload(), options.request, options.ack);
         async move { handle.write(write).await }
     }
 
     /// See [`crate::Store::read_point`].
-    pub(crate) async fn read_point(&self) -> Result<esker_engine::Version> {
+    pub async fn read_point(&self) -> Result<esker_engine::Version> {
         self.handle.reads.read_point().await
     }
 
     /// What this node has applied.
-    pub(crate) fn applied(&self) -> esker_engine::Version {
+    pub fn applied(&self) -> esker_engine::Version {
         self.handle.reads.applied()
     }
 

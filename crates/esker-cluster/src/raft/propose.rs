@@ -15,6 +15,7 @@ use super::{
     Handle,
     forward::Forwarded,
     node::Leadership,
+    planted::{Bug, is_planted},
     runtime::Randomness,
     types::{Appended, Proposal},
 };
@@ -45,6 +46,9 @@ impl Write {
     }
 
     fn with_request(self, id: RequestId) -> Self {
+        if is_planted(Bug::ApplyTwice) {
+            return Self { repeatable: true, ..self };
+        }
         let mut head = esker_engine::WriteBatch::new();
         head.request(id).expect("an empty batch takes a request id");
         let (mut payload, records) = head.into_payload();
