@@ -254,7 +254,8 @@ impl World {
     }
 
     fn remove_member(&self, node: u64) {
-        let (removing, state) = (self.nodes.change_members(MemberChange::Remove(node)), Arc::clone(&self.state));
+        let (removing, state) =
+            (self.nodes.change_members(MemberChange::Remove(node)), Arc::clone(&self.state));
         let removing = async move {
             removing.await?;
             state.lock().removed.insert(node);

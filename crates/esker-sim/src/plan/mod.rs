@@ -246,7 +246,17 @@ impl Weights {
     fn all(&self) -> u32 {
         let Self { crash, partition, link, disk, bit_flip, wipe, .. } = self;
         let Self { power_cut, clock, membership, transfer, snapshot, .. } = self;
-        crash + partition + link + disk + bit_flip + wipe + power_cut + clock + membership + transfer + snapshot
+        crash
+            + partition
+            + link
+            + disk
+            + bit_flip
+            + wipe
+            + power_cut
+            + clock
+            + membership
+            + transfer
+            + snapshot
     }
 }
 
