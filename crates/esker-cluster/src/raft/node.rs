@@ -10,7 +10,10 @@ use std::{
 use esker_engine::{
     Committed, Environment, OpenReport, Options, Replica, RequestId, WriteBatch, replica::Hooks,
 };
-use openraft::{Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal};
+use openraft::{
+    Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal,
+    metrics::RaftServerMetrics,
+};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
@@ -312,11 +315,22 @@ impl Handle {
         }
     }
 
-    /// Waits until the leadership may have changed, at most for `pause`.
+    /// Waits until another node leads, or another term has begun, at most for `pause`.
     pub(crate) async fn leadership_changed(&self, pause: Duration) {
         let mut metrics = self.raft.server_metrics();
+        let now = |metrics: &RaftServerMetrics<TypeConfig>| (metrics.current_leader, metrics.vote);
+        let before = now(&metrics.borrow_watched());
+        let changed = async {
+            // The first wait may end at once, for a change that was there before.
+            while now(&metrics.borrow_watched()) == before {
+                if metrics.changed().await.is_err() {
+                    // The consensus module has stopped: nothing changes any more.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
         // Either is a reason to look again.
-        let _elapsed = tokio::time::timeout(pause, metrics.changed()).await.is_err();
+        let _elapsed = tokio::time::timeout(pause, changed).await.is_err();
     }
 
     /// The error for want of a leader; or why this node can have none.
