@@ -39,6 +39,8 @@ pub trait Nodes: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Arc<dyn PeerApi>, String>>;
     /// Drops everything of a node at once: nothing of it may run on.
     fn kill(&self, node: u64);
+    /// Whether a node that was started has given up by itself. It is started again once all is healed.
+    fn has_exited(&self, node: u64) -> bool;
     /// Asks the cluster for a change of the membership or the leadership. Members go by the numbers of their machines here,
     /// whatever number the cluster has given them. `Ok`: it is certainly done.
     fn change_members(&self, change: MemberChange) -> BoxFuture<'static, Result<(), String>>;
@@ -232,6 +234,9 @@ impl World {
         let damaged = std::mem::take(&mut self.state.lock().damaged);
         for node in damaged {
             self.wipe(node).await;
+        }
+        for node in self.machines.keys().filter(|node| self.nodes.has_exited(**node)) {
+            self.crash(*node, CrashMode::ProcessKill, Down::Refuses);
         }
         self.start_all().await;
     }

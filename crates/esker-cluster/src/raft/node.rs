@@ -139,9 +139,12 @@ impl Opened {
         let Start { environment, config, connector, .. } = start;
         let (belonging, founders) = match belonging {
             Some(belonging) => (belonging, None),
-            None => super::formation::form(&config, &connector, &service, &replica).await?,
+            None => {
+                let formed = super::formation::form(&config, &connector, &service, &replica).await?;
+                formed.0.write(environment.disk.as_ref(), replica.log().dir())?;
+                formed
+            }
         };
-        belonging.write(environment.disk.as_ref(), replica.log().dir())?;
         let instance = *replica.log().store();
         let me = Identity { node: belonging.node, instance };
         let shared = Shared::new(config, belonging.cluster, me, replica.clone(), connector);

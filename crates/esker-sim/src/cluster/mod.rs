@@ -202,6 +202,10 @@ impl Nodes for Cluster {
         }
     }
 
+    fn has_exited(&self, node: u64) -> bool {
+        self.process(node).is_some_and(|process| process.exited().is_some())
+    }
+
     fn change_members(&self, change: MemberChange) -> BoxFuture<'static, Result<(), String>> {
         self.clone().change(change).boxed()
     }

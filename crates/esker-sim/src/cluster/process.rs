@@ -29,6 +29,8 @@ const BURIAL_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Process {
     replica: Replica,
     node: OnceLock<Arc<RaftNode>>,
+    /// Why it gave up.
+    exited: OnceLock<String>,
     alive: watch::Sender<bool>,
 }
 
@@ -83,6 +85,7 @@ impl Ready {
         let process = Arc::new(Process {
             replica: self.opened.replica().clone(),
             node: OnceLock::new(),
+            exited: OnceLock::new(),
             alive: watch::Sender::new(true),
         });
         tokio::spawn(live(self, Arc::clone(&process), cluster, node));
@@ -104,7 +107,10 @@ async fn live(ready: Ready, process: Arc<Process>, cluster: Cluster, node: u64) 
                 cluster.trouble(format!("n{node} does not stop"));
             }
         }
-        Some(Err(e)) => cluster.inner.sim.trace.note(format_args!("n{node} cannot take part: {e}")),
+        Some(Err(e)) => {
+            cluster.inner.sim.trace.note(format_args!("n{node} exits: {e}"));
+            let _first = process.exited.set(e.to_string()).is_ok();
+        }
         None => {}
     }
     process.death().await;
@@ -115,6 +121,11 @@ impl Process {
     /// The node, once it takes part.
     pub(super) fn node(&self) -> Option<Arc<RaftNode>> {
         self.node.get().cloned()
+    }
+
+    /// Why it gave up, if it did: whoever runs it starts it again.
+    pub(super) fn exited(&self) -> Option<&str> {
+        self.exited.get().map(String::as_str)
     }
 
     pub(super) fn replica(&self) -> &Replica {
