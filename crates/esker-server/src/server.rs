@@ -28,6 +28,38 @@ pub struct Server {
     listeners: Vec<std::net::TcpListener>,
 }
 
+/// Open sockets without a server yet: a node of a cluster tells the others its address before it has a Store.
+pub struct Sockets {
+    address: SocketAddr,
+    listeners: Vec<std::net::TcpListener>,
+}
+
+impl Sockets {
+    /// Opens the sockets of the fronts. Connections wait in the backlog until a server runs.
+    pub fn bind(config: &ServerConfig) -> Result<Self, BindError> {
+        let count = match config.runtime {
+            Runtime::PerCore(count) => count.get(),
+            Runtime::Shared(_) => 1,
+        };
+        let listeners = listen(config.http_address, config.backlog, count)?;
+        let address = listeners.first().and_then(|listener| listener.local_addr().ok());
+        Ok(Self { address: address.unwrap_or(config.http_address), listeners })
+    }
+
+    /// Where the native HTTP front listens; never port 0.
+    pub fn http_address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Opens a socket for the other nodes of a cluster; port 0 becomes a free one.
+pub fn listen_for_peers(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
+    /// Each of the other nodes connects twice.
+    const BACKLOG: u32 = 128;
+    let mut listeners = listen(address, BACKLOG, 1)?;
+    Ok(listeners.pop().expect("one was asked for"))
+}
+
 /// How a drain went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainReport {
@@ -66,14 +98,14 @@ impl std::error::Error for ServerError {
 impl Server {
     /// Opens the sockets. Connections wait in the backlog until the server runs.
     pub fn bind(config: ServerConfig, store: Store) -> Result<Self, BindError> {
-        let count = match config.runtime {
-            Runtime::PerCore(count) => count.get(),
-            Runtime::Shared(_) => 1,
-        };
-        let listeners = listen(config.http_address, config.backlog, count)?;
-        let address = listeners.first().and_then(|listener| listener.local_addr().ok());
-        let front = Front::new(config.clone(), store, address.unwrap_or(config.http_address));
-        Ok(Self { front: Arc::new(front), listeners })
+        let sockets = Sockets::bind(&config)?;
+        Ok(Self::on(sockets, config, store))
+    }
+
+    /// A server on sockets that are open already.
+    pub fn on(sockets: Sockets, config: ServerConfig, store: Store) -> Self {
+        let front = Front::new(config, store, sockets.address);
+        Self { front: Arc::new(front), listeners: sockets.listeners }
     }
 
     /// Where the native HTTP front listens; never port 0.

@@ -110,7 +110,6 @@ fn rounds(default: usize) -> usize {
 
 /// At default time-outs writes succeed again within a second, always, and mostly within half of one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the server takes no --cluster-enabled yet"]
 async fn a_killed_leader_is_replaced_within_a_second() {
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let any = client(&cluster, once());
@@ -126,7 +125,6 @@ async fn a_killed_leader_is_replaced_within_a_second() {
 
 /// CHECKS 18.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the server takes no --cluster-enabled yet"]
 async fn a_leader_that_stood_still_answers_nothing_stale() {
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let any = client(&cluster, once());
@@ -140,7 +138,6 @@ async fn a_leader_that_stood_still_answers_nothing_stale() {
 
 /// CHECKS 17, 21.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the server takes no --cluster-enabled yet"]
 async fn a_leader_that_is_cut_off_is_replaced_and_answers_nothing_stale() {
     let options = ClusterOptions { layout: Layout::Namespaces, ..options(3) };
     let mut cluster = match Cluster::start(&options).await {
@@ -160,7 +157,6 @@ async fn a_leader_that_is_cut_off_is_replaced_and_answers_nothing_stale() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the server takes no --cluster-enabled yet"]
 async fn a_rolling_restart_costs_clients_nothing() {
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let settings = Settings::default();

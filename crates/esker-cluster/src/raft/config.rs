@@ -1,6 +1,8 @@
 //! The settings of a node of a cluster.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
 
 /// A member of a cluster that forms from a fixed list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +15,17 @@ pub struct MemberAddress {
     pub http_address: String,
 }
 
-/// The settings of a node of a cluster. Which of `members` and `join` is given decides how it finds the others; with
+/// Finds the peer addresses of nodes of a cluster to join, anew each time it is asked: a name in DNS, say.
+#[derive(Clone)]
+pub struct Discovery(pub Arc<dyn Fn() -> BoxFuture<'static, Vec<String>> + Send + Sync>);
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Discovery")
+    }
+}
+
+/// The settings of a node of a cluster. Which of `members`, `join` and `discovery` is given decides how it finds the others; with
 /// neither, it forms a cluster of itself alone, which others may join.
 #[derive(Debug, Clone)]
 pub struct RaftConfig {
@@ -27,6 +39,10 @@ pub struct RaftConfig {
     pub members: Vec<MemberAddress>,
     /// Peer addresses of nodes of a cluster to join.
     pub join: Vec<String>,
+    /// Finds such addresses.
+    pub discovery: Option<Discovery>,
+    /// What the cluster is called: nodes of another name are not let in. Default `esker`.
+    pub cluster_name: String,
     /// Whether it becomes a voter once it has caught up. Default true.
     pub voter: bool,
     /// A leader is heard of at least this often. Default 50 ms.
@@ -59,6 +75,8 @@ impl Default for RaftConfig {
             http_address: "127.0.0.1:8080".into(),
             members: Vec::new(),
             join: Vec::new(),
+            discovery: None,
+            cluster_name: "esker".into(),
             voter: true,
             heartbeat: Duration::from_millis(50),
             election: (Duration::from_millis(150), Duration::from_millis(300)),

@@ -38,7 +38,7 @@ pub(super) async fn form(
     replica: &Replica,
 ) -> Result<(Belonging, Option<Founders>)> {
     let asker = Asker { config, connector, me: service.me(), instance: *replica.log().store() };
-    if !config.join.is_empty() {
+    if !config.join.is_empty() || config.discovery.is_some() {
         return Ok((asker.join(&config.join).await?, None));
     }
     if config.members.len() > 1 {
@@ -71,12 +71,26 @@ impl Asker<'_> {
         self.stranger(address).hello(wire::HelloRequest { me, cluster: bytes::Bytes::new() }).await
     }
 
+    fn check_name(&self, address: &str, name: &str) -> Result<()> {
+        if name == self.config.cluster_name {
+            return Ok(());
+        }
+        let mine = &self.config.cluster_name;
+        Err(Error::Refused(format!("the node at {address} is of the cluster {name:?}, this one of {mine:?}")))
+    }
+
     /// Asks one address after the other to be taken in, until one does.
     async fn join(&self, addresses: &[String]) -> Result<Belonging> {
         let mut round = 0;
         loop {
-            for address in addresses {
-                let add = wire::AddMember { member: Some(self.me.clone()) };
+            let discovered = match &self.config.discovery {
+                Some(discovery) => discovery.0().await,
+                None => Vec::new(),
+            };
+            let others = addresses.iter().chain(&discovered);
+            for address in others.filter(|address| **address != self.config.peer_address) {
+                let cluster_name = self.config.cluster_name.clone();
+                let add = wire::AddMember { member: Some(self.me.clone()), cluster_name };
                 let change = Some(wire::change_members_request::Change::Add(add));
                 let request = wire::ChangeMembersRequest { group: super::GROUP, change };
                 let peer = self.stranger(address);
@@ -112,10 +126,12 @@ impl Asker<'_> {
             for member in self.config.members.iter().filter(|member| member.id != mine) {
                 match self.hello(&member.peer_address).await {
                     Ok(reply) if !reply.cluster.is_empty() => {
+                        self.check_name(&member.peer_address, &reply.cluster_name)?;
                         // By the first call of a founder that is ahead, or by asking to be taken in.
                         return Ok((self.belong_to(service, &reply).await?, None));
                     }
                     Ok(reply) => {
+                        self.check_name(&member.peer_address, &reply.cluster_name)?;
                         let (id, node) = reply
                             .me
                             .ok_or("it does not say who it is")

@@ -56,19 +56,23 @@ impl Forwards {
         deadline: Instant,
     ) -> Forwarded {
         let (answer, answered) = oneshot::channel();
-        let mut waiting = Waiting { write, deadline, answer };
-        let call = self.calls.lock().get(&leader).cloned();
-        if let Some(call) = call {
+        self.queue(shared, leader, node, Waiting { write, deadline, answer });
+        received(answered).await
+    }
+
+    /// Puts a write into the open call to the leader, or opens one.
+    fn queue(&self, shared: &Arc<Shared>, leader: u64, node: &Node, mut waiting: Waiting) {
+        let mut calls = self.calls.lock();
+        if let Some(call) = calls.get(&leader) {
             match call.send(waiting) {
-                Ok(()) => return received(answered).await,
-                Err(closed) => waiting = closed.0,
+                Ok(()) => return,
+                Err(broken) => waiting = broken.0,
             }
         }
         let (call, queue) = mpsc::unbounded_channel();
         let _open = call.send(waiting).is_ok();
-        self.calls.lock().insert(leader, call);
+        calls.insert(leader, call);
         tokio::spawn(run(Arc::clone(shared), leader, node.clone(), queue));
-        received(answered).await
     }
 
     /// Ends all calls.
@@ -92,24 +96,25 @@ async fn run(shared: Arc<Shared>, leader: u64, node: Node, mut queue: mpsc::Unbo
     let mut next_id = 0;
     let mut batch = Vec::new();
     loop {
+        // The answers are polled whatever else is waited for: it is they that move the call on.
         tokio::select! {
             biased;
             reply = replies.next() => match reply {
                 Some(Ok(reply)) => answer(&mut under_way, reply),
                 Some(Err(_)) | None => return,
             },
-            count = queue.recv_many(&mut batch, MESSAGE_WRITES_MAX) => {
-                if count == 0 {
-                    return;
-                }
+            room = messages.reserve(), if !batch.is_empty() => {
+                let Ok(room) = room else { return };
                 let proposals = batch.drain(..).map(|waiting| {
                     next_id += 1;
                     let proposal = proposal(next_id, &waiting);
                     under_way.insert(next_id, waiting.answer);
                     proposal
                 });
-                let message = wire::ProposeRequest { group: GROUP, proposals: proposals.collect() };
-                if messages.send(message).await.is_err() {
+                room.send(wire::ProposeRequest { group: GROUP, proposals: proposals.collect() });
+            }
+            count = queue.recv_many(&mut batch, MESSAGE_WRITES_MAX), if batch.len() < MESSAGE_WRITES_MAX => {
+                if count == 0 {
                     return;
                 }
             }

@@ -10,7 +10,7 @@ use openraft::{
     storage::{IOFlushed, LeaderBoundedStreamResult, RaftLogStorage},
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use super::{
     planted::{Bug, is_planted},
@@ -36,8 +36,6 @@ pub(crate) struct LogStore {
     replica: Replica,
     progress: Arc<Progress>,
     committed: Arc<Mutex<Option<LogId>>>,
-    /// The last entry known to be durable here.
-    flushed: watch::Sender<Index>,
     /// Whether reads that may wait for the disk go to a thread of their own.
     blocking_threads: bool,
 }
@@ -45,13 +43,7 @@ pub(crate) struct LogStore {
 impl LogStore {
     pub(crate) fn new(replica: Replica, progress: Arc<Progress>, blocking_threads: bool) -> Self {
         let committed = log_id(replica.applied());
-        let (flushed, _) = watch::channel(replica.last().index);
-        Self { replica, progress, committed: Arc::new(Mutex::new(committed)), flushed, blocking_threads }
-    }
-
-    /// The last entry known to be durable here.
-    pub(crate) fn flushed(&self) -> watch::Receiver<Index> {
-        self.flushed.subscribe()
+        Self { replica, progress, committed: Arc::new(Mutex::new(committed)), blocking_threads }
     }
 
     async fn read(&self, start: Index, end: Index, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -121,6 +113,7 @@ impl LogStore {
             if first.id.index <= log_end.index {
                 return Err(io::Error::other(format!("entry {:?} does not follow {log_end:?}", first.id)));
             }
+            self.replica.log().check_healthy().map_err(io_error)?;
             written.await;
         }
     }
@@ -238,16 +231,18 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 entry_to_log(&entry)
             })
             .collect();
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        let Some(first) = entries.first() else {
             callback.io_completed(Ok(()));
             return Ok(());
         };
         self.wait_for_place(first).await?;
-        let (last, flushed) = (last.id.index, self.flushed.clone());
+        let progress = Arc::clone(&self.progress);
         let mut done: OnAppended = Box::new(move |outcome: Result<()>| {
             if outcome.is_ok() {
-                flushed.send_replace(last);
                 tell_all(appended);
+            } else {
+                // Who waits for it to be written must learn that it never will be.
+                progress.written.notify_waiters();
             }
             callback.io_completed(outcome.map_err(io_error));
         });
@@ -258,9 +253,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        let last = group_end(last.as_ref());
-        self.replica.truncate_after(last);
-        self.flushed.send_modify(|flushed| *flushed = last.index.min(*flushed));
+        self.replica.truncate_after(group_end(last.as_ref()));
         Ok(())
     }
 

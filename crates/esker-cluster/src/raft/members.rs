@@ -77,7 +77,9 @@ impl Handle {
         Ok(match change {
             MemberChange::Add { peer_address, voter } => {
                 let member = self.ask_identity(&peer_address).await?;
-                Change::Add(wire::AddMember { member: Some(wire::Member { peer_address, voter, ..member }) })
+                let (member, name) = member;
+                let member = Some(wire::Member { peer_address, voter, ..member });
+                Change::Add(wire::AddMember { member, cluster_name: name })
             }
             MemberChange::Promote(id) => Change::Promote(id),
             MemberChange::Remove(id) => Change::Remove(id),
@@ -85,15 +87,16 @@ impl Handle {
         })
     }
 
-    /// Who listens at an address.
-    async fn ask_identity(&self, peer_address: &str) -> Result<wire::Member> {
+    /// Who listens at an address, and what its cluster is called.
+    async fn ask_identity(&self, peer_address: &str) -> Result<(wire::Member, String)> {
         let me = wire::HelloRequest { me: None, cluster: self.shared.cluster.to_vec().into() };
         let reply = self.shared.stranger(peer_address).hello(me).await;
         let reply = reply.map_err(|e| Error::Refused(format!("{peer_address}: {e}")))?;
         if !reply.cluster.is_empty() && *reply.cluster != self.shared.cluster {
             return Err(Error::Refused(format!("the node at {peer_address} belongs to another cluster")));
         }
-        reply.me.ok_or_else(|| Error::Refused(format!("the node at {peer_address} does not say who it is")))
+        let nobody = || Error::Refused(format!("the node at {peer_address} does not say who it is"));
+        Ok((reply.me.ok_or_else(nobody)?, reply.cluster_name))
     }
 
     /// Carries out a change that a peer asks for, if this node leads.
@@ -126,6 +129,11 @@ impl Handle {
     async fn change_here(self: &Arc<Self>, change: Change) -> Result<u64> {
         match change {
             Change::Add(add) => {
+                let ours = &self.shared.config.cluster_name;
+                if add.cluster_name != *ours {
+                    let theirs = add.cluster_name;
+                    return Err(Error::Refused(format!("this is the cluster {ours:?}, not {theirs:?}")));
+                }
                 let member = add.member.ok_or_else(|| Error::Refused("no member is named".into()))?;
                 let (_, node) = member_from_wire(member).map_err(|e| Error::Refused(e.into()))?;
                 self.add_learner(node).await

@@ -41,9 +41,9 @@ mod types;
 #[cfg(feature = "planted-bugs")]
 pub use self::planted::{Bug, plant};
 pub use self::{
-    config::{MemberAddress, RaftConfig},
+    config::{Discovery, MemberAddress, RaftConfig},
     node::{Opened, RaftNode, Start},
-    runtime::{Randomness, random_id, seed_randomness},
+    runtime::{Randomness, random_fraction, random_id, seed_randomness},
     service::Service,
 };
 pub(crate) use self::{node::Handle, shared::Shared};

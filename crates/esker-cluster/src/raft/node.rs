@@ -112,7 +112,11 @@ impl Opened {
             http_address: start.config.http_address.clone(),
             voter: start.config.voter,
         };
-        let service = Arc::new(Service::new(me, belonging.map(|belonging| belonging.cluster)));
+        let service = Arc::new(Service::new(
+            me,
+            belonging.map(|belonging| belonging.cluster),
+            start.config.cluster_name.clone(),
+        ));
         Ok(Self { start, replica, progress, belonging, service })
     }
 
@@ -182,7 +186,7 @@ impl Opened {
 fn library_config(config: &RaftConfig) -> Result<Config> {
     let millis = |duration: Duration| duration.as_millis() as u64;
     let library = Config {
-        cluster_name: "esker".into(),
+        cluster_name: config.cluster_name.clone(),
         heartbeat_interval: millis(config.heartbeat),
         heartbeat_min_interval: Some(0),
         election_timeout_min: millis(config.election.0),
@@ -222,10 +226,6 @@ impl RaftNode {
         Arc::clone(&self.service)
     }
 
-    pub(crate) fn handle(&self) -> &Arc<Handle> {
-        &self.handle
-    }
-
     /// This node's store.
     pub fn replica(&self) -> &Replica {
         &self.handle.shared.replica
@@ -262,13 +262,18 @@ impl RaftNode {
         self.handle.change_members(change).await
     }
 
-    /// Hands on the leadership, if this node has it, and takes part no more. The data stays open.
-    pub async fn shutdown(&self) {
+    /// Hands on the leadership, if this node has it: before it stops, so that nobody has to wait for an election.
+    pub async fn step_down(&self) {
         if matches!(self.handle.leadership(), Leadership::Mine)
             && let Err(e) = self.handle.transfer(None).await
         {
             tracing::info!(error = %e, "the leadership could not be handed on");
         }
+    }
+
+    /// Hands on the leadership, if this node has it, and takes part no more. The data stays open.
+    pub async fn shutdown(&self) {
+        self.step_down().await;
         self.stop().await;
     }
 

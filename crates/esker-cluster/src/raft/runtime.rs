@@ -48,7 +48,7 @@ fn draw<T>(seeded: impl FnOnce(&mut StdRng) -> T, system: impl FnOnce(&mut rand:
 }
 
 /// A number drawn uniformly from 0..1.
-pub(crate) fn random_fraction() -> f64 {
+pub fn random_fraction() -> f64 {
     Randomness.random()
 }
 

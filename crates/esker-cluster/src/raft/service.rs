@@ -50,16 +50,18 @@ pub(crate) struct Inner {
     /// Who this node is; its number is 0 until it has one.
     me: Mutex<wire::Member>,
     cluster: Mutex<Option<Id>>,
+    cluster_name: String,
     handle: OnceLock<Arc<Handle>>,
     /// Told of the cluster on whose behalf a peer called a node that belongs to none.
     called: tokio::sync::watch::Sender<Option<Id>>,
 }
 
 impl Service {
-    pub(crate) fn new(me: wire::Member, cluster: Option<Id>) -> Self {
+    pub(crate) fn new(me: wire::Member, cluster: Option<Id>, cluster_name: String) -> Self {
         let (called, _) = tokio::sync::watch::channel(None);
         let handle = OnceLock::new();
-        Self { inner: Arc::new(Inner { me: Mutex::new(me), cluster: Mutex::new(cluster), handle, called }) }
+        let (me, cluster) = (Mutex::new(me), Mutex::new(cluster));
+        Self { inner: Arc::new(Inner { me, cluster, cluster_name, handle, called }) }
     }
 
     /// From here on the node answers for its cluster.
@@ -155,7 +157,9 @@ impl PeerApi for Service {
     fn hello(&self, _request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>> {
         let inner = &self.inner;
         let cluster = inner.cluster.lock().map_or(bytes::Bytes::new(), |id| id.to_vec().into());
-        let mut reply = wire::HelloReply { me: Some(self.me()), cluster, ..wire::HelloReply::default() };
+        let cluster_name = inner.cluster_name.clone();
+        let me = Some(self.me());
+        let mut reply = wire::HelloReply { me, cluster, cluster_name, ..wire::HelloReply::default() };
         if let Some(handle) = inner.handle.get() {
             reply.leader = handle.leader().unwrap_or_default();
             reply.membership = Some(membership_to_wire(handle.membership().membership()));

@@ -154,3 +154,19 @@ async fn a_node_alone_is_a_cluster_of_one() {
     let joined = cluster.join(1).await;
     assert_eq!(cluster.get(joined, "k").await.unwrap().as_deref(), Some("v"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writes_through_a_follower_are_all_answered() {
+    let cluster = Cluster::formed(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.up().into_iter().find(|id| *id != leader).unwrap();
+    let (cluster, started) = (&cluster, std::time::Instant::now());
+    let writers = (0..50).map(|writer| async move {
+        for n in 0..20 {
+            cluster.put(follower, &format!("key{writer}-{n}"), "value").await.unwrap();
+        }
+    });
+    futures_util::future::join_all(writers).await;
+    assert!(started.elapsed() < Duration::from_secs(2), "none had to wait for its time-out");
+    assert_eq!(cluster.contents(follower).await.len(), 1000);
+}

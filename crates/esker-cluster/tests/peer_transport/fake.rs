@@ -107,7 +107,7 @@ impl Drop for Open {
 impl PeerApi for FakeApi {
     fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>> {
         let wire::HelloRequest { me, cluster } = request;
-        ready(Ok(wire::HelloReply { me, cluster, leader: 9, membership: None })).boxed()
+        ready(Ok(wire::HelloReply { me, cluster, leader: 9, ..wire::HelloReply::default() })).boxed()
     }
 
     fn vote(

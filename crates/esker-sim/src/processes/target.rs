@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use esker_client::{Batch, Client, Error, Query, Range};
+use esker_client::{Batch, Client, Error, Query, Range, WriteOptions};
 use esker_cluster::Consistency;
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -53,7 +53,7 @@ async fn perform(client: &Client, action: Action) -> Result<Outcome, Error> {
                     None => batch.delete(&key),
                 }
             }
-            written(client.batch(batch, None).await?.version)
+            written(client.batch(batch, WriteOptions::default()).await?.version)
         }
         Action::Get { key, .. } => {
             let entry = client.get(&key).await?;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod cluster;
+mod cluster_node;
 mod completions;
 mod config;
 mod del;

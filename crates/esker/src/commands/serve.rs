@@ -10,13 +10,16 @@ use std::{
 use esker_cluster::Store;
 use esker_engine::{Db, OpenReport};
 use esker_log::clock::SystemClock;
-use esker_server::Server;
+use esker_server::{Server, Sockets};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
+use tracing::Level;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
+use super::cluster_node::{self, ClusterNode};
 use crate::{
     cli::ServeArgs,
     config::{LogFormat, Settings},
@@ -32,9 +35,6 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let effective = args.config.effective().map_err(Failure::Usage)?;
     effective.warn();
     let mut settings = Settings::new(&effective).map_err(Failure::Usage)?;
-    if settings.cluster.is_some() {
-        return Err(Failure::Usage("this build cannot start a node of a cluster".into()));
-    }
     start_log(&settings);
     bound_connections(&mut settings);
     if let Some(path) = &args.ready_file {
@@ -44,11 +44,24 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     // From here on a signal is heard, also while a large store is being opened.
     let shutdown = listen_for_signals()?;
 
-    let db = Db::open(&settings.data_dir, settings.engine.clone())?;
-    let report = db.open_report();
-    let store = Store::single(db, settings.store.clone(), Arc::new(SystemClock::new()));
-    let store = store.map_err(|e| Failure::Error(format!("cannot start: {e}")))?;
-    let server = Server::bind(settings.server.clone(), store).map_err(|e| Failure::Error(e.to_string()))?;
+    let sockets = Sockets::bind(&settings.server).map_err(|e| Failure::Error(e.to_string()))?;
+    let mut shutdown = shutdown;
+    let (store, report, node) = match &settings.cluster {
+        None => {
+            let db = Db::open(&settings.data_dir, settings.engine.clone())?;
+            let report = db.open_report();
+            let store = Store::single(db, settings.store.clone(), Arc::new(SystemClock::new()));
+            (store.map_err(cannot_start)?, report, None)
+        }
+        Some(cluster) => {
+            let started = cluster_node::start(&settings, cluster, sockets.http_address(), &mut shutdown)?;
+            // A signal came while it waited for the others.
+            let Some((node, report)) = started else { return Ok(()) };
+            let store = node.store(settings.store.clone()).map_err(cannot_start)?;
+            (store, report, Some(node))
+        }
+    };
+    let server = Server::on(sockets, settings.server.clone(), store);
 
     let address = server.http_address();
     if !address.ip().is_loopback() {
@@ -58,14 +71,21 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         );
     }
     // A server does not depend on somebody reading what it says.
-    if let Err(e) = banner(&settings, address, &report) {
+    if let Err(e) = banner(&settings, address, &report, node.as_ref()) {
         tracing::warn!(error = %e, %address, "cannot write to standard output");
     }
     if let Some(path) = &args.ready_file {
         write_ready_file(path, address).map_err(Failure::doing(format!("writing {}", path.display())))?;
     }
     // A listener that died has said why; draining is then the right thing, too.
-    let drained = server.run(async { shutdown.await.unwrap_or_default() });
+    let stepping_down = node.as_ref().map(ClusterNode::raft);
+    let drained = server.run(async {
+        shutdown.await.unwrap_or_default();
+        if let Some(node) = stepping_down {
+            // First of all, so that no client waits for an election while this node drains.
+            node.step_down().await;
+        }
+    });
     let drained = drained.map_err(|e| Failure::Error(e.to_string()))?;
     match drained.connections_cut {
         0 => tracing::info!("stopped"),
@@ -100,18 +120,37 @@ fn bound_connections(settings: &mut Settings) {
 
 /// The log goes to standard error: standard output is for the banner.
 fn start_log(settings: &Settings) {
-    let builder = tracing_subscriber::fmt().with_max_level(settings.log_level).with_writer(std::io::stderr);
+    // The consensus library tells the story of every heartbeat: only who asks for everything wants that.
+    let library = if settings.log_level >= Level::DEBUG { settings.log_level } else { Level::ERROR };
+    let filter = Targets::new().with_default(settings.log_level).with_target("openraft", library);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
     match settings.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+            registry.with(lines.with_filter(filter)).init();
+        }
+        LogFormat::Json => registry.with(lines.json().with_filter(filter)).init(),
     }
 }
 
-fn banner(settings: &Settings, address: SocketAddr, report: &OpenReport) -> std::io::Result<()> {
+pub(super) fn cannot_start(why: impl std::fmt::Display) -> Failure {
+    Failure::Error(format!("cannot start: {why}"))
+}
+
+fn banner(
+    settings: &Settings,
+    address: SocketAddr,
+    report: &OpenReport,
+    node: Option<&ClusterNode>,
+) -> std::io::Result<()> {
     let mut out = output::stdout();
     let dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
     writeln!(out, "Esker {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  listening  http://{address}")?;
+    if let Some(node) = node {
+        writeln!(out, "  cluster    node {}, peers at {}", node.number(), node.peer_address())?;
+    }
     writeln!(out, "  data       {}", dir.display())?;
     writeln!(out, "  sync       {}", settings.engine.sync)?;
     writeln!(out, "  opened     in {:.1?}, {} batches replayed", report.took, report.replayed)?;

@@ -63,7 +63,6 @@ impl ListedNode {
 
 /// The files that the nodes prove with who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(dead_code, reason = "read by the start of a cluster's node")]
 pub(crate) struct PeerTls {
     pub(crate) ca: PathBuf,
     pub(crate) certificate: PathBuf,
@@ -72,7 +71,6 @@ pub(crate) struct PeerTls {
 
 /// What a node of a cluster is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(dead_code, reason = "read by the start of a cluster's node")]
 pub(crate) struct ClusterSettings {
     /// What the cluster is called.
     pub(crate) name: String,

@@ -16,6 +16,7 @@ mod settings;
 mod table;
 
 pub(crate) use cli::ConfigArgs;
+pub(crate) use cluster::ClusterSettings;
 pub(crate) use effective::{Effective, Outcome};
 pub(crate) use kind::{parse_bytes, parse_millis};
 pub(crate) use page::page;
