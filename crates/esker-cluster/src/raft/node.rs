@@ -142,7 +142,9 @@ impl Opened {
         let Self { start, replica, progress, belonging, service } = self;
         let Start { environment, config, connector, .. } = start;
         let (belonging, founders) = match belonging {
-            Some(belonging) => (belonging, None),
+            Some(known) => {
+                (known, super::formation::resume(&config, &connector, &service, &replica, known).await?)
+            }
             None => {
                 let formed = super::formation::form(&config, &connector, &service, &replica).await?;
                 formed.0.write(environment.disk.as_ref(), replica.log().dir())?;
