@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use self::process::Process;
-pub use self::scenario::{Report, ScenarioOptions, run};
+pub use self::scenario::{Report, ScenarioOptions, in_simulation, run};
 use crate::{
     Rng,
     machine::Machine,
