@@ -14,6 +14,7 @@
 //! members.rs        changes of the membership
 //! formation.rs      how a node finds or forms its cluster; identity.rs: what it remembers of that
 //! node.rs           a running node
+//! planted.rs        defects on demand, for the simulator to find; not in the server
 //! ```
 //!
 //! The consensus library (openraft) is known in this folder only, and none of its structs is written or sent, so that another
@@ -29,6 +30,7 @@ mod log_store;
 mod members;
 mod network;
 mod node;
+mod planted;
 mod propose;
 mod reads;
 mod runtime;
@@ -38,10 +40,12 @@ mod snapshot;
 mod state_machine;
 mod types;
 
+#[cfg(feature = "planted-bugs")]
+pub use self::planted::{Bug, plant};
 pub use self::{
     config::{Discovery, MemberAddress, RaftConfig},
     node::{Opened, RaftNode, Start},
-    runtime::{Randomness, random_fraction, seed_randomness},
+    runtime::{Randomness, random_fraction, random_id, seed_randomness},
     service::Service,
 };
 pub(crate) use self::{node::Handle, shared::Shared};
