@@ -70,7 +70,7 @@ impl PeerApi for Node {
         _: Caller,
         _: wire::ReadIndexRequest,
     ) -> BoxFuture<'static, PeerResult<wire::ReadIndexReply>> {
-        ready(Ok(wire::ReadIndexReply { index: 1, leader: 1 })).boxed()
+        ready(Ok(wire::ReadIndexReply { index: 1, leader: 1, vote: None })).boxed()
     }
 
     fn propose(

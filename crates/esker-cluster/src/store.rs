@@ -12,7 +12,7 @@ use std::{
 use esker_engine::{Committed, Db, Entry, KeyRange, Lookup, Meta, Reader, Stats, VerifyReport, Version};
 use esker_log::clock::Clock;
 use futures_util::future::Either;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     Batch, ClusterView, Consistency, Error, Limits, MemberChange, Result, Scan, ScanOptions, WriteOptions,
@@ -308,28 +308,35 @@ impl Store {
     }
 }
 
-/// Has the cluster commit a batch. Its task goes on when nobody waits any more.
+/// Has the cluster commit a batch. A task of its own does so, which goes on when nobody waits any more, and gives back its
+/// share of the budget only when the write is decided: who asks and goes away cannot pile writes up.
 fn write_replicated(
     node: &Arc<RaftNode>,
     accounts: &Arc<Accounts>,
     batch: Batch,
     options: WriteOptions,
 ) -> impl Future<Output = Result<Committed>> + Send + use<> {
+    let written = submit_replicated(node, accounts, batch, options);
+    async move { written?.await.map_err(|_| Error::WorkerDied)? }
+}
+
+fn submit_replicated(
+    node: &Arc<RaftNode>,
+    accounts: &Arc<Accounts>,
+    batch: Batch,
+    options: WriteOptions,
+) -> Result<JoinHandle<Result<Committed>>> {
     let batch = batch.into_encoded();
-    let permit = Accounts::permit(accounts, batch.encoded_len());
-    let is_empty = batch.is_empty();
-    let written = permit.map(|permit| (permit, node.write(batch, options)));
-    async move {
-        let (permit, written) = written?;
-        if is_empty {
-            return Err(
-                esker_engine::Error::InvalidRequest("a batch has at least one operation".into()).into()
-            );
-        }
+    if batch.is_empty() {
+        return Err(esker_engine::Error::InvalidRequest("a batch has at least one operation".into()).into());
+    }
+    let permit = Accounts::permit(accounts, batch.encoded_len())?;
+    let written = node.write(batch, options);
+    Ok(tokio::spawn(async move {
         let committed = written.await?;
         permit.committed();
         Ok(committed)
-    }
+    }))
 }
 
 /// Lets the next maintenance begin when dropped, also by a panic.

@@ -10,6 +10,7 @@ use std::{
 use esker_engine::{
     Committed, Environment, OpenReport, Options, Replica, RequestId, WriteBatch, replica::Hooks,
 };
+use esker_log::GroupEnd;
 use openraft::{
     Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal,
     metrics::RaftServerMetrics,
@@ -62,6 +63,8 @@ pub(crate) struct Handle {
     /// The highest number a member ever had, as far as this leader knows: none is used twice.
     pub(crate) highest_member: AtomicU64,
     pub(crate) comparing: Comparing,
+    /// The highest version that was acknowledged before it was applied (`ack=local`), and the term of the leader that did.
+    pub(crate) promised: Mutex<GroupEnd>,
     /// Ids for writes that came without one and are handed on.
     pub(crate) own_requests: Mutex<Option<RequestId>>,
 }
@@ -160,7 +163,7 @@ impl Opened {
         let blocking = shared.blocking_threads;
         let log_store = LogStore::new(replica.clone(), Arc::clone(&progress), blocking);
         let machine = StateMachine::new(replica, progress, blocking);
-        let (reads, waiters) = Reads::new(machine.applied());
+        let (reads, waiters) = Reads::new(machine.applied(), shared.config.leader_patience);
         let network = NetworkFactory::new(Arc::clone(&shared));
         let library = Arc::new(library_config(&shared.config)?);
         let raft = Raft::new(me.node, library, network, log_store, machine).await;
@@ -174,6 +177,7 @@ impl Opened {
             membership_turn: tokio::sync::Mutex::new(()),
             highest_member: AtomicU64::new(me.node),
             comparing: Comparing::default(),
+            promised: Mutex::default(),
             own_requests: Mutex::new(None),
         });
         service.start(Arc::clone(&handle));
@@ -374,6 +378,15 @@ impl Handle {
         }
     }
 
+    /// A leader whose disk is full cannot apply what the others commit: one that has space shall lead.
+    async fn leave_the_lead_if_full(&self) {
+        if self.shared.replica.log().is_disk_full()
+            && let Err(e) = self.transfer(None).await
+        {
+            tracing::warn!(error = %e, "this leader's disk is full and nobody takes over");
+        }
+    }
+
     /// Waits until every voter holds an entry.
     pub(crate) async fn wait_for_all(
         &self,
@@ -412,6 +425,7 @@ async fn keep_house(handle: Arc<Handle>) {
         tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         if matches!(handle.leadership(), Leadership::Mine) {
             handle.promote_who_caught_up().await;
+            handle.leave_the_lead_if_full().await;
         }
         let saved = handle.shared.replica.saved().0.index;
         if saved > announced {

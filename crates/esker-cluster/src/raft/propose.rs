@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use esker_engine::{Committed, RequestId};
+use esker_log::GroupEnd;
 use openraft::{
     errors::{ClientWriteError, ForwardReason},
     impls::OneshotResponder,
@@ -135,7 +136,7 @@ impl Handle {
         };
         let outcome = async {
             match durable {
-                Some(durable) => first_of(durable, committed).await,
+                Some(durable) => self.first_of(durable, committed).await,
                 None => committed.await,
             }
         };
@@ -164,29 +165,42 @@ impl Handle {
         }
     }
 
+    /// Durable on this node's disk, or committed: whichever comes first. Without the former nothing is certain.
+    async fn first_of(
+        &self,
+        durable: oneshot::Receiver<u64>,
+        committed: impl Future<Output = Result<Committed, Attempt>>,
+    ) -> Result<Committed, Attempt> {
+        let mut committed = std::pin::pin!(committed);
+        tokio::select! {
+            biased;
+            committed = &mut committed => committed,
+            version = durable => match version {
+                // What it did to the keys is known once it is applied.
+                Ok(version) => {
+                    self.promise(version);
+                    Ok(Committed { version, existed: 0 })
+                }
+                Err(_) => committed.await,
+            },
+        }
+    }
+
+    /// Notes that a write is acknowledged before it is applied: reads have to wait for it.
+    fn promise(&self, version: u64) {
+        let term = super::reads::own_vote(self).map_or(0, |vote| vote.leader_id.term);
+        let mut promised = self.promised.lock();
+        if term > promised.term || version > promised.index {
+            *promised = GroupEnd { index: version, term };
+        }
+    }
+
     /// An id for a write that came without one.
     fn next_request(&self) -> RequestId {
         let mut requests = self.own_requests.lock();
         let id = requests.get_or_insert_with(|| RequestId { client: Randomness.random(), sequence: 0 });
         id.sequence += 1;
         *id
-    }
-}
-
-/// Durable on this node's disk, or committed: whichever comes first. Without the former nothing is certain.
-async fn first_of(
-    durable: oneshot::Receiver<u64>,
-    committed: impl Future<Output = Result<Committed, Attempt>>,
-) -> Result<Committed, Attempt> {
-    let mut committed = std::pin::pin!(committed);
-    tokio::select! {
-        biased;
-        committed = &mut committed => committed,
-        version = durable => match version {
-            // What it did to the keys is known once it is applied.
-            Ok(version) => Ok(Committed { version, existed: 0 }),
-            Err(_) => committed.await,
-        },
     }
 }
 

@@ -1,23 +1,27 @@
 //! Linearizable reads by ReadIndex (Ongaro, "Consensus: Bridging Theory and Practice", 2014, section 6.4): the leader
-//! confirms by one round of heartbeats that it still leads, and the reader waits until its own node has applied what was
+//! confirms by one round of questions that it still leads, and the reader waits until its own node has applied what was
 //! committed by then. All readers that come while a round is under way share the next one. Any node may read: a follower
 //! asks the leader for the index only.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use esker_engine::Version;
-use openraft::ReadPolicy;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     GROUP, Handle,
     node::Leadership,
     planted::{Bug, is_planted},
+    types::{Membership, Node, Vote, decode_vote, vote_to_wire},
 };
 use crate::{Error, Result, peer::wire};
 
 /// The pause before a round that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// When a reader may come back to a node that lags; another node may answer at once.
+const LAGGING_RETRY: Duration = Duration::from_millis(500);
 
 type Waiter = oneshot::Sender<Result<Version>>;
 
@@ -25,13 +29,17 @@ type Waiter = oneshot::Sender<Result<Version>>;
 pub(crate) struct Reads {
     queue: mpsc::UnboundedSender<Waiter>,
     applied: watch::Receiver<Version>,
+    patience: Duration,
 }
 
 impl Reads {
-    /// Begins the task that asks. It ends with the node.
-    pub(crate) fn new(applied: watch::Receiver<Version>) -> (Self, mpsc::UnboundedReceiver<Waiter>) {
+    /// With the other end, on which [`run`] answers. A reader waits no longer than `patience` for this node to catch up.
+    pub(crate) fn new(
+        applied: watch::Receiver<Version>,
+        patience: Duration,
+    ) -> (Self, mpsc::UnboundedReceiver<Waiter>) {
         let (queue, waiters) = mpsc::unbounded_channel();
-        (Self { queue, applied }, waiters)
+        (Self { queue, applied, patience }, waiters)
     }
 
     /// Waits until this node has applied every write acknowledged before the call; says up to where.
@@ -43,10 +51,15 @@ impl Reads {
         Ok(index)
     }
 
-    /// Waits until this node has applied `index`.
-    pub(crate) async fn wait_applied(&self, index: Version) -> Result<()> {
-        self.applied.clone().wait_for(|applied| *applied >= index).await.map_err(|_| stopped())?;
-        Ok(())
+    /// Waits until this node has applied `index`. One that cannot, because its disk is full, say, sends readers away.
+    async fn wait_applied(&self, index: Version) -> Result<()> {
+        let mut applied = self.applied.clone();
+        let caught_up = applied.wait_for(|applied| *applied >= index);
+        match tokio::time::timeout(self.patience, caught_up).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(stopped()),
+            Err(_) => Err(Error::Engine(esker_engine::Error::Busy { retry_after: LAGGING_RETRY })),
+        }
     }
 
     /// What this node has applied.
@@ -83,7 +96,7 @@ async fn ask(handle: &Arc<Handle>) -> Result<Version> {
             }
             Leadership::Other { id, node } => {
                 let peer = handle.shared.connect(id, &node);
-                let request = wire::ReadIndexRequest { group: GROUP };
+                let request = wire::ReadIndexRequest { group: GROUP, confirm: None };
                 let reply = peer.read_index(handle.shared.caller(id), request).await;
                 if let Some(reply) = reply.ok().filter(|reply| reply.index > 0) {
                     return Ok(reply.index);
@@ -95,11 +108,58 @@ async fn ask(handle: &Arc<Handle>) -> Result<Version> {
     }
 }
 
-/// On the leader: the index that a read must see, once it is certain that this node still leads.
+/// On the leader: the index that a read must see, once it is certain that this node still led when it was asked. `None`: it
+/// is not, or not yet.
+///
+/// The library has such a round of its own, but it credits a follower's answer to a request with the time of a later one, if
+/// both end at the same entry. A leader that stood still, and then finds an old answer waiting, takes it for a fresh one and
+/// reads what is stale. (Found by `esker/tests/processes.rs` with SIGSTOP.) So the followers are asked for their votes here:
+/// whoever leads in a later term has the vote of one in any majority, given before.
 pub(crate) async fn confirm(handle: &Handle) -> Option<Version> {
     if is_planted(Bug::ReadWithoutIndex) {
         return Some(handle.reads.applied());
     }
-    let confirmed = handle.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
-    Some(super::types::index_of(confirmed.read_log_id().log_id().index()))
+    let (me, vote) = (handle.shared.node_id(), own_vote(handle)?);
+    if !vote.committed || vote.leader_id.voted_for != me {
+        return None;
+    }
+    // Only with an entry of its own term a leader knows what its predecessors have committed. What it has acknowledged
+    // itself it has applied, or, with `ack=local`, promised.
+    let promised = *handle.promised.lock();
+    let applied = handle.shared.replica.applied();
+    if applied.term != vote.leader_id.term {
+        return None;
+    }
+    let membership = handle.membership();
+    let mut asked: FuturesUnordered<_> = membership
+        .membership()
+        .nodes()
+        .filter(|(id, _)| **id != me)
+        .map(|(id, node)| ask_for_vote(handle, *id, node, &vote))
+        .collect();
+    let mut confirmed = BTreeSet::from([me]);
+    while !is_majority(membership.membership(), &confirmed) {
+        confirmed.extend(asked.next().await?);
+    }
+    // It may itself have voted for another meanwhile.
+    let promised = if promised.term == applied.term { promised.index } else { 0 };
+    (own_vote(handle)? == vote).then_some(applied.index.max(promised))
+}
+
+pub(crate) fn own_vote(handle: &Handle) -> Option<Vote> {
+    handle.shared.replica.vote().and_then(|bytes| decode_vote(&bytes).ok())
+}
+
+/// The node, if it has not given a vote in a later term.
+async fn ask_for_vote(handle: &Handle, id: u64, node: &Node, vote: &Vote) -> Option<u64> {
+    let peer = handle.shared.connect(id, node);
+    let request = wire::ReadIndexRequest { group: GROUP, confirm: Some(vote_to_wire(vote)) };
+    let reply = peer.read_index(handle.shared.caller(id), request).await.ok()?;
+    reply.vote.filter(|theirs| theirs.term <= vote.leader_id.term).map(|_| id)
+}
+
+/// Whether the nodes are a majority, of each set of voters while a change of the membership is under way.
+fn is_majority(membership: &Membership, nodes: &BTreeSet<u64>) -> bool {
+    let sets = membership.get_joint_config();
+    !sets.is_empty() && sets.iter().all(|voters| voters.intersection(nodes).count() > voters.len() / 2)
 }

@@ -25,8 +25,8 @@ use super::{
     reads,
     snapshot::Arrival,
     types::{
-        TypeConfig, entry_from_wire, log_id_from_wire, log_id_to_wire, membership_to_wire, vote_from_wire,
-        vote_to_wire,
+        TypeConfig, decode_vote, entry_from_wire, log_id_from_wire, log_id_to_wire, membership_to_wire,
+        vote_from_wire, vote_to_wire,
     },
 };
 use crate::{
@@ -265,6 +265,12 @@ impl PeerApi for Service {
             let handle = handle?;
             check_group(request.group)?;
             handle.check_member(&caller)?;
+            if request.confirm.is_some() {
+                // The log has every vote before it is answered, so this is the highest.
+                let vote = handle.shared.replica.vote().and_then(|bytes| decode_vote(&bytes).ok());
+                let vote = vote.map(|vote| vote_to_wire(&vote));
+                return Ok(wire::ReadIndexReply { vote, ..wire::ReadIndexReply::default() });
+            }
             let index = match handle.leadership() {
                 Leadership::Mine => {
                     tokio::time::timeout(READ_INDEX_PATIENCE, reads::confirm(&handle)).await.ok().flatten()
@@ -272,7 +278,7 @@ impl PeerApi for Service {
                 _ => None,
             };
             let leader = handle.leader().unwrap_or_default();
-            Ok(wire::ReadIndexReply { index: index.unwrap_or_default(), leader })
+            Ok(wire::ReadIndexReply { index: index.unwrap_or_default(), leader, vote: None })
         }
         .boxed()
     }

@@ -34,7 +34,9 @@ async fn each_call_round_trips() {
     let request = wire::TransferLeaderRequest { to: 5, ..Default::default() };
     assert_eq!(soon(peer.transfer_leader(IGNORED, request)).await.unwrap().refused, "5 is behind");
 
-    let read = soon(peer.read_index(IGNORED, wire::ReadIndexRequest { group: 0 })).await.unwrap();
+    let read = soon(peer.read_index(IGNORED, wire::ReadIndexRequest { group: 0, ..Default::default() }))
+        .await
+        .unwrap();
     assert_eq!((read.index, read.leader), (42, 2));
 
     let request = wire::ChangeMembersRequest { group: 77, change: None };
@@ -61,7 +63,9 @@ async fn each_error_comes_back_as_it_was() {
         (FAILED, PeerError::Failed("no disk".into())),
     ];
     for (group, error) in expected {
-        let told = soon(peer.read_index(IGNORED, wire::ReadIndexRequest { group })).await.unwrap_err();
+        let told = soon(peer.read_index(IGNORED, wire::ReadIndexRequest { group, ..Default::default() }))
+            .await
+            .unwrap_err();
         assert_eq!(format!("{told:?}"), format!("{error:?}"));
     }
 }
@@ -72,7 +76,8 @@ async fn a_call_without_an_answer_times_out() {
     let call_timeout = Duration::from_millis(30);
     let dialer = Dialer::new(PeerOptions { call_timeout, ..Default::default() }, None);
     let peer = dialer.connect(node.address);
-    let told = soon(peer.read_index(IGNORED, wire::ReadIndexRequest { group: SILENT })).await;
+    let told =
+        soon(peer.read_index(IGNORED, wire::ReadIndexRequest { group: SILENT, ..Default::default() })).await;
     assert!(matches!(told, Err(PeerError::TimedOut(after)) if after == call_timeout), "{told:?}");
 }
 

@@ -188,7 +188,7 @@ impl PeerApi for FakeApi {
                 let open = Open::new(&self.0.open);
                 return async move { pending().inspect(|_| _ = &open).await }.boxed();
             }
-            _ => return self.0.called(caller, wire::ReadIndexReply { index: 42, leader: 2 }),
+            _ => return self.0.called(caller, wire::ReadIndexReply { index: 42, leader: 2, vote: None }),
         };
         ready(Err(error)).boxed()
     }
@@ -298,7 +298,7 @@ pub(crate) fn listen_with_backlog(port: u16, backlog: u32) -> TcpListener {
 
 /// A call that is answered with 42.
 pub(crate) async fn ask(peer: &Arc<dyn PeerApi>) -> PeerResult<u64> {
-    soon(peer.read_index(IGNORED, wire::ReadIndexRequest { group: 0 })).await.map(|reply| reply.index)
+    soon(peer.read_index(IGNORED, wire::ReadIndexRequest::default())).await.map(|reply| reply.index)
 }
 
 pub(crate) fn append(index: u64, payload: impl Into<bytes::Bytes>) -> wire::AppendRequest {

@@ -167,7 +167,9 @@ async fn shutting_down_breaks_off_calls_after_the_grace() {
     let options = PeerOptions { shutdown_grace: Duration::from_millis(20), ..Default::default() };
     let node = Node::start_with(listen(0), options, None);
     let peer = node.connect();
-    let silent = tokio::spawn(peer.read_index(IGNORED, wire::ReadIndexRequest { group: SILENT }));
+    let silent = tokio::spawn(
+        peer.read_index(IGNORED, wire::ReadIndexRequest { group: SILENT, ..Default::default() }),
+    );
     let fake = node.fake.clone();
     until(&fake.open, |open| *open == 1).await;
     node.stop().await;
