@@ -69,11 +69,12 @@ impl Handle {
     pub(crate) async fn write(self: &Arc<Self>, mut write: Write) -> Result<Committed> {
         let deadline = Instant::now() + self.shared.config.commit_patience;
         let mut leaderless_until = Instant::now() + self.shared.config.leader_patience;
+        let mut unknown = None;
         loop {
             let attempt = match self.leadership() {
                 Leadership::Mine => self.propose(&write, deadline).await,
                 Leadership::Other { id, node } if self.shared.config.redirect => {
-                    return Err(Error::NotLeader { leader: id, http_address: node.http_address });
+                    Err(Attempt::Failed(Error::NotLeader { leader: id, http_address: node.http_address }))
                 }
                 Leadership::Other { id, node } => {
                     // Only so can it be sent again if no answer comes.
@@ -86,12 +87,17 @@ impl Handle {
             };
             match attempt {
                 Ok(committed) => return Ok(committed),
-                Err(Attempt::Failed(error)) => return Err(error),
+                Err(Attempt::Failed(error)) => return Err(after_unknown(unknown, error)),
                 Err(Attempt::Unknown(why)) if !write.repeatable || Instant::now() >= deadline => {
                     return Err(Error::OutcomeUnknown(why));
                 }
-                Err(Attempt::Unknown(_)) => leaderless_until = deadline,
-                Err(Attempt::Refused) if Instant::now() >= leaderless_until => return Err(self.no_leader()),
+                Err(Attempt::Unknown(why)) => {
+                    leaderless_until = deadline;
+                    unknown = Some(why);
+                }
+                Err(Attempt::Refused) if Instant::now() >= leaderless_until => {
+                    return Err(after_unknown(unknown, self.no_leader()));
+                }
                 Err(Attempt::Refused) => {}
             }
             self.leadership_changed(RETRY_PAUSE).await;
@@ -158,6 +164,11 @@ impl Handle {
         id.sequence += 1;
         *id
     }
+}
+
+/// A refusal says that nothing was written; that holds of the last attempt only where an earlier one ended in the dark.
+fn after_unknown(unknown: Option<String>, refusal: Error) -> Error {
+    unknown.map_or(refusal, Error::OutcomeUnknown)
 }
 
 /// Durable on this node's disk, or committed: whichever comes first. Without the former nothing is certain.
