@@ -107,7 +107,9 @@ pub(crate) enum ClusterCommand {
     Status(JsonArgs),
     /// List the members: addresses, roles, and as far as the leader tells, how they keep up
     Nodes(JsonArgs),
-    /// Make the node that listens for peers at HOST:PORT a member; ends once it has caught up
+    /// Make the node that listens for peers at HOST:PORT a member; it votes once it has caught up
+    ///
+    /// A node that is started with --join does this by itself.
     Add {
         /// Where it listens for the other nodes
         #[arg(value_name = "HOST:PORT")]
@@ -152,7 +154,7 @@ pub(crate) enum ClusterCommand {
 /// A demonstration of a cluster.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Lose a leader so often, in either way
+    /// How often a leader is killed, and the next one stopped
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
     /// Keep the nodes' data and logs in this directory, which must be empty, and leave them there; by default they are in

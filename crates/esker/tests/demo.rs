@@ -34,8 +34,21 @@ fn leaders_are_lost_and_nothing_with_them() {
     assert_eq!(
         names,
         [
-            "started", "elected", "members", "writing", "killed", "failed_over", "checked", "came_back", "stopped",
-            "handed_over", "checked", "came_back", "equal", "done", "kept",
+            "started",
+            "elected",
+            "members",
+            "writing",
+            "killed",
+            "failed_over",
+            "checked",
+            "came_back",
+            "stopped",
+            "handed_over",
+            "checked",
+            "came_back",
+            "equal",
+            "done",
+            "kept",
         ]
     );
     let step = |name: &str| &steps[names.iter().position(|other| *other == name).unwrap()];
@@ -54,7 +67,8 @@ fn leaders_are_lost_and_nothing_with_them() {
 fn an_interrupt_ends_every_process() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("demo");
-    let mut command = support::esker(&["cluster", "demo", "--rounds", "1000", "--data-dir", home.to_str().unwrap()]);
+    let mut command =
+        support::esker(&["cluster", "demo", "--rounds", "1000", "--data-dir", home.to_str().unwrap()]);
     let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     let killed = lines.find(|line| line.as_ref().unwrap().starts_with("kill "));

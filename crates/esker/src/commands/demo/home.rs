@@ -23,7 +23,8 @@ impl Home {
         };
         let is_empty = files::make_dir(path).map_err(Failure::doing(format!("making {}", path.display())))?;
         if !is_empty {
-            let why = format!("{} is not empty: give a directory that is, or that is not there", path.display());
+            let why =
+                format!("{} is not empty: give a directory that is, or that is not there", path.display());
             return Err(Failure::Usage(why));
         }
         // The nodes have working directories of their own.

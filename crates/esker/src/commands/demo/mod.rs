@@ -126,10 +126,8 @@ impl<'a> Demo<'a> {
         story.tell(&Step::Members { members: &members })?;
         demo.writers.start();
         demo.write_on().await?;
-        story.tell(&Step::Writing {
-            clients: writers::CLIENTS,
-            acknowledged: demo.writers.acknowledged(),
-        })?;
+        story
+            .tell(&Step::Writing { clients: writers::CLIENTS, acknowledged: demo.writers.acknowledged() })?;
         Ok(demo)
     }
 
@@ -280,11 +278,7 @@ fn too_late(what: &str) -> Failure {
 
 impl Nodes {
     /// Looks again and again until there is something; an error if a node dies of itself meanwhile.
-    async fn until<T>(
-        &mut self,
-        what: &str,
-        mut look: impl AsyncFnMut() -> Option<T>,
-    ) -> Result<T, Failure> {
+    async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T, Failure> {
         let mut looks = interval(LOOK_AGAIN);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         within(what, async {

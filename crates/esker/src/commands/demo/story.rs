@@ -23,13 +23,7 @@ pub(super) enum Step<'a> {
     Stopped { round: u32, node: u64 },
     HandedOver { round: u32, leader: u64, term: u64, gap_ms: f64 },
     Equal { nodes: u64, keys: usize, version: u64 },
-    Done {
-        rounds: u32,
-        acknowledged: u64,
-        lost: u64,
-        longest_failover_ms: f64,
-        longest_handover_ms: f64,
-    },
+    Done { rounds: u32, acknowledged: u64, lost: u64, longest_failover_ms: f64, longest_handover_ms: f64 },
     Kept { dir: &'a Path },
 }
 
@@ -81,7 +75,10 @@ impl fmt::Display for Step<'_> {
                 Ok(())
             }
             Self::Writing { clients, acknowledged } => {
-                write!(f, "write      {clients} clients write all the time; {acknowledged} writes acknowledged so far")
+                write!(
+                    f,
+                    "write      {clients} clients write all the time; {acknowledged} writes acknowledged so far"
+                )
             }
             Self::Killed { node, .. } => write!(f, "kill       node {node}, the leader, with SIGKILL"),
             Self::FailedOver { leader, term, gap_ms, .. } => {
@@ -96,7 +93,10 @@ impl fmt::Display for Step<'_> {
                  up to version {version}"
             ),
             Self::Stopped { node, .. } => {
-                write!(f, "stop       node {node}, the leader, with SIGTERM: it hands the leadership on first")
+                write!(
+                    f,
+                    "stop       node {node}, the leader, with SIGTERM: it hands the leadership on first"
+                )
             }
             Self::HandedOver { leader, term, gap_ms, .. } => {
                 write!(f, "handover   no write succeeded for {gap_ms} ms; node {leader} leads in term {term}")
@@ -106,8 +106,8 @@ impl fmt::Display for Step<'_> {
             }
             Self::Done { rounds, acknowledged, longest_failover_ms, longest_handover_ms, .. } => write!(
                 f,
-                "done       {}: {acknowledged} writes acknowledged, none lost; without a writable leader for {longest_failover_ms} ms \
-                 at most after a kill, {longest_handover_ms} ms after a stop",
+                "done       {}: {acknowledged} writes acknowledged, none lost; writes stood still for at most {longest_failover_ms} ms \
+                 after a kill, {longest_handover_ms} ms after a stop",
                 output::count(u64::from(*rounds), "round")
             ),
             Self::Kept { dir } => write!(f, "kept       data and logs of the nodes are in {}", dir.display()),
@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_step_is_a_line_and_an_object() {
-        let step = Step::FailedOver { round: 1, leader: 3, term: 2, gap_ms: millis(Duration::from_micros(312_345)) };
+        let step =
+            Step::FailedOver { round: 1, leader: 3, term: 2, gap_ms: millis(Duration::from_micros(312_345)) };
         assert_eq!(step.to_string(), "failover   no write succeeded for 312.3 ms; node 3 leads in term 2");
         let json = serde_json::to_string(&step).unwrap();
         assert_eq!(json, r#"{"step":"failed_over","round":1,"leader":3,"term":2,"gap_ms":312.3}"#);

@@ -105,7 +105,8 @@ impl Writers {
     /// under way.
     pub(super) async fn all_go_on(&self) -> Result<(), Failure> {
         let now = self.progress.borrow().acknowledged;
-        self.wait(|progress| progress.acknowledged.iter().zip(now).all(|(count, now)| *count >= now + 2)).await
+        self.wait(|progress| progress.acknowledged.iter().zip(now).all(|(count, now)| *count >= now + 2))
+            .await
     }
 
     async fn wait(&self, reached: impl Fn(&Progress) -> bool) -> Result<(), Failure> {
@@ -203,7 +204,9 @@ mod tests {
     fn what_was_written_is_known_again() {
         let item = |key: &str, value: &str| Item { key: key.into(), value: Some(value.into()), version: 1 };
         assert_eq!(written_by(&item(&key(3, 42), &value(3, 42))), Some((3, 42)));
-        for (key, value) in [("demo/3/42", "write 41 of client 3"), ("demo/4/1", "write 1 of client 4"), ("x", "")] {
+        for (key, value) in
+            [("demo/3/42", "write 41 of client 3"), ("demo/4/1", "write 1 of client 4"), ("x", "")]
+        {
             assert_eq!(written_by(&item(key, value)), None, "{key}");
         }
     }
