@@ -114,15 +114,16 @@ pub struct Loaded {
 
 /// How an engine takes up its saved state.
 #[derive(Debug, Clone, Copy)]
-pub enum Loading {
+pub enum Loading<'a> {
     /// Every frame of the log counts, so that what is missing of the saved state is made again from the log.
     Whole,
-    /// Which frames count is decided elsewhere (Raft): only saved state is taken, as far as it reaches without a gap.
+    /// Which frames count is decided elsewhere (Raft): only saved state is taken, and discarded where it does not serve.
     Prefix {
         /// The first byte of the log that counts: where a snapshot was put in place of all before, or the beginning.
         base: Position,
-        /// Saved state that reaches less far than this is of no use, and is discarded.
-        at_least: Position,
+        /// Ascending: saved state that covers the log from the base to exactly one of these is taken, to the last if
+        /// there is a choice.
+        marks: &'a [Position],
     },
 }
 
@@ -133,16 +134,23 @@ pub struct Settled<'a> {
     pub before: Position,
     /// Entries that do not count: cut off by a new leader, or a repeated request.
     pub is_void: &'a dyn Fn(Position) -> bool,
-    /// The number of the installation whose placed values count.
+    /// Entries before this do not count: a snapshot holds them.
+    pub entries_from: Position,
+    /// The number of the installation whose placed values count,
     pub installation: u64,
+    /// and where they are.
+    pub placed: (Position, Position),
 }
 
 impl Settled<'_> {
     /// Whether what the frame holds is part of the state.
     pub(crate) fn counts(&self, frame: &Frame<'_>) -> bool {
         match frame.header.kind {
-            FrameKind::Records => !(self.is_void)(frame.position),
-            FrameKind::Placed => frame.header.index == self.installation,
+            FrameKind::Records => frame.position >= self.entries_from && !(self.is_void)(frame.position),
+            FrameKind::Placed => {
+                let (first, end) = self.placed;
+                frame.header.index == self.installation && (first..end).contains(&frame.position)
+            }
             _ => false,
         }
     }
@@ -157,7 +165,7 @@ pub trait Engine: Send + Sync + 'static {
     /// possible, and noticed.
     ///
     /// Errors: `Damage` (of the log), `Io`, `UnsupportedFormat`.
-    fn load(&self, opening: &mut Opening, loading: Loading) -> Result<Loaded>;
+    fn load(&self, opening: &mut Opening, loading: Loading<'_>) -> Result<Loaded>;
 
     /// Applies committed batches and adds one outcome for each. Whether the log has reached the disk does not matter.
     fn apply(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>);

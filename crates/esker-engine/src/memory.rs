@@ -45,7 +45,7 @@ impl Engine for MemoryEngine {
         "memory"
     }
 
-    fn load(&self, _opening: &mut Opening, loading: Loading) -> Result<Loaded> {
+    fn load(&self, _opening: &mut Opening, loading: Loading<'_>) -> Result<Loaded> {
         Ok(match loading {
             Loading::Whole => Loaded::default(),
             Loading::Prefix { base, .. } => Loaded { from: base, ..Loaded::default() },

@@ -11,7 +11,10 @@ use esker_log::{
     segment::{Segment, parse_segment_name, segment_name},
 };
 
-use crate::{Engine, VerifyReport, bitcask};
+use crate::{
+    Engine, VerifyReport, bitcask,
+    replica::{LogBounds, STATE_NAME, TOO_SHORT, read_log_bounds},
+};
 
 /// Checks an open store up to where its log ends now.
 pub(crate) fn verify_open(
@@ -67,13 +70,18 @@ pub fn verify_dir(
         Err(other) => return Err(other),
     };
     report.files += 1;
+    let bounds = verify_state_file(disk, dir, &names, &mut report)?;
+    let segments = live_segments(dir, segments, bounds.as_ref(), &mut report);
     for (at, &id) in segments.iter().enumerate() {
-        if id as usize != at + 1 {
-            report.damage.push(damage(dir.join(segment_name(at as u32 + 1)), 0, "the segment is missing"));
-            break;
-        }
         let next = segments.get(at + 1).copied();
         verify_closed_segment(disk, dir, &store, id, next, &mut report, &mut |bytes| progress(bytes, total))?;
+    }
+    let end = segments.last().map(|&id| end_of_file(&names, id));
+    if let Some(LogBounds { reach, .. }) = bounds
+        && end.is_some_and(|end| end < (reach.segment, u64::from(reach.offset)))
+    {
+        let path = dir.join(segment_name(reach.segment));
+        report.damage.push(damage(path, reach.offset.into(), TOO_SHORT));
     }
     let mut on_read = |bytes| {
         report.bytes += bytes;
@@ -82,6 +90,60 @@ pub fn verify_dir(
     report.files += bitcask::verify_index_files(disk, dir, &store, &mut on_read, &mut report.damage)?;
     progress(total, total);
     Ok(report)
+}
+
+/// What a replica's state file says of the log; `None` if there is none, or it is damaged.
+fn verify_state_file(
+    disk: &dyn Disk,
+    dir: &Path,
+    names: &[DirEntry],
+    report: &mut VerifyReport,
+) -> Result<Option<LogBounds>> {
+    let Some(found) = names.iter().find(|found| found.name == STATE_NAME) else { return Ok(None) };
+    report.files += 1;
+    report.bytes += found.len;
+    match read_log_bounds(disk, dir) {
+        Err(Error::Damage(found)) => {
+            report.damage.push(found);
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+/// The segments that are part of the log, as far as none is missing. Without a state file that says which is the first,
+/// it is segment 1; if that file is damaged, the first that is there.
+fn live_segments(
+    dir: &Path,
+    found: Vec<u32>,
+    bounds: Option<&LogBounds>,
+    report: &mut VerifyReport,
+) -> Vec<u32> {
+    let is_state_damaged = report.damage.iter().any(|found| found.path.ends_with(STATE_NAME));
+    let first = match bounds {
+        Some(bounds) => bounds.first,
+        None if is_state_damaged => found.first().copied().unwrap_or(1),
+        None => 1,
+    };
+    let (live, dead): (Vec<_>, Vec<_>) = found.into_iter().partition(|id| *id >= first);
+    if !dead.is_empty() {
+        let dir = dir.display();
+        report.notices.push(format!(
+            "{dir} has {} segments that an installed snapshot replaced, which opening the store removes",
+            dead.len()
+        ));
+    }
+    let row = live.iter().zip(first..).take_while(|(id, due)| **id == *due).count();
+    if row < live.len() || (live.is_empty() && first > 1) {
+        report.damage.push(damage(dir.join(segment_name(first + row as u32)), 0, "the segment is missing"));
+    }
+    live[..row].to_vec()
+}
+
+/// A segment, and how long its file is.
+fn end_of_file(names: &[DirEntry], id: u32) -> (u32, u64) {
+    let name = segment_name(id);
+    (id, names.iter().find(|found| found.name == name).map_or(0, |found| found.len))
 }
 
 fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<DirEntry>> {

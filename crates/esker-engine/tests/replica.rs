@@ -8,13 +8,14 @@ use std::sync::{
 };
 
 use esker_engine::{
-    Environment, KeyRange, Options, Replica, RequestId, WriteBatch,
-    replica::{Hooks, LogEntry, StoredMembership},
+    Environment, Error, KeyRange, Options, Replica, RequestId, WriteBatch,
+    replica::{Hooks, Install, LogEntry, StoredMembership},
+    verify_dir,
 };
 use esker_log::{
     GroupEnd,
     clock::ManualClock,
-    disk::sim::{CrashMode, SimDisk},
+    disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
     format::FrameKind,
 };
 
@@ -231,4 +232,250 @@ fn a_store_of_a_single_node_is_not_taken_for_a_replica() {
     let other = SimDisk::new();
     drop(open(&other));
     assert!(esker_engine::Db::open_in(&environment(&other), DIR, options()).is_err());
+}
+
+/// A replica whose queue is pumped by the test alone.
+fn open_unpumped(disk: &SimDisk) -> Replica {
+    let hooks = Hooks { queued: Some(Box::new(|| ())), ..Hooks::default() };
+    Replica::open(&environment(disk), DIR, options(), hooks).unwrap()
+}
+
+fn append_unpumped(replica: &Replica, entries: &[LogEntry]) {
+    replica.append(entries, Box::new(|outcome| outcome.unwrap())).unwrap();
+}
+
+/// Pushes `rows` keys with values of version `version`.
+fn push_rows(install: &mut Install, rows: u64, version: u64) {
+    for n in 0..rows {
+        install.push(format!("s{n:03}").as_bytes(), &[b'v'; 100], version).unwrap();
+    }
+}
+
+fn end(index: u64, term: u64) -> GroupEnd {
+    GroupEnd { index, term }
+}
+
+fn finish(install: Install, last: GroupEnd) -> esker_engine::Result<()> {
+    install.finish(last, StoredMembership::default(), [])
+}
+
+#[test]
+fn an_entry_that_was_cut_before_it_was_written_does_not_lend_its_place_to_its_twin() {
+    let disk = SimDisk::new();
+    let replica = open_unpumped(&disk);
+    let id = Some(RequestId { client: 5, sequence: 1 });
+    let entries =
+        [repeated(1, 1, "k", "first", id), entry(2, 1, "k", "second"), repeated(3, 1, "k", "first", id)];
+    append_unpumped(&replica, &entries);
+    replica.truncate_after(end(2, 1));
+    append_unpumped(&replica, &entries[2..]);
+    append_unpumped(&replica, &[entry(4, 1, "z", "z")]);
+    assert!(replica.pump());
+    let all = replica.read(1..5, usize::MAX).unwrap();
+    commit(&replica, &all);
+    replica.checkpoint().unwrap();
+    let expected = contents(&replica);
+    assert_eq!(expected[0], row("k", "second", 2));
+    assert_eq!(contents(&open(&disk.crash(CrashMode::DropUnsynced))), expected);
+}
+
+/// CHECKS 12: the old state stands, and the log goes on from its end, now and after a restart.
+#[test]
+fn an_installation_that_fails_at_its_last_step_leaves_the_old_state() {
+    for fault in [Fault::Io, Fault::NoSpace] {
+        let disk = SimDisk::new();
+        let replica = open(&disk);
+        let old = [entry(1, 1, "a", "1"), entry(2, 1, "b", "2")];
+        append(&replica, &old);
+        commit(&replica, &old);
+        let mut install = replica.begin_install();
+        push_rows(&mut install, 5, 50);
+        disk.inject(FaultPlan::from_nth(Ops::Any, 1, fault).on_path("REPLICA"));
+        assert!(finish(install, end(100, 3)).is_err());
+        disk.clear_faults();
+        assert_eq!((replica.log_end(), replica.last(), replica.applied()), (end(2, 1), end(2, 1), end(2, 1)));
+        let more = [entry(3, 1, "c", "3")];
+        append(&replica, &more);
+        commit(&replica, &more);
+        append(&replica, &[entry(4, 1, "d", "4")]);
+        let replica = open(&disk.crash(CrashMode::DropUnsynced));
+        assert_eq!(contents(&replica), [row("a", "1", 1), row("b", "2", 2), row("c", "3", 3)]);
+        assert_eq!(replica.last(), end(4, 1));
+    }
+}
+
+#[test]
+fn a_snapshot_that_lost_values_to_a_full_disk_is_not_put_in_place() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let mut install = replica.begin_install();
+    disk.set_capacity(Some(0));
+    let failed = (0..40).any(|n| install.push(&[b'a' + n], &vec![n; 300_000], 5).is_err());
+    assert!(failed);
+    disk.set_capacity(None);
+    assert!(install.push(b"zz", b"v", 5).is_err());
+    assert!(finish(install, end(10, 1)).is_err());
+    assert_eq!(contents(&replica), []);
+    append(&replica, &[entry(1, 1, "a", "1")]);
+    assert_eq!(open(&disk.crash(CrashMode::DropUnsynced)).last(), end(1, 1));
+}
+
+#[test]
+fn what_is_left_of_a_snapshot_that_was_given_up_does_not_get_into_the_next() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let mut first = replica.begin_install();
+    disk.set_capacity(Some(0));
+    let mut pushed = (0..40).map(|n| first.push(&[b'a' + n], &vec![n; 300_000], 5));
+    assert!(pushed.any(|outcome| matches!(outcome, Err(Error::DiskFull))));
+    drop(pushed);
+    // Its frame is still queued when the second begins.
+    let mut second = replica.begin_install();
+    disk.set_capacity(None);
+    push_rows(&mut second, 3, 7);
+    finish(second, end(10, 1)).unwrap();
+    let keys: Vec<_> = contents(&replica).into_iter().map(|(key, _, version)| (key, version)).collect();
+    assert_eq!(keys, [("s000".into(), 7), ("s001".into(), 7), ("s002".into(), 7)]);
+    let found = open(&disk.after_crash(CrashMode::DropUnsynced));
+    assert_eq!(contents(&found), contents(&replica));
+    assert!(matches!(first.push(b"zzz", b"v", 5), Err(Error::InvalidRequest(_)) | Err(Error::DiskFull)));
+}
+
+/// CHECKS 13: entries behind a snapshot's last survive it, also those that came while it did.
+#[test]
+fn entries_behind_a_snapshot_stay() {
+    for crash in [false, true] {
+        let disk = SimDisk::new();
+        let replica = open(&disk);
+        let entries: Vec<_> = (1..=20).map(|n| entry(n, 1, &format!("k{n:02}"), "v")).collect();
+        append(&replica, &entries[..12]);
+        commit(&replica, &entries[..5]);
+        let mut install = replica.begin_install();
+        push_rows(&mut install, 3, 10);
+        append(&replica, &entries[12..15]);
+        finish(install, end(10, 1)).unwrap();
+        append(&replica, &entries[15..18]);
+        let (disk, replica) = if crash {
+            let disk = disk.crash(CrashMode::DropUnsynced);
+            (disk.clone(), open(&disk))
+        } else {
+            (disk, replica)
+        };
+        assert_eq!(
+            (replica.applied(), replica.purged(), replica.last()),
+            (end(10, 1), end(10, 1), end(18, 1))
+        );
+        assert_eq!(replica.read(11..19, usize::MAX).unwrap(), entries[10..18]);
+        commit(&replica, &entries[10..18]);
+        replica.checkpoint().unwrap();
+        append(&replica, &entries[18..]);
+        let expected = contents(&replica);
+        assert_eq!(expected.len(), 3 + 8);
+        let found = open(&disk.crash(CrashMode::DropUnsynced));
+        assert_eq!(contents(&found), expected);
+        assert_eq!(found.last(), end(20, 1));
+    }
+}
+
+/// A checkpoint that fails costs the next opening no more than what came since the last that did not.
+#[test]
+fn checkpoints_that_fail_leave_the_one_before() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let mut next = 1;
+    let mut write = |count: u64| {
+        for n in next..next + count {
+            let one = [entry(n, 1, &format!("k{:02}", n % 40), &"x".repeat(100))];
+            append(&replica, &one);
+            commit(&replica, &one);
+        }
+        next += count;
+    };
+    write(50);
+    replica.checkpoint().unwrap();
+    disk.inject(FaultPlan::from_nth(Ops::Any, 1, Fault::NoSpace).on_path(".ckpt"));
+    for _ in 0..3 {
+        write(10);
+        assert!(replica.checkpoint().is_err());
+        assert!(replica.checkpoint().is_err(), "nothing was saved: it is not done");
+    }
+    disk.clear_faults();
+    let expected = contents(&replica);
+    let found = open(&disk.after_crash(CrashMode::ProcessKill));
+    assert_eq!(contents(&found), expected);
+    assert!(found.open_report().replayed < 100, "{:?}", found.open_report());
+    replica.checkpoint().unwrap();
+    let found = open(&disk.crash(CrashMode::ProcessKill));
+    assert_eq!(contents(&found), expected);
+    assert!(found.open_report().replayed < 5, "{:?}", found.open_report());
+}
+
+#[test]
+fn entries_are_applied_one_behind_the_other() {
+    let replica = open(&SimDisk::new());
+    let entries: Vec<_> = (1..=3).map(|n| entry(n, 1, "k", "v")).collect();
+    append(&replica, &entries);
+    let gap = [entries[0].clone(), entries[2].clone()];
+    assert!(matches!(replica.apply(&gap), Err(Error::InvalidRequest(_))));
+    assert!(matches!(replica.apply(&entries[1..]), Err(Error::InvalidRequest(_))));
+    let other_term = [LogEntry { id: end(1, 2), ..entries[0].clone() }];
+    assert!(matches!(replica.apply(&other_term), Err(Error::InvalidRequest(_))));
+    assert_eq!(replica.apply(&entries).unwrap().len(), 3);
+}
+
+/// What an installed snapshot replaced is gone from the disk, and what is left verifies, open or closed.
+#[test]
+fn behind_an_installed_snapshot_nothing_old_is_left() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    for n in 1..=100 {
+        let one = [entry(n, 1, &format!("k{n:03}"), &"x".repeat(100))];
+        append(&replica, &one);
+        commit(&replica, &one);
+        if n % 20 == 0 {
+            replica.checkpoint().unwrap();
+        }
+    }
+    let mut install = replica.begin_install();
+    push_rows(&mut install, 100, 150);
+    finish(install, end(200, 2)).unwrap();
+    let verify = |replica: &Replica| replica.reader().verify(&mut |_, _| ()).unwrap();
+    assert_eq!(verify(&replica).damage, []);
+    let more = [entry(201, 2, "z", "z")];
+    append(&replica, &more);
+    commit(&replica, &more);
+    replica.checkpoint().unwrap();
+    assert_eq!(verify(&replica).damage, []);
+    replica.close().unwrap();
+    drop(replica);
+    let replica = open(&disk);
+    assert_eq!(verify(&replica).damage, []);
+    let first = replica.log().segments()[0].id;
+    assert!(first > 1);
+    drop(replica);
+    let numbered = disk.files().into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        name.get(..10)?.parse::<u32>().ok()
+    });
+    assert!(numbered.collect::<Vec<_>>().iter().all(|id| *id >= first), "{:?}", disk.files());
+    let report = verify_dir(&disk, DIR, &mut |_, _| ()).unwrap();
+    assert_eq!(report.damage, []);
+    assert_eq!(report.notices, Vec::<String>::new());
+    disk.flip_bit("/replica/REPLICA", 30, 3).unwrap();
+    let report = verify_dir(&disk, DIR, &mut |_, _| ()).unwrap();
+    assert_eq!(report.damage.len(), 1);
+}
+
+/// A snapshot cannot take back what was applied.
+#[test]
+fn a_snapshot_older_than_the_state_is_refused() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let entries = [entry(1, 1, "a", "1"), entry(2, 1, "b", "2")];
+    append(&replica, &entries);
+    commit(&replica, &entries);
+    let mut install = replica.begin_install();
+    push_rows(&mut install, 3, 1);
+    assert!(matches!(finish(install, end(1, 1)), Err(Error::InvalidRequest(_))));
+    assert_eq!(contents(&replica).len(), 2);
 }

@@ -9,7 +9,13 @@
 //! again until there is space ([`AppendQueue::is_stalled`]). Whoever proposes asks [`Log::is_disk_full`] first.
 //! Any other failure has poisoned the log; everything queued is answered with that, for good.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -163,9 +169,10 @@ impl<W: Written> AppendQueue<W> {
         let mut outcome = Ok(());
         // All that is queued goes out by one write, as far as it fits into the segment.
         while outcome.is_ok() && !turn.drafts.is_empty() {
-            outcome = writer.append(&mut turn.drafts).map(|count| {
-                self.consumer.written(&turn.drafts[..count]);
+            outcome = writer.append(&mut turn.drafts).and_then(|count| {
+                self.tell_written(&turn.drafts[..count])?;
                 turn.drafts.drain(..count);
+                Ok(())
             });
         }
         drop(writer);
@@ -178,9 +185,21 @@ impl<W: Written> AppendQueue<W> {
             outcome = self.log.sync();
         }
         for reply in turn.replies {
-            (reply.done)(outcome.clone());
+            // Its panic, of which the panic hook has told, must not cost the others their answers.
+            drop(catch_unwind(AssertUnwindSafe(|| (reply.done)(outcome.clone()))));
         }
         !hindered
+    }
+
+    /// Were the appending thread to die of a panic, all who wait would wait for ever: the log is poisoned instead, which
+    /// they are told.
+    fn tell_written(&self, drafts: &[Draft]) -> Result<()> {
+        catch_unwind(AssertUnwindSafe(|| self.consumer.written(drafts))).map_err(|_| {
+            let why = io::Error::other("it panicked: report this defect");
+            let error = Error::io("taking in what was appended", why);
+            self.log.poison_with(&error);
+            Error::Poisoned(error.to_string().into())
+        })
     }
 
     /// Takes the queue's front, as much as one turn may hold.
@@ -212,6 +231,7 @@ impl<W: Written> AppendQueue<W> {
             queue.entries.push_front(Append { drafts, sync: reply.sync, done: reply.done });
         }
     }
+
     /// Takes no more; the thread returns when what was taken is written.
     pub fn close(&self) {
         self.queue.lock().closed = true;
@@ -245,7 +265,7 @@ mod tests {
     use super::*;
     use crate::{
         LogOptions, Opening,
-        disk::sim::{Fault, FaultPlan, Ops, SimDisk},
+        disk::sim::{CrashMode, Fault, FaultPlan, OpKind, Ops, SimDisk},
         format::FrameKind,
         record::{RecordKind, encode_record},
         writer::GroupEnd,
@@ -333,6 +353,28 @@ mod tests {
         }
         assert_eq!(*queue.consumer().0.lock(), [1, 2, 3]);
         assert_eq!((answered.load(Ordering::Relaxed), done.load(Ordering::Relaxed)), (1, 2));
+    }
+
+    /// CHECKS 14: what is written again after the disk was full is bound to its place once.
+    #[test]
+    fn what_is_written_at_the_second_attempt_can_be_read() {
+        let disk = SimDisk::new();
+        let queue = open(&disk);
+        let done = Arc::default();
+        disk.inject(FaultPlan::nth(Ops::Only(OpKind::Write), 1, Fault::NoSpace));
+        submit(&queue, &[1, 2], &done);
+        assert!(!queue.pump());
+        assert!(queue.pump());
+        assert_eq!(done.load(Ordering::Relaxed), 1);
+        drop(queue);
+        let opening = Opening::begin(
+            Arc::new(disk.crash(CrashMode::DropUnsynced)),
+            Path::new("/d"),
+            LogOptions::default(),
+            || Ok([1; 16]),
+        );
+        let recovered = opening.unwrap().recover(Default::default(), HashMap::new(), &mut |_| Ok(()));
+        assert_eq!(recovered.unwrap().replayed, 2);
     }
 
     #[test]

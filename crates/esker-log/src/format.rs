@@ -49,7 +49,7 @@ pub enum FrameKind {
     /// Values of a snapshot: records, each behind the version (8 bytes) it is bound to. The index is the number of the
     /// installation, the term 0.
     Placed = 7,
-    /// A snapshot was put in place of all before: the group's next entry follows this index and term.
+    /// A snapshot was put in place of all before: the group's next entry follows this index and term. No payload.
     Base = 8,
 }
 

@@ -21,7 +21,7 @@ pub use append_queue::{Append, AppendQueue, OnAppended, Written};
 pub use commit::{COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits};
 pub use error::{Damage, Error, Result};
 pub use log::{Log, LogCounters, LogOptions, RecordLocation};
-pub use recovery::{Opening, Recovered};
+pub use recovery::{LockedDir, Opening, Recovered};
 pub use segment::Position;
 pub use sync_policy::SyncPolicy;
 pub use writer::{Draft, GroupEnd, Writer};

@@ -26,7 +26,7 @@ pub struct LogOptions {
     /// Space is reserved this many bytes at a time, so that most syncs need not write file metadata and a full
     /// disk is met before a frame is half written.
     pub allocate_bytes: u64,
-    /// The first segment that counts; those before are removed when the log is opened. 1 unless a snapshot took the place
+    /// The first segment that counts; see [`Opening::remove_dead_segments`](crate::Opening::remove_dead_segments). 1 unless a snapshot took the place
     /// of what came before.
     pub first_segment: SegmentId,
 }
@@ -146,7 +146,7 @@ impl Log {
         &self.counters
     }
 
-    /// The open segments, oldest first.
+    /// The segments that are part of the log, oldest first.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
         self.registry.all()
     }
@@ -234,7 +234,7 @@ impl Log {
     ///
     /// Errors: `Io`. The next opening removes what is left, if it is told of `first`.
     pub fn retire_before(&self, first: SegmentId) -> Result<()> {
-        for segment in self.segments().iter().filter(|segment| segment.id < first) {
+        for segment in self.registry.retire_before(first) {
             match self.disk.remove(&segment.path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io(format_args!("removing {}", segment.path.display()), e));

@@ -46,6 +46,24 @@ pub struct FoundSegment {
     pub sealed_end: Option<u32>,
 }
 
+/// A data directory that no other process has open.
+pub struct LockedDir {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    lock: Box<dyn DirLock>,
+}
+
+impl LockedDir {
+    /// Locks `dir`, which is created if absent.
+    ///
+    /// Errors: `Locked`, `Io`, `DiskFull`.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self> {
+        disk.create_dir_all(dir).map_err(|e| Error::io(format_args!("creating {}", dir.display()), e))?;
+        let lock = lock_dir(disk.as_ref(), dir)?;
+        Ok(Self { disk, dir: dir.to_owned(), lock })
+    }
+}
+
 /// A log that is being opened.
 pub struct Opening {
     disk: Arc<dyn Disk>,
@@ -54,6 +72,8 @@ pub struct Opening {
     store: StoreId,
     lock: Box<dyn DirLock>,
     segments: Vec<FoundSegment>,
+    /// Segments before the first that counts.
+    dead: Vec<SegmentId>,
     /// The names and lengths of all other files, for the engine.
     other_files: Vec<String>,
     notices: Vec<String>,
@@ -79,42 +99,43 @@ impl Opening {
         options: LogOptions,
         new_store: impl FnOnce() -> io::Result<StoreId>,
     ) -> Result<Self> {
-        let doing = |what: &str| {
-            let what = format!("{what} {}", dir.display());
-            move |e| Error::io(what, e)
-        };
-        disk.create_dir_all(dir).map_err(doing("creating"))?;
-        let lock = lock_dir(disk.as_ref(), dir)?;
-        let names: Vec<_> =
-            disk.list(dir).map_err(doing("listing"))?.into_iter().map(|entry| entry.name).collect();
-        remove_temporaries(disk.as_ref(), dir, &names)?;
+        Self::begin_in(LockedDir::new(disk, dir)?, options, new_store)
+    }
+
+    /// The same in a directory that is locked already, so that its files could be looked at first.
+    pub fn begin_in(
+        locked: LockedDir,
+        options: LogOptions,
+        new_store: impl FnOnce() -> io::Result<StoreId>,
+    ) -> Result<Self> {
+        let LockedDir { disk, dir, lock } = locked;
+        let listed = disk.list(&dir).map_err(|e| Error::io(format_args!("listing {}", dir.display()), e))?;
+        let names: Vec<_> = listed.into_iter().map(|entry| entry.name).collect();
+        remove_temporaries(disk.as_ref(), &dir, &names)?;
         let first = options.first_segment;
         let (ids, dead): (Vec<_>, Vec<_>) =
             names.iter().filter_map(|name| parse_segment_name(name)).partition(|id| *id >= first);
-        // If a crash undoes it, the next opening does it again.
-        for id in dead {
-            disk.remove(&dir.join(segment_name(id))).map_err(doing("removing a dead segment of"))?;
-        }
         if ids.is_empty() && first > 1 {
             return Err(Error::damage(dir.join(segment_name(first)), 0, "the segment is missing"));
         }
         let is_new = !names.iter().any(|name| name == STORE_NAME);
-        let store = read_or_create_store(disk.as_ref(), dir, !ids.is_empty(), new_store)?;
+        let store = read_or_create_store(disk.as_ref(), &dir, !ids.is_empty(), new_store)?;
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
         let mut opening = Self {
             disk,
-            dir: dir.to_owned(),
+            dir,
             options,
             store,
             lock,
             segments: Vec::new(),
+            dead,
             other_files,
             notices: Vec::new(),
         };
         if ids.is_empty() && !is_new {
             opening.notice(format!(
                 "{} has a {STORE_NAME} file and no segment: unless its creation was interrupted, all data is gone",
-                dir.display()
+                opening.dir.display()
             ));
         }
         opening.find_segments(&ids)?;
@@ -234,6 +255,24 @@ impl Opening {
     /// The segments, oldest first. All but the last are sealed.
     pub fn segments(&self) -> &[FoundSegment] {
         &self.segments
+    }
+
+    /// Whether there are segments before the first that counts.
+    pub fn has_dead_segments(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
+    /// Removes them. What says which segment is the first must be durable. If a crash undoes it, the next opening does it
+    /// again.
+    ///
+    /// Errors: `Io`.
+    pub fn remove_dead_segments(&mut self) -> Result<()> {
+        for id in self.dead.drain(..) {
+            let path = self.dir.join(segment_name(id));
+            let doing = |e| Error::io(format_args!("removing {}", path.display()), e);
+            self.disk.remove(&path).map_err(doing)?;
+        }
+        Ok(())
     }
 
     /// The names of the files that are not segments, sorted.

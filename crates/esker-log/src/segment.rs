@@ -126,19 +126,36 @@ pub fn parse_segment_name(name: &str) -> Option<SegmentId> {
 /// The segments that reads may go to.
 #[derive(Default)]
 pub(crate) struct Registry {
-    segments: RwLock<BTreeMap<SegmentId, Arc<Segment>>>,
+    segments: RwLock<Segments>,
+}
+
+#[derive(Default)]
+struct Segments {
+    all: BTreeMap<SegmentId, Arc<Segment>>,
+    /// Those before it are open for the sake of whoever still reads from them.
+    first: SegmentId,
 }
 
 impl Registry {
     pub(crate) fn insert(&self, segment: Arc<Segment>) {
-        self.segments.write().insert(segment.id, segment);
+        self.segments.write().all.insert(segment.id, segment);
     }
 
     pub(crate) fn get(&self, id: SegmentId) -> Option<Arc<Segment>> {
-        self.segments.read().get(&id).cloned()
+        self.segments.read().all.get(&id).cloned()
     }
 
+    /// Those that are part of the log.
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
-        self.segments.read().values().cloned().collect()
+        let segments = self.segments.read();
+        segments.all.range(segments.first..).map(|(_, segment)| Arc::clone(segment)).collect()
+    }
+
+    /// Takes the segments before `first` out of the log; gives those that were in it.
+    pub(crate) fn retire_before(&self, first: SegmentId) -> Vec<Arc<Segment>> {
+        let mut segments = self.segments.write();
+        let retired = segments.first..first.max(segments.first);
+        segments.first = retired.end;
+        segments.all.range(retired).map(|(_, segment)| Arc::clone(segment)).collect()
     }
 }

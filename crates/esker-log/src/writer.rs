@@ -19,7 +19,7 @@ use crate::{
     Error, GroupId, Index, Result, Term,
     format::{
         FRAME_HEADER_LEN, FrameHeader, FrameKind, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader,
-        seal_frame,
+        seal_frame, unseal_payload,
     },
     log::Log,
     segment::{Position, Segment},
@@ -155,7 +155,7 @@ impl Writer {
     /// Appends as many of `drafts` as fit in one segment, at least one, with one write; says how many.
     /// They are with the operating system then, and durable after [`Log::sync`].
     ///
-    /// Payloads have 1 to [`PAYLOAD_LEN_MAX`](crate::format::PAYLOAD_LEN_MAX) bytes.
+    /// Payloads have at most [`PAYLOAD_LEN_MAX`](crate::format::PAYLOAD_LEN_MAX) bytes. What was not appended can be again.
     ///
     /// Errors: `DiskFull` or `OutOfFiles` (nothing was appended, the next append may succeed), `Poisoned`.
     pub fn append(&mut self, drafts: &mut [Draft]) -> Result<usize> {
@@ -208,7 +208,10 @@ impl Writer {
         let total = drafts.iter().map(Draft::frame_len).sum();
         self.reserve(total)?;
         self.seal_frames(drafts);
-        self.write_frames(drafts, total).map_err(|e| self.undo_write(e))?;
+        if let Err(error) = self.write_frames(drafts, total) {
+            self.unseal_frames(drafts);
+            return Err(self.undo_write(error));
+        }
         self.groups.extend(self.ends.drain(..));
         self.end += total;
         self.log.advance_appended(Position { segment: self.active.id, offset: self.end as u32 });
@@ -254,6 +257,14 @@ impl Writer {
                 Some((group, last)) if *group == draft.group => *last = end,
                 _ => self.ends.push((draft.group, end)),
             }
+        }
+    }
+
+    /// Takes frames that were not written out of their places: they may be appended again.
+    fn unseal_frames(&self, drafts: &mut [Draft]) {
+        for (head, draft) in self.heads.iter().zip(drafts) {
+            let header = FrameHeader::decode(head).expect("it was encoded here");
+            unseal_payload(&header, &mut draft.payload, self.active.salt, draft.position.offset);
         }
     }
 

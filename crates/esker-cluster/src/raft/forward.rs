@@ -96,24 +96,25 @@ async fn run(shared: Arc<Shared>, leader: u64, node: Node, mut queue: mpsc::Unbo
     let mut next_id = 0;
     let mut batch = Vec::new();
     loop {
+        // The answers are polled whatever else is waited for: it is they that move the call on.
         tokio::select! {
             biased;
             reply = replies.next() => match reply {
                 Some(Ok(reply)) => answer(&mut under_way, reply),
                 Some(Err(_)) | None => return,
             },
-            count = queue.recv_many(&mut batch, MESSAGE_WRITES_MAX) => {
-                if count == 0 {
-                    return;
-                }
+            room = messages.reserve(), if !batch.is_empty() => {
+                let Ok(room) = room else { return };
                 let proposals = batch.drain(..).map(|waiting| {
                     next_id += 1;
                     let proposal = proposal(next_id, &waiting);
                     under_way.insert(next_id, waiting.answer);
                     proposal
                 });
-                let message = wire::ProposeRequest { group: GROUP, proposals: proposals.collect() };
-                if messages.send(message).await.is_err() {
+                room.send(wire::ProposeRequest { group: GROUP, proposals: proposals.collect() });
+            }
+            count = queue.recv_many(&mut batch, MESSAGE_WRITES_MAX), if batch.len() < MESSAGE_WRITES_MAX => {
+                if count == 0 {
                     return;
                 }
             }

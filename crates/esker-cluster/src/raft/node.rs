@@ -177,12 +177,17 @@ impl Opened {
 /// Time-outs, and what the library is told not to do by itself.
 fn library_config(config: &RaftConfig) -> Result<Config> {
     let millis = |duration: Duration| duration.as_millis() as u64;
+    // The library waits for the lease of the old leader, which is its longest time-out, and then for a time-out: together,
+    // they must come to no more than what is asked for.
+    let (least, most) = config.election;
+    let lease = most / 2;
+    let least = (least / 2).max(config.heartbeat * 3 / 2).min(lease);
     let library = Config {
         cluster_name: config.cluster_name.clone(),
         heartbeat_interval: millis(config.heartbeat),
         heartbeat_min_interval: Some(0),
-        election_timeout_min: millis(config.election.0),
-        election_timeout_max: millis(config.election.1),
+        election_timeout_min: millis(least),
+        election_timeout_max: millis(lease),
         max_payload_entries: REQUEST_ENTRIES_MAX,
         // Snapshots follow the engine's checkpoints, and purging follows snapshots.
         snapshot_policy: SnapshotPolicy::Never,

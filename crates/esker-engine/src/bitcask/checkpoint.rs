@@ -35,11 +35,21 @@ pub(crate) struct Checkpoints {
     covered: Position,
     /// The last frame that one covers.
     last: GroupEnd,
+    /// Index files of a state that was replaced may be left; they must be gone before new ones come to stand beside them.
+    has_old_files: bool,
+    /// Checkpoints of segments before this one have been removed.
+    swept: u32,
 }
 
 impl Checkpoints {
     pub(crate) fn new(base: Position, loaded: Loaded) -> Self {
-        Self { base, covered: loaded.from.max(base), last: loaded.last }
+        let covered = loaded.from.max(base);
+        Self { base, covered, last: loaded.last, has_old_files: false, swept: 0 }
+    }
+
+    /// When a state was put in place that nothing covers, and whose first frame lies at `base`.
+    pub(crate) fn replacing(base: Position) -> Self {
+        Self { has_old_files: true, ..Self::new(base, Loaded { from: base, last: GroupEnd::default() }) }
     }
 
     /// Where the coverage of a segment begins.
@@ -66,11 +76,23 @@ impl Bitcask {
         let durable = log.durable();
         let upto = settled.map_or(durable, |settled| settled.before.min(durable));
         let counts = |frame: &Frame<'_>| settled.map_or(every_entry(frame), |settled| settled.counts(frame));
+        if std::mem::take(&mut state.has_old_files) {
+            remove_index_files(log, |_| true).inspect_err(|_| state.has_old_files = true)?;
+        }
         while state.covered.segment < upto.segment {
             self.write_hint(log, &mut state, &counts)?;
         }
         if due && state.covered < upto {
             self.write_checkpoint(log, &mut state, upto.offset, &counts)?;
+        }
+        // Not before: until the last file is there, it may be the checkpoints that reach what a replica's state file names.
+        let first_needed = state.covered.segment;
+        if state.swept < first_needed {
+            remove_index_files(
+                log,
+                |name| matches!(name, IndexName::Checkpoint(id, _) if id < first_needed),
+            )?;
+            state.swept = first_needed;
         }
         Ok(state.covered)
     }
@@ -81,7 +103,7 @@ impl Bitcask {
         let (first, name) = (state.first(segment.id), IndexName::Hint(segment.id));
         self.write_index_file(log, &segment, first..end, state, &name, counts)?;
         state.covered = Position { segment: segment.id + 1, offset: SEGMENT_HEADER_LEN as u32 };
-        remove_checkpoints(log, &segment)
+        Ok(())
     }
 
     fn write_checkpoint(
@@ -127,11 +149,11 @@ impl Bitcask {
     }
 }
 
-/// Removes the checkpoints of a segment that has its hint. If a crash undoes it, the next opening does it again.
-fn remove_checkpoints(log: &Log, segment: &Segment) -> Result<()> {
-    let doing = |e| Error::io("removing superseded checkpoints", e);
+/// Removes the index files that `is_old` says yes to. If a crash undoes it, the next opening does it again.
+fn remove_index_files(log: &Log, is_old: impl Fn(IndexName) -> bool) -> Result<()> {
+    let doing = |e| Error::io("removing superseded index files", e);
     for found in log.disk().list(log.dir()).map_err(doing)? {
-        if matches!(IndexName::parse(&found.name), Some(IndexName::Checkpoint(id, _)) if id == segment.id) {
+        if IndexName::parse(&found.name).is_some_and(&is_old) {
             log.disk().remove(&log.dir().join(&found.name)).map_err(doing)?;
         }
     }

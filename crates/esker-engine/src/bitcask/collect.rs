@@ -1,7 +1,7 @@
 //! Collecting the entries of an index file from a stretch of the log.
 //!
-//! An index file is a function of the log's bytes, and of which frames count: checkpoints, hints and the rebuilding of lost or damaged ones
-//! all go through here. So writers carry no bookkeeping for it; the background thread reads back
+//! An index file is a function of the log's bytes, and of which frames count: checkpoints, hints and the rebuilding of
+//! lost or damaged ones all go through here. So writers carry no bookkeeping for it; the background thread reads back
 //! what was just written, from the page cache.
 
 use esker_log::{
@@ -77,12 +77,16 @@ impl Collector {
     }
 
     /// The index file's content: keys ascending, of each only the last entry.
-    pub(crate) fn into_index(self, store: &StoreId, stretch: Stretch) -> IndexWriter {
+    pub(crate) fn into_index(self, store: &StoreId, mut stretch: Stretch) -> IndexWriter {
         let Self { keys, mut entries, .. } = self;
+        // A snapshot's values may come before anything that says how far its versions go.
+        let newest = entries.iter().map(|entry| entry.place.version).max();
+        stretch.last.index = stretch.last.index.max(newest.unwrap_or(0));
         let key = |entry: &Entry| &keys[entry.key_at..entry.key_at + usize::from(entry.key_len)];
-        // Keys were gathered in log order, so `key_at` orders the entries of one key from old to new.
+        // Keys were gathered in log order, so `key_at` orders the entries of one key and version from old to new.
+        let age = |entry: &Entry| (entry.place.version, entry.key_at);
         entries.sort_unstable_by(|a, b| {
-            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(|| a.key_at.cmp(&b.key_at))
+            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(|| age(a).cmp(&age(b)))
         });
         let mut writer = IndexWriter::new(store, stretch);
         for (i, entry) in entries.iter().enumerate() {

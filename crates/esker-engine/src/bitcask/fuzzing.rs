@@ -18,7 +18,6 @@ pub fn read_index_file(bytes: &[u8]) -> Result<()> {
 
 /// Reads `entries` as the entries of an index file whose checksums are right.
 pub fn read_entries(entries: &[u8]) -> Result<()> {
-    let disk = SimDisk::new();
     let stretch =
         Stretch { segment: 3, group: 0, from: 64, to: 9000, last: GroupEnd { index: 1000, term: 0 } };
     let file = IndexWriter::with_raw_entries(&STORE, stretch, entries).encode(&STORE).into_memory();

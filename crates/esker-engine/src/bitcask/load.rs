@@ -4,12 +4,7 @@
 //! A file that fails its checks here is rebuilt from the log (a hint) or left out and replayed (a checkpoint), with a
 //! notice; the load then begins anew.
 
-use std::{
-    cmp::Ordering,
-    collections::BinaryHeap,
-    ops::{Bound, Range},
-    thread,
-};
+use std::{cmp::Ordering, collections::BinaryHeap, ops::Bound, thread};
 
 use esker_log::{
     Error, GroupEnd, Opening, Position, Result, format::SEGMENT_HEADER_LEN, record::record_len,
@@ -21,7 +16,7 @@ use super::{
     index_file::{IndexCursor, IndexFile, IndexName, Place, Stretch},
     keydir::{Builder, Slot, Tree},
 };
-use crate::{Loaded, Loading};
+use crate::{Loaded, Loading, Version};
 
 /// Below this many entries a second thread costs more than it saves.
 const ENTRIES_PER_THREAD_MIN: u64 = 50_000;
@@ -34,10 +29,10 @@ pub(crate) struct Index {
 }
 
 /// Loads the index files of a store.
-pub(crate) fn load(opening: &mut Opening, loading: Loading, threads: usize) -> Result<Index> {
+pub(crate) fn load(opening: &mut Opening, loading: Loading<'_>, threads: usize) -> Result<Index> {
     match loading {
         Loading::Whole => load_whole(opening, threads),
-        Loading::Prefix { base, at_least } => load_prefix(opening, base, at_least, threads),
+        Loading::Prefix { base, marks } => load_prefix(opening, base, marks, threads),
     }
 }
 
@@ -54,7 +49,7 @@ fn load_whole(opening: &mut Opening, threads: usize) -> Result<Index> {
     let sealed = files.len();
     let mut rebuilt = vec![false; sealed];
     if let Some(active) = opening.segments().last().map(|found| found.segment.id) {
-        files.extend(open_checkpoints(opening, &found, active, SEGMENT_HEADER_LEN as u32)?);
+        files.extend(open_checkpoints(opening, &found, active)?);
     }
     loop {
         match merge_all(&files, threads) {
@@ -83,43 +78,59 @@ fn load_whole(opening: &mut Opening, threads: usize) -> Result<Index> {
     }
 }
 
-/// Loads the index files that join one another from `base` on. None is made again: which frames count is not known
-/// here. What is of no use is removed, so that it does not stand in the way of what will be written.
-fn load_prefix(opening: &mut Opening, base: Position, at_least: Position, threads: usize) -> Result<Index> {
+/// Loads the index files that cover the log from `base` to one of `marks`. None is made again: which frames count is not
+/// known here. What is of no use is removed, so that it does not stand in the way of what will be written.
+fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], threads: usize) -> Result<Index> {
     let found = FoundFiles::new(opening)?;
+    for &mark in marks.iter().rev() {
+        let Some(files) = open_chain(opening, base, mark)? else { continue };
+        match merge_all(&files, threads) {
+            Ok((tree, live_bytes)) => {
+                found.remove_others(opening, &files)?;
+                let last = files.last().map_or(GroupEnd::default(), |file| file.stretch.last);
+                return Ok(Index { tree, live_bytes, loaded: Loaded { from: mark, last } });
+            }
+            Err(Error::Damage(damage)) => opening.notice(format!("{damage}: left out")),
+            Err(other) => return Err(other),
+        }
+    }
+    if !marks.is_empty() {
+        let dir = opening.dir().display();
+        opening
+            .notice(format!("{dir} has no index files that reach a checkpoint: the whole log is replayed"));
+    }
+    found.remove_others(opening, &[])?;
+    let loaded = Loaded { from: base, last: GroupEnd::default() };
+    Ok(Index { tree: Tree::default(), live_bytes: 0, loaded })
+}
+
+/// The index files that cover the log from `base` to `mark`, if they are there and whole: hints, and of the segment that
+/// the mark is in, checkpoints.
+fn open_chain(opening: &mut Opening, base: Position, mark: Position) -> Result<Option<Vec<IndexFile>>> {
     let mut files = Vec::new();
-    let segments = opening.segments().iter().map(|found| (found.segment.id, found.sealed_end));
-    let segments: Vec<_> = segments.filter(|(id, _)| *id >= base.segment).collect();
-    let mut hints = 0;
-    for (id, sealed_end) in segments {
-        let first = if id == base.segment { base.offset } else { SEGMENT_HEADER_LEN as u32 };
-        if let Some(end) = sealed_end
-            && let Some(hint) = open_hint(opening, id, first..end)?
-        {
-            files.push(hint);
-            hints += 1;
-            continue;
+    let first_of = |segment| if segment == base.segment { base.offset } else { SEGMENT_HEADER_LEN as u32 };
+    let ends: Vec<_> = opening.segments().iter().map(|it| (it.segment.id, it.sealed_end)).collect();
+    for (segment, end) in ends.into_iter().filter(|(id, _)| (base.segment..mark.segment).contains(id)) {
+        let Some(end) = end else { return Ok(None) };
+        let stretch = first_of(segment)..end;
+        match open_index(opening, &IndexName::Hint(segment))? {
+            Some(file) if file.covers(segment, &stretch) => files.push(file),
+            _ => return Ok(None),
         }
-        files.extend(open_checkpoints(opening, &found, id, first)?);
-        break;
     }
-    let merged = merge_all(&files, threads);
-    let loaded =
-        if files.is_empty() { Loaded { from: base, ..Loaded::default() } } else { reach(&files, hints) };
-    match merged {
-        Ok((tree, live_bytes)) if loaded.from >= at_least => {
-            found.remove_behind(opening, loaded.from)?;
-            Ok(Index { tree, live_bytes, loaded })
+    let mut next = first_of(mark.segment);
+    while next < mark.offset {
+        let Some(file) = open_index(opening, &IndexName::Checkpoint(mark.segment, next))? else {
+            return Ok(None);
+        };
+        let to = file.stretch.to;
+        if !file.covers(mark.segment, &(next..to)) || to <= next || to > mark.offset {
+            return Ok(None);
         }
-        Ok(_) | Err(Error::Damage(_)) => {
-            let why = merged.err().map_or("index files are missing".into(), |e| e.to_string());
-            opening.notice(format!("{why}: the whole log is replayed instead"));
-            found.remove_behind(opening, Position::default())?;
-            let loaded = Loaded { from: base, last: GroupEnd::default() };
-            Ok(Index { tree: Tree::default(), live_bytes: 0, loaded })
-        }
-        Err(other) => Err(other),
+        next = to;
+        files.push(file);
     }
+    Ok(Some(files))
 }
 
 /// The index files in the directory, checked against the segments.
@@ -177,14 +188,16 @@ impl FoundFiles {
         Ok(())
     }
 
-    /// Removes what covers bytes at or behind `from`.
-    fn remove_behind(&self, opening: &Opening, from: Position) -> Result<()> {
-        for &segment in self.hints.iter().filter(|segment| **segment >= from.segment) {
-            remove(opening, IndexName::Hint(segment))?;
-        }
-        let behind = |segment, offset| Position { segment, offset } >= from;
-        for &(segment, first) in self.checkpoints.iter().filter(|(segment, first)| behind(*segment, *first)) {
-            remove(opening, IndexName::Checkpoint(segment, first))?;
+    /// Removes all index files but `kept`.
+    fn remove_others(&self, opening: &Opening, kept: &[IndexFile]) -> Result<()> {
+        let hints = self.hints.iter().map(|&segment| IndexName::Hint(segment));
+        let checkpoints =
+            self.checkpoints.iter().map(|&(segment, from)| IndexName::Checkpoint(segment, from));
+        for name in hints.chain(checkpoints) {
+            let path = opening.dir().join(name.to_string());
+            if kept.iter().all(|file| file.path != path) {
+                remove(opening, name)?;
+            }
         }
         Ok(())
     }
@@ -200,17 +213,14 @@ fn remove(opening: &Opening, name: IndexName) -> Result<()> {
     }
 }
 
-/// The hint of a segment, if it is there and whole.
-fn open_hint(opening: &mut Opening, segment: u32, bytes: Range<u32>) -> Result<Option<IndexFile>> {
-    let name = IndexName::Hint(segment).to_string();
+/// An index file, if it is there and whole.
+fn open_index(opening: &mut Opening, name: &IndexName) -> Result<Option<IndexFile>> {
+    let name = name.to_string();
     if !opening.other_files().contains(&name) {
         return Ok(None);
     }
     match IndexFile::open(opening.disk().as_ref(), &opening.dir().join(&name), opening.store()) {
-        Ok(file) => {
-            let Stretch { segment: of, from, to, .. } = file.stretch;
-            Ok((of == segment && from == bytes.start && to == bytes.end).then_some(file))
-        }
+        Ok(file) => Ok(Some(file)),
         Err(Error::Damage(damage)) => {
             opening.notice(format!("{damage}: left out"));
             Ok(None)
@@ -266,17 +276,12 @@ fn rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
     }
 }
 
-/// The checkpoints of a segment that join one another without a gap from its byte `first` on. Others are removed:
-/// left in place, they would stand between the ones here and those to come.
-fn open_checkpoints(
-    opening: &mut Opening,
-    found: &FoundFiles,
-    segment: u32,
-    first: u32,
-) -> Result<Vec<IndexFile>> {
+/// The checkpoints of a segment that join one another without a gap. Others are removed: left in place, they would stand
+/// between the ones here and those to come.
+fn open_checkpoints(opening: &mut Opening, found: &FoundFiles, segment: u32) -> Result<Vec<IndexFile>> {
     let mut files: Vec<IndexFile> = Vec::new();
-    let mut next = first;
-    for &(_, from) in found.checkpoints.iter().filter(|(id, from)| *id == segment && *from >= first) {
+    let mut next = SEGMENT_HEADER_LEN as u32;
+    for &(_, from) in found.checkpoints.iter().filter(|(id, _)| *id == segment) {
         let path = opening.dir().join(IndexName::Checkpoint(segment, from).to_string());
         match IndexFile::open(opening.disk().as_ref(), &path, opening.store()) {
             Ok(file) if file.stretch.segment == segment && file.stretch.from == next && from == next => {
@@ -353,10 +358,18 @@ struct Source<'a> {
     segment: u32,
 }
 
+impl Source<'_> {
+    /// Of the entries of one key, the one with the highest age counts. It is not always the last in the log: behind
+    /// entries that a snapshot does not hold may come the snapshot's values.
+    fn age(&self) -> (Option<Version>, usize) {
+        (self.cursor.place().map(|place| place.version), self.number)
+    }
+}
+
 /// The heap's greatest is the smallest key, and of equal keys the newest.
 impl Ord for Source<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        other.cursor.key().cmp(self.cursor.key()).then(self.number.cmp(&other.number))
+        other.cursor.key().cmp(self.cursor.key()).then_with(|| self.age().cmp(&other.age()))
     }
 }
 

@@ -33,7 +33,7 @@ use std::{
 };
 
 use esker_log::{
-    Damage, Error, GroupEnd, Log, Opening, Position, RecordLocation, Result,
+    Damage, Error, Log, Opening, Position, RecordLocation, Result,
     disk::Disk,
     format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId},
     record::{PlacedRecords, RecordKind, Records, record_len},
@@ -199,7 +199,7 @@ impl Engine for Bitcask {
         "bitcask"
     }
 
-    fn load(&self, opening: &mut Opening, loading: Loading) -> Result<Loaded> {
+    fn load(&self, opening: &mut Opening, loading: Loading<'_>) -> Result<Loaded> {
         let index = load::load(opening, loading, self.open_threads)?;
         let base = match loading {
             Loading::Whole => Position { segment: 1, offset: SEGMENT_HEADER_LEN as u32 },
@@ -284,7 +284,7 @@ impl Engine for Bitcask {
         let Replacement { builder, live_bytes } = self.replacement.lock().take().unwrap_or_default();
         let tree = builder.finish();
         let mut checkpoints = self.checkpoints.lock();
-        *checkpoints = Checkpoints::new(base, Loaded { from: base, last: GroupEnd::default() });
+        *checkpoints = Checkpoints::replacing(base);
         self.uncovered_ops.store(tree.len() as u64, Ordering::Relaxed);
         self.live_bytes.store(live_bytes, Ordering::Relaxed);
         self.keydir.apply(usize::MAX, |present| *present = tree);

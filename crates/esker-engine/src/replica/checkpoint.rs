@@ -1,16 +1,18 @@
 //! Saving how far a replica got, so that a restart replays little.
 //!
 //! In this order, each step durable before the next: a commit mark in the log, the mark in `REPLICA`, the engine's index
-//! files. A crash between the last two leaves index files that reach the mark before; both are kept.
+//! files. A crash between the last two leaves index files that reach the mark before; both are kept. Index files that end
+//! between two marks are of no use: what requests came to is known at marks only.
 
 use std::{
+    collections::BTreeSet,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::Ordering,
     time::Duration,
 };
 
-use esker_log::{Draft, Error, Index, Result, format::FrameKind};
+use esker_log::{Draft, Error, Index, Position, Result, format::FrameKind};
 
 use super::{Inner, Replica, state_file::Mark};
 use crate::{GROUP, Settled};
@@ -28,7 +30,7 @@ impl Replica {
 
     /// The last entry that a checkpoint covers: the log before it is not needed for a restart.
     pub fn checkpointed(&self) -> Index {
-        self.inner.checkpointed.load(Ordering::Acquire)
+        self.inner.checkpointed.lock().0.index
     }
 }
 
@@ -71,40 +73,51 @@ impl Inner {
     }
 
     fn save(&self, all: bool) -> Result<()> {
-        let _turn = self.checkpoint_turn.lock();
+        let mut saved = self.saved.lock();
         if !all && !self.engine.is_checkpoint_due() {
             return Ok(());
         }
-        let (mark, void) = {
-            let machine = self.machine.lock();
-            let mark = Mark {
-                position: machine.settled,
-                log_end: machine.applied,
-                applied: machine.applied,
-                membership: machine.membership.clone(),
-                requests: machine.requests.clone(),
-            };
-            (mark, machine.void.clone())
-        };
-        let mut state = self.state.lock();
-        if state.marks.last().is_some_and(|last| last.position == mark.position) {
+        let (mark, void) = self.mark();
+        let (position, applied, membership) = (mark.position, mark.applied, mark.membership.clone());
+        // Short of the end of an installed snapshot, its base is as good as any checkpoint.
+        if position == saved.reached || position < saved.state.base.placed.1 {
             return Ok(());
         }
-        let draft = Draft::new(FrameKind::Commit, GROUP, mark.applied, Vec::new(), 0);
+        let draft = Draft::new(FrameKind::Commit, GROUP, applied, Vec::new(), 0);
         self.append_and_wait(vec![draft], true)?;
-        let (position, applied) = (mark.position, mark.applied.index);
-        let mut next = state.clone();
+        let mut next = saved.state.clone();
         next.vote = self.shared.vote().unwrap_or_default();
-        next.push_mark(mark);
+        next.push_mark(mark, saved.reached);
         next.write(self.log().disk().as_ref(), self.log().dir())?;
-        let installation = next.installation;
-        *state = next;
-        drop(state);
-        let is_void = |position| void.contains(&position);
-        let settled = Settled { before: position, is_void: &is_void, installation };
+        saved.state = next;
+        let base = &saved.state.base;
+        let settled = Settled {
+            before: position,
+            is_void: &|position| void.contains(&position),
+            entries_from: base.entries_from,
+            installation: base.installation,
+            placed: base.placed,
+        };
         self.engine.checkpoint(self.log(), true, Some(&settled))?;
-        self.machine.lock().void.retain(|void| *void >= position);
-        self.checkpointed.fetch_max(applied, Ordering::AcqRel);
+        saved.reached = position;
+        self.shared.with_entries(|entries| entries.forget_void_before(position.segment));
+        *self.checkpointed.lock() = (applied, membership);
         Ok(())
+    }
+
+    /// How far everything before is decided, and what of it does not count.
+    fn mark(&self) -> (Mark, BTreeSet<Position>) {
+        let machine = self.machine.lock();
+        let void = self.shared.with_entries(|entries| entries.void().clone());
+        let in_segment = Position { offset: 0, ..machine.settled }..machine.settled;
+        let mark = Mark {
+            position: machine.settled,
+            log_end: machine.applied,
+            applied: machine.applied,
+            membership: machine.membership.clone(),
+            requests: machine.requests.to_list(),
+            void: void.range(in_segment).copied().collect(),
+        };
+        (mark, void)
     }
 }

@@ -1,8 +1,12 @@
 //! The numbered entries of a replicated log: where each lies, and the newest ones in memory.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+    sync::Arc,
+};
 
-use esker_log::{GroupEnd, Index, Position, Term, format::FrameKind};
+use esker_log::{GroupEnd, Index, Position, SegmentId, Term, format::FrameKind, scan::Frame};
 
 /// An entry of a replicated log. Cloning shares the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +21,7 @@ pub struct LogEntry {
     pub records: u32,
 }
 
-/// An entry as it is held in memory: 56 bytes beside a cached payload.
+/// An entry as it is held in memory: 48 bytes beside a cached payload.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) term: Term,
@@ -28,6 +32,36 @@ pub(super) struct Held {
     pub(super) position: Option<Position>,
     /// Its payload; `None` if it has to be read back.
     pub(super) payload: Option<Arc<[u8]>>,
+    /// How many cuts were submitted before it.
+    cuts: u32,
+}
+
+impl Held {
+    /// An entry on its way to the log.
+    pub(super) fn unwritten(entry: &LogEntry) -> Self {
+        Self {
+            term: entry.id.term,
+            kind: entry.kind,
+            records: entry.records,
+            payload_len: entry.payload.len() as u32,
+            position: None,
+            payload: Some(Arc::clone(&entry.payload)),
+            cuts: 0,
+        }
+    }
+
+    /// An entry as it was found in the log.
+    pub(super) fn found(frame: &Frame<'_>) -> Self {
+        Self {
+            term: frame.header.term,
+            kind: frame.header.kind,
+            records: frame.header.records,
+            payload_len: frame.header.payload_len,
+            position: Some(frame.position),
+            payload: None,
+            cuts: 0,
+        }
+    }
 }
 
 /// See the module.
@@ -43,11 +77,28 @@ pub(super) struct Entries {
     evicted: usize,
     /// Payload bytes of all entries, in memory or not.
     held_bytes: u64,
+    /// Where entries lie that do not count: cut off, skipped by a snapshot, repeated requests. Reaches back to the
+    /// beginning of the segment that the last checkpoint is in.
+    void: BTreeSet<Position>,
+    /// How often a suffix was cut off, in the order of submission and in that of writing. An entry and its twin behind a
+    /// cut may be under way at once: this tells them apart.
+    cuts: u32,
+    cuts_written: u32,
 }
 
 impl Entries {
     pub(super) fn new(purged: GroupEnd, cached_bytes_max: usize) -> Self {
-        Self { purged, held: VecDeque::new(), cached_bytes: 0, cached_bytes_max, evicted: 0, held_bytes: 0 }
+        Self {
+            purged,
+            held: VecDeque::new(),
+            cached_bytes: 0,
+            cached_bytes_max,
+            evicted: 0,
+            held_bytes: 0,
+            void: BTreeSet::new(),
+            cuts: 0,
+            cuts_written: 0,
+        }
     }
 
     /// The entry before the first that is held.
@@ -80,18 +131,51 @@ impl Entries {
     }
 
     /// Adds the next entry. The caller has seen to it that it is the next.
-    pub(super) fn push(&mut self, held: Held) {
+    pub(super) fn push(&mut self, mut held: Held) {
+        held.cuts = self.cuts;
         self.cached_bytes += held.payload.as_ref().map_or(0, |payload| payload.len());
         self.held_bytes += u64::from(held.payload_len);
         self.held.push_back(held);
     }
 
+    /// Whether the log goes on behind just this entry.
+    pub(super) fn contains(&self, id: GroupEnd) -> bool {
+        id == self.purged || self.get(id.index).is_some_and(|held| held.term == id.term)
+    }
+
     /// Notes where an entry was written; false if it was cut off meanwhile.
     pub(super) fn note_written(&mut self, id: GroupEnd, position: Position) -> bool {
-        let held = self.at(id.index).map(|at| &mut self.held[at]).filter(|held| held.term == id.term);
-        let is_held = held.map(|held| held.position = Some(position)).is_some();
+        let cuts = self.cuts_written;
+        let held = self.at(id.index).map(|at| &mut self.held[at]);
+        let is_held = match held.filter(|held| held.term == id.term && held.cuts == cuts) {
+            Some(held) => {
+                held.position = Some(position);
+                true
+            }
+            None => !self.void.insert(position),
+        };
         self.evict();
         is_held
+    }
+
+    /// Notes that the mark of a cut was written, or of a new base.
+    pub(super) fn note_cut_written(&mut self) {
+        self.cuts_written += 1;
+    }
+
+    /// Notes where entries lie that do not count.
+    pub(super) fn add_void(&mut self, positions: impl IntoIterator<Item = Position>) {
+        self.void.extend(positions);
+    }
+
+    /// Where entries lie that do not count.
+    pub(super) fn void(&self) -> &BTreeSet<Position> {
+        &self.void
+    }
+
+    /// Forgets those in segments before `segment`.
+    pub(super) fn forget_void_before(&mut self, segment: SegmentId) {
+        self.void = self.void.split_off(&Position { segment, offset: 0 });
     }
 
     /// Drops the oldest payloads that can be read back, as far as there are too many bytes of them.
@@ -105,15 +189,13 @@ impl Entries {
         }
     }
 
-    /// Cuts off the entries behind `last`; gives those that were written already, with their positions.
-    pub(super) fn truncate(&mut self, last: Index) -> Vec<Position> {
+    /// Cuts off the entries behind `last`.
+    pub(super) fn cut(&mut self, last: Index) {
+        self.cuts += 1;
         let keep = last.saturating_sub(self.purged.index) as usize;
         let cut = self.held.split_off(keep.min(self.held.len()));
-        self.cached_bytes -=
-            cut.iter().filter_map(|held| held.payload.as_ref()).map(|p| p.len()).sum::<usize>();
+        self.drop_held(&cut, true);
         self.evicted = self.evicted.min(self.held.len());
-        self.held_bytes -= cut.iter().map(|held| u64::from(held.payload_len)).sum::<u64>();
-        cut.into_iter().filter_map(|held| held.position).collect()
     }
 
     /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to.
@@ -133,16 +215,38 @@ impl Entries {
 
     /// Drops the entries up to `upto`, which may be behind the last one.
     pub(super) fn purge(&mut self, upto: GroupEnd) {
-        if upto.index <= self.purged.index {
-            return;
+        if upto.index > self.purged.index {
+            self.drop_front(upto, false);
         }
-        let count = ((upto.index - self.purged.index) as usize).min(self.held.len());
-        for held in self.held.drain(..count) {
-            self.cached_bytes -= held.payload.map_or(0, |payload| payload.len());
-            self.held_bytes -= u64::from(held.payload_len);
+    }
+
+    /// A snapshot up to `last` takes the place of what is before. Says whether the entries behind it stay; if not, the
+    /// mark of a new base is to be written.
+    pub(super) fn install(&mut self, last: GroupEnd) -> bool {
+        let stay = self.contains(last);
+        if !stay {
+            self.cut(self.purged.index);
         }
+        self.drop_front(last, true);
+        stay
+    }
+
+    fn drop_front(&mut self, upto: GroupEnd, are_void: bool) {
+        let count = (upto.index.saturating_sub(self.purged.index) as usize).min(self.held.len());
+        let rest = self.held.split_off(count);
+        let dropped = std::mem::replace(&mut self.held, rest);
+        self.drop_held(&dropped, are_void);
         self.evicted = self.evicted.saturating_sub(count);
         self.purged = upto;
+    }
+
+    fn drop_held(&mut self, dropped: &VecDeque<Held>, are_void: bool) {
+        let bytes = dropped.iter().filter_map(|held| held.payload.as_ref()).map(|payload| payload.len());
+        self.cached_bytes -= bytes.sum::<usize>();
+        self.held_bytes -= dropped.iter().map(|held| u64::from(held.payload_len)).sum::<u64>();
+        if are_void {
+            self.void.extend(dropped.iter().filter_map(|held| held.position));
+        }
     }
 }
 
@@ -158,6 +262,7 @@ mod tests {
             payload_len: len as u32,
             position: None,
             payload: Some(vec![0; len].into()),
+            cuts: 0,
         }
     }
 
@@ -186,12 +291,18 @@ mod tests {
             entries.push(held(term, 1));
         }
         entries.note_written(GroupEnd { index: 12, term: 2 }, position(12));
-        assert_eq!(entries.truncate(11), [position(12)]);
+        entries.cut(11);
+        assert_eq!(Vec::from_iter(entries.void().clone()), [position(12)]);
         assert_eq!(entries.last(), GroupEnd { index: 11, term: 1 });
         // An answer for an entry that was cut off is not taken for the one in its place.
         entries.push(held(3, 1));
-        assert!(!entries.note_written(GroupEnd { index: 12, term: 2 }, position(12)));
+        assert!(!entries.note_written(GroupEnd { index: 12, term: 2 }, position(13)));
+        // Nor if it is its twin.
+        assert!(!entries.note_written(GroupEnd { index: 12, term: 3 }, position(14)));
         assert_eq!(entries.get(12).and_then(|held| held.position), None);
+        entries.note_cut_written();
+        assert!(entries.note_written(GroupEnd { index: 12, term: 3 }, position(15)));
+        assert_eq!(Vec::from_iter(entries.void().clone()), [position(12), position(13), position(14)]);
         assert_eq!(entries.cached_bytes, 2);
     }
 
@@ -202,5 +313,26 @@ mod tests {
         entries.purge(GroupEnd { index: 7, term: 2 });
         assert_eq!((entries.range(), entries.last()), (8..8, GroupEnd { index: 7, term: 2 }));
         assert_eq!(entries.cached_bytes, 0);
+    }
+
+    #[test]
+    fn a_snapshot_keeps_what_stands_behind_its_last_entry_and_nothing_else() {
+        let end = |index, term| GroupEnd { index, term };
+        let three = || {
+            let mut entries = Entries::new(end(10, 1), 1000);
+            (0..3).for_each(|_| entries.push(held(1, 1)));
+            entries.note_written(end(11, 1), position(11));
+            entries
+        };
+        let mut entries = three();
+        assert!(entries.install(end(12, 1)));
+        assert_eq!((entries.purged(), entries.last()), (end(12, 1), end(13, 1)));
+        assert_eq!((entries.void().len(), entries.cached_bytes), (1, 1));
+        for last in [end(12, 2), end(20, 2)] {
+            let mut entries = three();
+            assert!(!entries.install(last));
+            assert_eq!((entries.purged(), entries.last()), (last, last));
+            assert_eq!((entries.void().len(), entries.cached_bytes), (1, 0));
+        }
     }
 }

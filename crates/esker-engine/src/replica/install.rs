@@ -1,49 +1,32 @@
 //! Taking over a snapshot: its values are placed in the log, and become the state at one instant.
 //!
 //! ```text
-//! placed frames (unsynced) ─▶ base frame, sync ─▶ REPLICA names the base, durably ─▶ swap in memory
-//!                                                 └─ from here on the old state is gone, also after a crash
+//! placed frames (unsynced) ─▶ the last one, sync ─▶ REPLICA names the base, durably ─▶ swap in memory ─▶ base frame
+//!                                                   └─ from here on the old state is gone, also after a crash
 //! ```
 //!
-//! Until `REPLICA` is replaced, a crash leaves the old state as it was and some dead bytes in the log.
+//! Until `REPLICA` is replaced, a crash leaves the old state as it was and some dead bytes in the log. Entries that the
+//! snapshot does not hold stay where they are in the log, before its values, between them or behind: the base says from
+//! where on entries count. If there is none, the log goes on behind the snapshot's last entry, which the base frame says.
+//! It comes with the next append; if it is lost, the next opening writes it again.
 
 use std::sync::{Arc, atomic::Ordering};
 
-use esker_log::{Draft, Error, GroupEnd, Result, format::FrameKind, record::encode_placed};
+use esker_log::{
+    Draft, Error, GroupEnd, Position, Result,
+    format::{FRAME_HEADER_LEN, FrameKind},
+    record::encode_placed,
+};
 
 use super::{
-    Inner, Replica, StoredMembership,
+    Inner, Replica, Saved, StoredMembership,
     machine::Machine,
-    requests::Requests,
-    state_file::{Mark, State},
+    state_file::{Base, Mark, State},
 };
-use crate::{Committed, GROUP, RequestId, Version};
+use crate::{Committed, Engine, GROUP, RequestId, Version};
 
 /// A placed frame has about so many bytes.
 const PLACED_FRAME_BYTES: usize = 1 << 20;
-
-/// The payload of a base frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BaseFrame {
-    pub(super) installation: u64,
-    /// The last entry that the snapshot holds.
-    pub(super) last: GroupEnd,
-}
-
-impl BaseFrame {
-    fn encode(self) -> Vec<u8> {
-        [self.installation, self.last.index, self.last.term].iter().flat_map(|n| n.to_le_bytes()).collect()
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (numbers, rest) = bytes.as_chunks::<8>();
-        let [installation, index, term] = *numbers else { return None };
-        rest.is_empty().then(|| Self {
-            installation: u64::from_le_bytes(installation),
-            last: GroupEnd { index: u64::from_le_bytes(index), term: u64::from_le_bytes(term) },
-        })
-    }
-}
 
 /// A snapshot on its way in. Dropping it leaves the state as it was.
 pub struct Install {
@@ -52,16 +35,20 @@ pub struct Install {
     buffer: Vec<u8>,
     buffered: u32,
     items: u64,
+    /// Why it cannot go on.
+    failed: Option<Error>,
 }
 
 impl Replica {
     /// Begins to take over a snapshot; ends one that was begun before.
     pub fn begin_install(&self) -> Install {
         let inner = Arc::clone(&self.inner);
+        // Not while another is put in place.
+        let turn = inner.saved.lock();
         let installation = inner.installations.fetch_add(1, Ordering::AcqRel) + 1;
-        inner.engine.begin_replacement();
-        inner.shared.placing.lock().begin(installation);
-        Install { inner, installation, buffer: Vec::new(), buffered: 0, items: 0 }
+        inner.shared.placing.lock().begin(installation, inner.engine.as_ref());
+        drop(turn);
+        Install { inner, installation, buffer: Vec::new(), buffered: 0, items: 0, failed: None }
     }
 }
 
@@ -71,10 +58,12 @@ impl Install {
     /// Errors: `InvalidRequest` (keys that do not ascend, lengths), `Poisoned`, `DiskFull`, `Closed`. After any of them
     /// the installation cannot go on.
     pub fn push(&mut self, key: &[u8], value: &[u8], version: Version) -> Result<()> {
-        encode_placed(&mut self.buffer, version, key, value)?;
+        self.check()?;
+        let added = encode_placed(&mut self.buffer, version, key, value);
+        self.keep_failure(added)?;
         self.buffered += 1;
         self.items += 1;
-        if self.buffer.len() >= PLACED_FRAME_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= PLACED_FRAME_BYTES { self.flush(false) } else { Ok(()) }
     }
 
     /// How many values were added.
@@ -82,136 +71,155 @@ impl Install {
         self.items
     }
 
-    fn flush(&mut self) -> Result<()> {
-        if self.buffered == 0 {
-            return Ok(());
-        }
+    fn check(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn keep_failure(&mut self, result: Result<()>) -> Result<()> {
+        result.inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    /// Appends what is buffered, be it nothing.
+    fn flush(&mut self, sync: bool) -> Result<()> {
         let (payload, records) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.buffered));
         let at = GroupEnd { index: self.installation, term: 0 };
         let draft = Draft::new(FrameKind::Placed, GROUP, at, payload, records);
-        self.inner.append_and_wait(vec![draft], false)?;
-        self.inner.shared.placing.lock().outcome(self.installation)
+        let appended = self.inner.append_and_wait(vec![draft], sync);
+        let appended = appended.and_then(|()| self.inner.shared.placing.lock().outcome(self.installation));
+        self.keep_failure(appended)
     }
 
     /// Puts the snapshot in place of the state. When it returns, the new state is durable; if it fails, the old one
-    /// stands, also after a crash.
+    /// stands, also after a crash. Nothing may be applied meanwhile.
     ///
-    /// Errors: as for [`Install::push`], `DiskFull`, `Io`.
+    /// Errors: as for [`Install::push`], `InvalidRequest` (older than the state), `Io`.
     pub fn finish(
         mut self,
         last: GroupEnd,
         membership: StoredMembership,
         requests: impl IntoIterator<Item = (RequestId, Committed)>,
     ) -> Result<()> {
-        self.flush()?;
+        self.check()?;
         let inner = Arc::clone(&self.inner);
         // No checkpoint of the old state may come between.
-        let _turn = inner.checkpoint_turn.lock();
-        inner.append_base(BaseFrame { installation: self.installation, last })?;
-        let placed = inner.shared.placing.lock().finish(self.installation)?;
-        let requests: Requests = requests.into_iter().collect();
-        let base = Mark {
-            position: placed.first,
-            log_end: placed.log_end_before,
+        let mut saved = inner.saved.lock();
+        if inner.machine.lock().applied.index > last.index {
+            let why = format!("the snapshot ends at {}, behind which entries were applied", last.index);
+            return Err(Error::InvalidRequest(why));
+        }
+        self.flush(true)?;
+        let placed = inner.shared.placing.lock().placed(self.installation)?;
+        let entries_from = inner.entries_behind(last).map_or(placed.end, |at| at.min(placed.end));
+        let log_end = if entries_from < placed.first { last } else { placed.log_end_before };
+        let mark = Mark {
+            position: entries_from.min(placed.first),
+            log_end,
             applied: last,
             membership,
-            requests,
+            requests: requests.into_iter().collect(),
+            void: Arc::default(),
         };
-        let mut state = inner.state.lock();
-        let next = State {
-            installation: self.installation,
-            vote: inner.shared.vote().unwrap_or_default(),
-            base: base.clone(),
-            marks: Vec::new(),
-        };
-        next.write(inner.log().disk().as_ref(), inner.log().dir())?;
-        *state = next;
-        drop(state);
-        inner.swap_in(&base, placed.end);
-        inner.log().retire_before(placed.first.segment)
+        let base =
+            Base { installation: self.installation, mark, placed: (placed.first, placed.end), entries_from };
+        let state = State { vote: inner.shared.vote().unwrap_or_default(), base, marks: Vec::new() };
+        state.write(inner.log().disk().as_ref(), inner.log().dir())?;
+        inner.swap_in(&state.base.mark);
+        let first = state.base.mark.position;
+        *saved = Saved { state, reached: first };
+        drop(saved);
+        inner.retire_before(first);
+        Ok(())
+    }
+}
+
+impl Drop for Install {
+    fn drop(&mut self) {
+        self.inner.shared.placing.lock().end(self.installation, self.inner.engine.as_ref());
     }
 }
 
 impl Inner {
-    /// Appends the base frame, and behind it once more the entries that the snapshot does not hold: what comes before a
-    /// base is not looked at again.
-    fn append_base(&self, frame: BaseFrame) -> Result<()> {
-        let mut drafts = vec![Draft::new(FrameKind::Base, GROUP, frame.last, frame.encode(), 0)];
-        let mut log_end = self.shared.log_end.lock();
-        let tail = self.read(frame.last.index + 1..log_end.index + 1, usize::MAX)?;
-        drafts.extend(
-            tail.iter()
-                .map(|entry| Draft::new(entry.kind, GROUP, entry.id, entry.payload.to_vec(), entry.records)),
-        );
-        let left = tail.iter().filter_map(|entry| self.position_of(entry.id.index));
-        let left: Vec<_> = left.collect();
-        let told = self.queue_and_tell(drafts, true);
-        *log_end = tail.last().map_or(frame.last, |entry| entry.id);
-        drop(log_end);
-        self.wait(&told)?;
-        self.machine.lock().void.extend(left);
-        Ok(())
+    /// Where the entry behind `last` lies, if it is written, and stands behind just this one.
+    fn entries_behind(&self, last: GroupEnd) -> Option<Position> {
+        self.shared.with_entries(|entries| {
+            let next = entries.get(last.index + 1).filter(|_| entries.contains(last));
+            next.and_then(|held| held.position)
+        })
     }
 
     /// Makes the placed values the state. Only in memory: it is durable already.
-    fn swap_in(&self, base: &Mark, settled: esker_log::Position) {
+    fn swap_in(&self, base: &Mark) {
+        let last = base.applied;
+        let mut log_end = self.shared.log_end.lock();
         let mut machine = self.machine.lock();
-        let mut void = machine.void.clone();
-        self.shared.with_entries(|entries| {
-            for index in entries.range().start..=base.applied.index {
-                void.extend(entries.get(index).and_then(|held| held.position));
-            }
-            entries.purge(base.applied);
-        });
-        void.retain(|position| *position >= base.position);
+        let goes_on = self.shared.with_entries(|entries| entries.install(last));
         self.engine.finish_replacement(base.position);
-        *machine = Machine { settled, void, ..Machine::at(base) };
+        *machine = Machine::at(base);
         drop(machine);
+        if !goes_on {
+            *log_end = last;
+            self.queue_lazily(FrameKind::Base, last);
+        }
+        drop(log_end);
+        self.note_queued();
         // The base is a checkpoint: a restart begins there.
-        self.checkpointed.fetch_max(base.applied.index, Ordering::AcqRel);
-        self.shared.changed();
+        *self.checkpointed.lock() = (last, base.membership.clone());
+        (self.shared.hooks.written)(last.index);
         self.maintenance.raise();
+    }
+
+    /// Removes the log before the base. What is left, the next opening removes.
+    fn retire_before(&self, first: Position) {
+        if let Err(error) = self.log().retire_before(first.segment) {
+            *self.checkpoint_error.lock() = Some(error.to_string());
+        }
     }
 }
 
 /// Follows the frames of one installation into the log.
 #[derive(Debug, Default)]
 pub(super) struct Placing {
+    /// The installation that is under way; 0: none.
     installation: u64,
-    first: Option<esker_log::Position>,
-    log_end_before: GroupEnd,
-    end: Option<esker_log::Position>,
+    placed: Option<Placed>,
     failed: Option<Error>,
 }
 
 /// Where an installation lies.
-pub(super) struct Placed {
-    first: esker_log::Position,
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    first: Position,
+    /// Where the log ended before the first frame.
     log_end_before: GroupEnd,
-    /// Behind the base frame.
-    end: esker_log::Position,
+    /// Behind the last frame.
+    end: Position,
 }
 
 impl Placing {
-    fn begin(&mut self, installation: u64) {
+    fn begin(&mut self, installation: u64, engine: &dyn Engine) {
         *self = Self { installation, ..Self::default() };
+        engine.begin_replacement();
     }
 
-    /// A frame of the installation was written.
-    pub(super) fn note(&mut self, draft: &Draft, log_end: GroupEnd, outcome: Result<()>) {
-        let is_base = draft.kind == FrameKind::Base;
-        if !is_base && draft.appended_index != self.installation {
+    /// The installation is over, if it is still the one: frees what was gathered.
+    fn end(&mut self, installation: u64, engine: &dyn Engine) {
+        if self.installation == installation {
+            self.begin(0, engine);
+        }
+    }
+
+    /// A placed frame was written; `log_end` is where the log ended before.
+    pub(super) fn note(&mut self, draft: &Draft, log_end: GroupEnd, engine: &dyn Engine) {
+        if draft.appended_index != self.installation {
+            // Of one that was given up.
             return;
         }
-        if self.first.is_none() {
-            self.first = Some(draft.position);
-            self.log_end_before = log_end;
-        }
-        if is_base {
-            let len = (esker_log::format::FRAME_HEADER_LEN + draft.payload.len()) as u32;
-            self.end = Some(esker_log::Position { offset: draft.position.offset + len, ..draft.position });
-        }
-        if let Err(error) = outcome {
+        let at = draft.position;
+        let len = (FRAME_HEADER_LEN + draft.payload.len()) as u32;
+        let end = Position { offset: at.offset + len, ..at };
+        let placed = self.placed.get_or_insert(Placed { first: at, log_end_before: log_end, end });
+        placed.end = end;
+        if let Err(error) = engine.extend_replacement(&draft.payload, at) {
             self.failed = Some(error);
         }
     }
@@ -224,10 +232,8 @@ impl Placing {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    fn finish(&mut self, installation: u64) -> Result<Placed> {
+    fn placed(&self, installation: u64) -> Result<Placed> {
         self.outcome(installation)?;
-        let (first, end) = (self.first.take(), self.end.take());
-        let (Some(first), Some(end)) = (first, end) else { return Err(Error::Closed) };
-        Ok(Placed { first, log_end_before: self.log_end_before, end })
+        self.placed.ok_or(Error::Closed)
     }
 }

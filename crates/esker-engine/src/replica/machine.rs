@@ -1,6 +1,6 @@
 //! What applying committed entries changes, beside the engine: how far it went, the membership, the requests seen.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use esker_log::{
     GroupEnd, Position,
@@ -42,8 +42,6 @@ pub(super) struct Machine {
     pub(super) requests: Requests,
     /// Everything in the log before this is decided: applied or void.
     pub(super) settled: Position,
-    /// Where entries lie that do not count, behind the last checkpoint.
-    pub(super) void: BTreeSet<Position>,
 }
 
 impl Machine {
@@ -51,23 +49,22 @@ impl Machine {
         Self {
             applied: mark.applied,
             membership: mark.membership.clone(),
-            requests: mark.requests.clone(),
+            requests: mark.requests.iter().copied().collect(),
             settled: mark.position,
-            void: BTreeSet::new(),
         }
     }
 
-    /// Applies entries in index order and adds an outcome for each. What `is_in_engine` says yes to, the engine has from
-    /// an index file already.
+    /// Applies entries in index order and adds an outcome for each. Gives the positions of those that repeat a request:
+    /// they do not count.
     ///
     /// Deterministic: depends on nothing but the entries and what was applied before.
     pub(super) fn apply(
         &mut self,
         engine: &dyn Engine,
         entries: &[CommittedEntry<'_>],
-        is_in_engine: impl Fn(GroupEnd) -> bool,
         outcomes: &mut Vec<Committed>,
-    ) {
+    ) -> Vec<Position> {
+        let mut repeats = Vec::new();
         let mut run = Vec::with_capacity(entries.len());
         let mut requests = Vec::with_capacity(entries.len());
         let mut in_run = HashSet::new();
@@ -80,16 +77,14 @@ impl Machine {
             let known = request.and_then(|id| self.requests.get(&id));
             if let Some(outcome) = known {
                 self.flush(engine, &mut run, &mut requests, outcomes);
-                self.void.insert(entry.position);
+                repeats.push(entry.position);
                 outcomes.push(outcome);
-            } else if entry.kind == FrameKind::Records && !is_in_engine(entry.id) {
+            } else if entry.kind == FrameKind::Records {
                 run.push(applied(entry));
                 requests.push(request);
             } else {
                 self.flush(engine, &mut run, &mut requests, outcomes);
-                let outcome = Committed { version: entry.id.index, existed: 0 };
-                self.note_request(request, outcome);
-                outcomes.push(outcome);
+                outcomes.push(Committed { version: entry.id.index, existed: 0 });
             }
             if entry.kind == FrameKind::Membership {
                 self.membership = StoredMembership { at: entry.id, bytes: entry.payload.to_vec() };
@@ -98,6 +93,7 @@ impl Machine {
             self.settled = entry.end();
         }
         self.flush(engine, &mut run, &mut requests, outcomes);
+        repeats
     }
 
     /// Has the engine apply what was gathered.
@@ -114,15 +110,11 @@ impl Machine {
         let before = outcomes.len();
         engine.apply(run, outcomes);
         for (request, outcome) in requests.drain(..).zip(&outcomes[before..]) {
-            self.note_request(request, *outcome);
+            if let Some(id) = request {
+                self.requests.insert(id, *outcome);
+            }
         }
         run.clear();
-    }
-
-    fn note_request(&mut self, request: Option<RequestId>, outcome: Committed) {
-        if let Some(id) = request {
-            self.requests.insert(id, outcome);
-        }
     }
 }
 

@@ -21,6 +21,8 @@
 
 mod checkpoint;
 mod entries;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod install;
 mod machine;
 mod replay;
@@ -40,11 +42,18 @@ use std::{
 };
 
 use esker_log::{
-    Append, AppendQueue, Draft, Error, GroupEnd, Index, Log, LogOptions, OnAppended, Opening, Position,
-    Result, Written, clock::Clock, disk::Disk, format::FrameKind, signal::Signal,
+    Append, AppendQueue, Draft, Error, GroupEnd, Index, LockedDir, Log, LogOptions, OnAppended, Opening,
+    Position, Result, Written,
+    clock::Clock,
+    disk::Disk,
+    format::{FrameKind, PAYLOAD_LEN_MAX},
+    segment::segment_name,
+    signal::Signal,
 };
 use parking_lot::Mutex;
 
+use self::requests::RequestList;
+pub(crate) use self::state_file::{LogBounds, STATE_NAME, read_log_bounds};
 pub use self::{entries::LogEntry, install::Install, requests::REQUESTS_MAX, state_file::StoredMembership};
 use self::{
     entries::{Entries, Held},
@@ -53,7 +62,6 @@ use self::{
     replay::Replay,
     state_file::State,
 };
-pub(crate) use self::{requests::Requests, state_file::STATE_NAME};
 use crate::{
     Committed, Engine, Environment, GROUP, KeyRange, Loading, OpenReport, Options, Reader, RequestId, Scan,
     Stats, bitcask::Bitcask,
@@ -61,6 +69,9 @@ use crate::{
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
 const CACHED_BYTES_MAX: usize = 64 << 20;
+
+/// What is wrong with a log that does not reach as far as the state file says.
+pub(crate) const TOO_SHORT: &str = "the log ends before this, but REPLICA says that it reaches so far";
 
 /// Who waits for an append looks this often whether the disk is full.
 const STALL_LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -96,19 +107,18 @@ struct Inner {
     queue: AppendQueue<Tracker>,
     shared: Arc<Shared>,
     engine: Arc<dyn Engine>,
-    machine: Arc<Mutex<Machine>>,
+    machine: Mutex<Machine>,
     /// Numbers the installations that were begun.
     installations: AtomicU64,
-    /// What `REPLICA` holds.
-    state: Mutex<State>,
-    /// One checkpoint or installation at a time.
-    checkpoint_turn: Mutex<()>,
+    /// Locked by a checkpoint or an installation for as long as it takes: one at a time.
+    saved: Mutex<Saved>,
     clock: Arc<dyn Clock>,
     maintenance: Arc<Signal>,
     checkpoint_interval: Duration,
     last_checkpoint: Mutex<Duration>,
     checkpoint_error: Mutex<Option<String>>,
-    checkpointed: AtomicU64,
+    /// The last entry that a checkpoint covers, and the membership then.
+    checkpointed: Mutex<(GroupEnd, StoredMembership)>,
     closing: AtomicBool,
     has_threads: bool,
     report: OpenReport,
@@ -116,7 +126,15 @@ struct Inner {
     applied_operations: AtomicU64,
 }
 
-/// What the appending thread and the others share.
+/// What is on the disk beside the log.
+struct Saved {
+    /// What `REPLICA` holds.
+    state: State,
+    /// How far index files reach: to a mark or the base.
+    reached: Position,
+}
+
+/// What the appending thread and the others share. Locks are taken in this order: `log_end`, the machine's, `entries`.
 struct Shared {
     entries: Mutex<Entries>,
     /// Where the log ends in the order of submission: what the next entry must follow.
@@ -138,17 +156,12 @@ impl Shared {
     fn vote(&self) -> Option<Vec<u8>> {
         self.vote.lock().clone()
     }
-
-    fn changed(&self) {
-        (self.hooks.written)(self.entries.lock().last().index);
-    }
 }
 
 /// Learns where frames went.
 struct Tracker {
     shared: Arc<Shared>,
     engine: Arc<dyn Engine>,
-    machine: Arc<Mutex<Machine>>,
     /// Where the log ends in the order of writing.
     log_end: Mutex<GroupEnd>,
 }
@@ -156,29 +169,21 @@ struct Tracker {
 impl Written for Tracker {
     fn written(&self, drafts: &[Draft]) {
         let mut log_end = self.log_end.lock();
-        let (mut last, mut cut) = (None, Vec::new());
-        let mut entries = self.shared.entries.lock();
+        let mut last = None;
         for draft in drafts {
             let id = GroupEnd { index: draft.appended_index, term: draft.term };
             match draft.kind {
                 kind if kind.is_entry() => {
-                    if !entries.note_written(id, draft.position) {
-                        cut.push(draft.position);
-                    }
-                    last = Some(id.index);
+                    let is_held = self.shared.with_entries(|held| held.note_written(id, draft.position));
+                    last = is_held.then_some(id.index).or(last);
                 }
+                FrameKind::Truncate | FrameKind::Base => self.shared.with_entries(Entries::note_cut_written),
                 FrameKind::Placed => {
-                    let outcome = self.engine.extend_replacement(&draft.payload, draft.position);
-                    self.shared.placing.lock().note(draft, *log_end, outcome);
+                    self.shared.placing.lock().note(draft, *log_end, self.engine.as_ref());
                 }
-                FrameKind::Base => self.shared.placing.lock().note(draft, *log_end, Ok(())),
                 _ => {}
             }
             *log_end = id.behind(*log_end, draft.kind).unwrap_or(*log_end);
-        }
-        drop(entries);
-        if !cut.is_empty() {
-            self.machine.lock().void.extend(cut);
         }
         if let Some(last) = last {
             (self.shared.hooks.written)(last);
@@ -194,13 +199,13 @@ pub struct Snapshot {
     pub membership: StoredMembership,
     /// Keys, values and versions in key order. Reading waits for the disk.
     pub items: Scan,
-    requests: Requests,
+    requests: RequestList,
 }
 
 impl Snapshot {
     /// The requests applied lately, from old to new.
     pub fn requests(&self) -> impl Iterator<Item = (RequestId, Committed)> {
-        self.requests.iter()
+        self.requests.iter().copied()
     }
 }
 
@@ -232,50 +237,51 @@ impl Replica {
         options.check()?;
         let (dir, disk) = (dir.as_ref(), &environment.disk);
         let began = environment.clock.monotonic();
+        let locked = LockedDir::new(Arc::clone(disk), dir)?;
         let found = State::read(disk.as_ref(), dir)?;
-        let state = found.clone().unwrap_or_default();
+        let is_new = found.is_none();
+        let state = found.unwrap_or_default();
         let log_options = LogOptions {
             segment_max_bytes: options.segment_max_bytes,
-            first_segment: state.base.position.segment,
+            first_segment: state.base.mark.position.segment,
             ..LogOptions::default()
         };
-        let mut opening = Opening::begin(Arc::clone(disk), dir, log_options, environment.store_id)?;
-        if found.is_none() {
+        let mut opening = Opening::begin_in(locked, log_options, environment.store_id)?;
+        if is_new {
             create(disk.as_ref(), dir, &opening, &state)?;
+        } else if opening.has_dead_segments() {
+            // That they are dead may so far be written in the page cache only.
+            state.write(disk.as_ref(), dir)?;
+            opening.remove_dead_segments()?;
         }
-        let at_least = state.marks.first().map_or(state.base.position, |mark| mark.position);
-        let loaded = engine.load(&mut opening, Loading::Prefix { base: state.base.position, at_least })?;
-        let (mut replay, from) = Replay::new(Arc::clone(&engine), &state, &loaded, CACHED_BYTES_MAX);
-        let ends = [(GROUP, replay.log_end)].into();
-        let recovered = opening.recover(from, ends, &mut |frame| replay.on_frame(&frame))?;
-        if !replay.is_whole() {
-            let what = "the base that the state file names is not in the log";
-            return Err(Error::damage(dir.join(STATE_NAME), 0, what));
-        }
+        let (base, marks) = (state.base.mark.position, state.mark_positions());
+        let reached = engine.load(&mut opening, Loading::Prefix { base, marks: &marks })?.from;
+        let (mut replay, start) = Replay::new(Arc::clone(&engine), &state, reached, CACHED_BYTES_MAX);
+        let ends = [(GROUP, start.log_end)].into();
+        let recovered = opening.recover(start.position, ends, &mut |frame| replay.on_frame(&frame))?;
+        check_reach(recovered.writer.log(), &state, replay.is_whole())?;
+        let (written_end, log_end) = (recovered.writer.group_end(GROUP), replay.entries.last());
         let now = environment.clock.monotonic();
         let shared = Arc::new(Shared {
             entries: Mutex::new(replay.entries),
-            log_end: Mutex::new(replay.log_end),
+            log_end: Mutex::new(log_end),
             vote: Mutex::new(Some(replay.vote).filter(|vote| !vote.is_empty())),
             placing: Mutex::default(),
             hooks,
         });
-        let machine = Arc::new(Mutex::new(replay.machine));
         let tracker = Tracker {
             shared: Arc::clone(&shared),
             engine: Arc::clone(&engine),
-            machine: Arc::clone(&machine),
-            log_end: Mutex::new(replay.log_end),
+            log_end: Mutex::new(written_end),
         };
         let inner = Arc::new(Inner {
             queue: AppendQueue::new(recovered.writer, tracker),
             shared,
             engine,
-            machine,
-            installations: AtomicU64::new(state.installation),
-            checkpointed: AtomicU64::new(state.marks.last().map_or(0, |mark| mark.applied.index)),
-            state: Mutex::new(state),
-            checkpoint_turn: Mutex::new(()),
+            machine: Mutex::new(replay.machine),
+            installations: AtomicU64::new(state.base.installation),
+            checkpointed: Mutex::new((start.applied, start.membership.clone())),
+            saved: Mutex::new(Saved { state, reached }),
             clock: Arc::clone(&environment.clock),
             maintenance,
             checkpoint_interval: options.checkpoint_interval,
@@ -291,8 +297,20 @@ impl Replica {
             appended_entries: AtomicU64::new(0),
             applied_operations: AtomicU64::new(0),
         });
+        if written_end != log_end {
+            // The frame that says so was lost, or never written.
+            inner.shared.with_entries(|entries| entries.cut(log_end.index));
+            inner.queue_lazily(FrameKind::Base, log_end);
+            inner.note_queued();
+        }
         let mut handles = Vec::new();
         let started = if environment.threads { start_threads(&inner, &mut handles) } else { Ok(()) };
+        if started.is_err() {
+            // Closing would wait for a thread that is not there.
+            inner.closing.store(true, Ordering::Release);
+            inner.queue.close();
+            inner.maintenance.raise();
+        }
         let threads = Arc::new(Threads { inner: Arc::clone(&inner), handles: Mutex::new(handles) });
         let replica = Self { inner, _threads: threads };
         started.map(|()| replica)
@@ -330,27 +348,21 @@ impl Replica {
     /// Errors (then `done` is not called): `InvalidRequest` if they do not follow the last entry.
     pub fn append(&self, entries: &[LogEntry], done: OnAppended) -> Result<()> {
         let inner = &self.inner;
-        let mut drafts = Vec::with_capacity(entries.len());
+        if !entries.iter().all(|entry| entry.kind.is_entry() && entry.payload.len() <= PAYLOAD_LEN_MAX) {
+            return Err(Error::InvalidRequest("only entries of bounded length are appended".into()));
+        }
+        let draft =
+            |entry: &LogEntry| Draft::new(entry.kind, GROUP, entry.id, entry.payload.to_vec(), entry.records);
+        // Copied before the locks are taken.
+        let drafts: Vec<_> = entries.iter().map(draft).collect();
         let mut log_end = inner.shared.log_end.lock();
-        let mut held = inner.shared.entries.lock();
         let mut last = *log_end;
         for entry in entries {
             last = entry.id.behind(last, entry.kind).ok_or_else(|| {
                 Error::InvalidRequest(format!("entry {:?} does not follow {last:?}", entry.id))
             })?;
         }
-        for entry in entries {
-            held.push(Held {
-                term: entry.id.term,
-                kind: entry.kind,
-                records: entry.records,
-                payload_len: entry.payload.len() as u32,
-                position: None,
-                payload: Some(Arc::clone(&entry.payload)),
-            });
-            drafts.push(Draft::new(entry.kind, GROUP, entry.id, entry.payload.to_vec(), entry.records));
-        }
-        drop(held);
+        inner.shared.with_entries(|held| entries.iter().for_each(|entry| held.push(Held::unwritten(entry))));
         *log_end = last;
         inner.appended_entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
         // Still under the lock: the order of submission is the order of the indexes.
@@ -373,15 +385,15 @@ impl Replica {
         if last.index >= log_end.index {
             return;
         }
-        let cut = inner.shared.with_entries(|entries| entries.truncate(last.index));
-        inner.machine.lock().void.extend(cut);
+        if last.index < inner.machine.lock().applied.index {
+            let why =
+                std::io::Error::other("entries that were applied were to be cut off: report this defect");
+            inner.log().poison_with(&Error::io("truncating the log", why));
+            return;
+        }
+        inner.shared.with_entries(|entries| entries.cut(last.index));
         *log_end = last;
-        let draft = Draft::new(FrameKind::Truncate, GROUP, last, Vec::new(), 0);
-        inner.queue.submit(Append {
-            drafts: vec![draft],
-            sync: false,
-            done: Box::new(|_told_to_the_next| ()),
-        });
+        inner.queue_lazily(FrameKind::Truncate, last);
         drop(log_end);
         inner.note_queued();
     }
@@ -451,18 +463,14 @@ impl Replica {
 
     /// The last entry that a checkpoint covers, and the membership then.
     pub fn saved(&self) -> (GroupEnd, StoredMembership) {
-        let state = self.inner.state.lock();
-        let mark = state.marks.last().unwrap_or(&state.base);
-        (mark.applied, mark.membership.clone())
+        self.inner.checkpointed.lock().clone()
     }
 
     /// Notes in the log that everything up to `last` is committed, so that a restart applies it without asking. Not
     /// synced: what of it is lost is learnt again.
     pub fn note_committed(&self, last: GroupEnd) {
-        let draft = Draft::new(FrameKind::Commit, GROUP, last, Vec::new(), 0);
-        // If it is not written, nothing later will be either, and that is told.
-        let done = Box::new(|_lazily| ());
-        self.inner.submit(Append { drafts: vec![draft], sync: false, done });
+        self.inner.queue_lazily(FrameKind::Commit, last);
+        self.inner.note_queued();
     }
 
     /// Applies committed entries, in order, each once; gives an outcome for each. All must be written.
@@ -471,7 +479,10 @@ impl Replica {
     pub fn apply(&self, entries: &[LogEntry]) -> Result<Vec<Committed>> {
         let inner = &self.inner;
         let positions: Option<Vec<_>> = inner.shared.with_entries(|held| {
-            let position = |entry: &LogEntry| held.get(entry.id.index).and_then(|held| held.position);
+            let position = |entry: &LogEntry| {
+                let held = held.get(entry.id.index).filter(|held| held.term == entry.id.term);
+                held.and_then(|held| held.position)
+            };
             entries.iter().map(position).collect()
         });
         let positions = positions
@@ -488,11 +499,15 @@ impl Replica {
             })
             .collect();
         let mut machine = inner.machine.lock();
-        if entries.first().is_some_and(|first| first.id.index != machine.applied.index + 1) {
+        if entries.iter().zip(machine.applied.index + 1..).any(|(entry, next)| entry.id.index != next) {
             return Err(Error::InvalidRequest("entries are applied one after another".into()));
         }
         let mut outcomes = Vec::with_capacity(entries.len());
-        machine.apply(inner.engine.as_ref(), &committed, |_| false, &mut outcomes);
+        let repeats = machine.apply(inner.engine.as_ref(), &committed, &mut outcomes);
+        if !repeats.is_empty() {
+            inner.shared.with_entries(|held| held.add_void(repeats));
+        }
+        drop(machine);
         let operations = entries.iter().map(|entry| u64::from(entry.records)).sum();
         inner.applied_operations.fetch_add(operations, Ordering::Relaxed);
         Ok(outcomes)
@@ -520,7 +535,7 @@ impl Replica {
             last: machine.applied,
             membership: machine.membership.clone(),
             items: self.inner.engine.scan(self.inner.log(), &KeyRange::all(), false),
-            requests: machine.requests.clone(),
+            requests: machine.requests.to_list(),
         }
     }
 
@@ -551,11 +566,22 @@ impl Replica {
 fn create(disk: &dyn Disk, dir: &Path, opening: &Opening, state: &State) -> Result<()> {
     if !opening.segments().is_empty() {
         return Err(Error::InvalidRequest(format!(
-            "{} holds the store of a single node: export it and import it into the cluster",
+            "{} holds the store of a single node (or has lost its file {STATE_NAME}): export it and import it into the \
+             cluster",
             dir.display()
         )));
     }
     state.write(disk, dir)
+}
+
+/// The log must have what the state file says that it has.
+fn check_reach(log: &Log, state: &State, is_whole: bool) -> Result<()> {
+    let reach = state.reach();
+    if is_whole && log.appended() >= reach {
+        return Ok(());
+    }
+    let path = log.dir().join(segment_name(reach.segment));
+    Err(Error::damage(path, reach.offset.into(), TOO_SHORT))
 }
 
 impl Inner {
@@ -566,6 +592,14 @@ impl Inner {
     fn submit(&self, append: Append) {
         self.queue.submit(append);
         self.note_queued();
+    }
+
+    /// Queues a mark that takes effect at once and is durable with whatever comes behind it.
+    fn queue_lazily(&self, kind: FrameKind, at: GroupEnd) {
+        let draft = Draft::new(kind, GROUP, at, Vec::new(), 0);
+        // If it is not written, nothing later will be either, and that is told.
+        let done = Box::new(|_told_to_the_next| ());
+        self.queue.submit(Append { drafts: vec![draft], sync: false, done });
     }
 
     /// Without a thread of its own, what is queued is appended by whoever was asked to, or here.
@@ -595,7 +629,7 @@ impl Inner {
     fn wait(&self, told: &mpsc::Receiver<Result<()>>) -> Result<()> {
         if !self.has_threads {
             // Waiting would be for ever: there is only this thread.
-            self.queue.pump();
+            while self.queue.queued_bytes() > 0 && self.queue.pump() {}
             return told.try_recv().unwrap_or(Err(Error::DiskFull));
         }
         loop {
@@ -628,10 +662,6 @@ impl Inner {
         found.into_iter().map(|(id, held)| self.read_entry(id, held)).collect()
     }
 
-    fn position_of(&self, index: Index) -> Option<Position> {
-        self.shared.with_entries(|entries| entries.get(index).and_then(|held| held.position))
-    }
-
     fn read_entry(&self, id: GroupEnd, held: Held) -> Result<LogEntry> {
         let Held { kind, records, payload_len, position, payload, .. } = held;
         let payload = match (payload, position) {
@@ -647,7 +677,7 @@ impl Inner {
         if (GroupEnd { index: header.index, term: header.term }) == id {
             return Ok(payload.into());
         }
-        let path = self.log().dir().join(esker_log::segment::segment_name(position.segment));
+        let path = self.log().dir().join(segment_name(position.segment));
         Err(Error::damage(path, u64::from(position.offset), "the frame is another entry's"))
     }
 

@@ -6,15 +6,14 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use esker_log::{Error, GroupEnd, Index, Position, Result, format::FrameKind, scan::Frame};
+use esker_log::{GroupEnd, Index, Position, Result, format::FrameKind, scan::Frame};
 
 use super::{
     entries::{Entries, Held},
-    install::BaseFrame,
     machine::{CommittedEntry, Machine},
-    state_file::{Mark, State},
+    state_file::{Base, Mark, State},
 };
-use crate::{Engine, Loaded};
+use crate::Engine;
 
 /// An entry that was read and is not known to be committed.
 struct Pending {
@@ -31,124 +30,106 @@ pub(super) struct Replay {
     pub(super) machine: Machine,
     pub(super) entries: Entries,
     pub(super) vote: Vec<u8>,
-    /// The last entry frame read, in log order.
-    pub(super) log_end: GroupEnd,
     pending: VecDeque<Pending>,
     committed: Index,
-    /// The last entry that the engine has from its index files.
-    in_engine: Index,
-    installation: u64,
-    /// The base, until its frame is met; then everything before it is replaced.
-    base: Option<Mark>,
+    base: Base,
+    /// Whether the base's values are still to be read: without them nothing can be applied.
+    awaits_values: bool,
 }
 
 impl Replay {
-    /// Begins where the state on disk says, given how far the engine's index files reached. Gives also the position to
-    /// read from.
+    /// Begins where the state on disk says, given where the engine's index files end. Gives also the mark to read from.
     pub(super) fn new(
         engine: Arc<dyn Engine>,
         state: &State,
-        loaded: &Loaded,
+        reached: Position,
         cached_bytes_max: usize,
-    ) -> (Self, Position) {
-        let (start, in_engine, base) = match state.mark_within(loaded.from) {
-            Some(mark) => (mark, loaded.last.index, None),
-            // From the base on, nothing is known of what comes before an installed snapshot.
-            None if state.installation > 0 => (&state.base, 0, Some(state.base.clone())),
-            None => (&state.base, loaded.last.index, None),
-        };
-        let mut machine = Machine::at(start);
-        if base.is_some() {
+    ) -> (Self, Mark) {
+        let mark = state.mark_at(reached);
+        let awaits_values = mark.is_none() && state.base.installation > 0;
+        if awaits_values {
             engine.begin_replacement();
-            machine = Machine::default();
         }
-        let purged = if base.is_some() { start.log_end } else { start.applied };
+        let start = mark.unwrap_or(&state.base.mark).clone();
+        let mut entries = Entries::new(start.applied, cached_bytes_max);
+        entries.add_void(start.void.iter().copied());
         let replay = Self {
             engine,
-            machine,
-            entries: Entries::new(purged, cached_bytes_max),
+            machine: Machine::at(&start),
+            entries,
             vote: state.vote.clone(),
-            log_end: start.log_end,
             pending: VecDeque::new(),
             committed: start.applied.index,
-            in_engine,
-            installation: state.installation,
-            base,
+            base: state.base.clone(),
+            awaits_values,
         };
-        (replay, start.position)
+        (replay, start)
     }
 
     /// Takes in the next frame.
     pub(super) fn on_frame(&mut self, frame: &Frame<'_>) -> Result<()> {
-        let header = &frame.header;
-        let id = GroupEnd { index: header.index, term: header.term };
-        self.log_end = id.behind(self.log_end, header.kind).unwrap_or(id);
-        match header.kind {
-            FrameKind::Records | FrameKind::Blank | FrameKind::Membership => self.on_entry(frame, id),
-            FrameKind::Truncate => {
-                self.machine.void.extend(self.entries.truncate(id.index));
-                while self.pending.pop_back_if(|entry| entry.id.index > id.index).is_some() {}
-            }
+        let id = GroupEnd { index: frame.header.index, term: frame.header.term };
+        let counts = frame.position >= self.base.entries_from;
+        match frame.header.kind {
+            FrameKind::Vote => self.vote = frame.payload.to_vec(),
+            FrameKind::Placed => return self.on_placed(frame),
             FrameKind::Commit => {
                 self.committed = self.committed.max(id.index);
                 self.apply_committed();
             }
-            FrameKind::Vote => self.vote = frame.payload.to_vec(),
-            FrameKind::Placed if self.base.is_some() && header.index == self.installation => {
-                self.engine.extend_replacement(frame.payload, frame.position)?;
+            _ if !counts => {}
+            FrameKind::Records | FrameKind::Blank | FrameKind::Membership => self.on_entry(frame, id),
+            FrameKind::Truncate => self.cut(id),
+            FrameKind::Base => {
+                self.cut(id);
+                self.entries.purge(id);
             }
-            FrameKind::Base => self.on_base(frame)?,
-            // Of an installation that was never finished, or that index files cover.
-            FrameKind::Placed => {}
         }
         Ok(())
     }
 
+    fn cut(&mut self, last: GroupEnd) {
+        self.entries.cut(last.index);
+        self.entries.note_cut_written();
+        while self.pending.pop_back_if(|entry| entry.id.index > last.index).is_some() {}
+    }
+
     fn on_entry(&mut self, frame: &Frame<'_>, id: GroupEnd) {
-        let header = &frame.header;
         if id.index != self.entries.last().index + 1 {
-            // Up to where the mark is, what lies before the base, or what a snapshot of an unfinished installation skipped.
+            // It came while a snapshot that holds it was put in place.
+            self.entries.add_void([frame.position]);
             return;
         }
-        self.entries.push(Held {
-            term: id.term,
-            kind: header.kind,
-            records: header.records,
-            payload_len: header.payload_len,
-            position: Some(frame.position),
-            payload: None,
-        });
+        self.entries.push(Held::found(frame));
         self.pending.push_back(Pending {
             id,
-            kind: header.kind,
+            kind: frame.header.kind,
             position: frame.position,
             payload: frame.payload.to_vec(),
-            records: header.records,
+            records: frame.header.records,
         });
     }
 
-    fn on_base(&mut self, frame: &Frame<'_>) -> Result<()> {
-        let found = BaseFrame::decode(frame.payload)
-            .ok_or_else(|| Error::InvalidRequest("a base frame is of an unknown form".into()))?;
-        if found.installation != self.installation {
+    fn on_placed(&mut self, frame: &Frame<'_>) -> Result<()> {
+        let (first, end) = self.base.placed;
+        let is_ours = self.awaits_values
+            && frame.header.index == self.base.installation
+            && (first..end).contains(&frame.position);
+        if !is_ours {
+            // Of an installation that was never finished, or that was replaced.
             return Ok(());
         }
-        let Some(base) = self.base.take() else { return Ok(()) };
-        let end = frame.end();
-        self.engine.finish_replacement(base.position);
-        self.machine = Machine { settled: end, ..Machine::at(&base) };
-        // Entries that came while the values were placed and are in the snapshot do not count.
-        let covered = self.pending.iter().filter(|entry| entry.id.index <= base.applied.index);
-        self.machine.void.extend(covered.map(|entry| entry.position));
-        self.pending.retain(|entry| entry.id.index > base.applied.index);
-        self.entries.purge(base.applied);
-        self.committed = self.committed.max(base.applied.index);
-        self.apply_committed();
+        self.engine.extend_replacement(frame.payload, frame.position)?;
+        if frame.end() == end {
+            self.engine.finish_replacement(self.base.mark.position);
+            self.awaits_values = false;
+            self.apply_committed();
+        }
         Ok(())
     }
 
     fn apply_committed(&mut self) {
-        if self.base.is_some() {
+        if self.awaits_values {
             return;
         }
         let count = self.pending.iter().take_while(|entry| entry.id.index <= self.committed).count();
@@ -163,13 +144,13 @@ impl Replay {
                 records: entry.records,
             })
             .collect();
-        let in_engine = self.in_engine;
         let mut outcomes = Vec::with_capacity(entries.len());
-        self.machine.apply(self.engine.as_ref(), &entries, |id| id.index <= in_engine, &mut outcomes);
+        let repeats = self.machine.apply(self.engine.as_ref(), &entries, &mut outcomes);
+        self.entries.add_void(repeats);
     }
 
     /// Whether the base was read, if it was to be: without it nothing of the state is known.
     pub(super) fn is_whole(&self) -> bool {
-        self.base.is_none()
+        !self.awaits_values
     }
 }

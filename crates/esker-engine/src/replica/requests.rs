@@ -1,6 +1,9 @@
 //! The requests that were applied lately: what makes a retried write harmless.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{Committed, RequestId};
 
@@ -8,12 +11,15 @@ use crate::{Committed, RequestId};
 /// same for all and only what is applied counts. 13 seconds' worth at 20,000 writes a second.
 pub const REQUESTS_MAX: usize = 1 << 18;
 
+/// Requests and what they came to, from old to new.
+pub(crate) type RequestList = Arc<[(RequestId, Committed)]>;
+
 /// See the module.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Requests {
     outcomes: HashMap<RequestId, Committed>,
-    /// From old to new.
-    order: VecDeque<RequestId>,
+    /// From old to new, with the outcomes: they are copied at every checkpoint.
+    order: VecDeque<(RequestId, Committed)>,
 }
 
 impl Requests {
@@ -25,21 +31,17 @@ impl Requests {
     /// Remembers a request; the caller knows that it is new.
     pub(crate) fn insert(&mut self, id: RequestId, outcome: Committed) {
         self.outcomes.insert(id, outcome);
-        self.order.push_back(id);
+        self.order.push_back((id, outcome));
         if self.order.len() > REQUESTS_MAX
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((oldest, _)) = self.order.pop_front()
         {
             self.outcomes.remove(&oldest);
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// From old to new.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestId, Committed)> {
-        self.order.iter().map(|id| (*id, self.outcomes[id]))
+    /// All of them, from old to new.
+    pub(crate) fn to_list(&self) -> RequestList {
+        self.order.iter().copied().collect()
     }
 }
 
@@ -60,8 +62,8 @@ mod tests {
         let id = |sequence| RequestId { client: 1, sequence };
         let all: Requests =
             (0..REQUESTS_MAX as u64 + 2).map(|n| (id(n), Committed { version: n, existed: 0 })).collect();
-        assert_eq!((all.get(&id(0)), all.get(&id(1)), all.len()), (None, None, REQUESTS_MAX));
+        assert_eq!((all.get(&id(0)), all.get(&id(1)), all.to_list().len()), (None, None, REQUESTS_MAX));
         assert_eq!(all.get(&id(2)).map(|outcome| outcome.version), Some(2));
-        assert_eq!(all.iter().next().map(|(first, _)| first), Some(id(2)));
+        assert_eq!(all.to_list().first().map(|(first, _)| *first), Some(id(2)));
     }
 }

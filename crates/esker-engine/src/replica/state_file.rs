@@ -3,23 +3,24 @@
 //! It is replaced as a whole with each checkpoint, before the index files are written, and keeps two marks: whichever of
 //! them the index files reach is the one to replay from.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use esker_log::{
-    Error, GroupEnd, Position, Result,
+    Error, GroupEnd, Position, Result, SegmentId,
     disk::{Disk, OpenMode},
     format::{self, FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN},
     recovery::invalid_header,
     small_file::write_durably,
 };
 
-use super::requests::Requests;
+use super::requests::RequestList;
 use crate::{Committed, RequestId};
 
 /// The file's name.
 pub(crate) const STATE_NAME: &str = "REPLICA";
 const MAGIC: &[u8; 8] = b"ESKREPLI";
 const REQUEST_LEN: usize = 28;
+const POSITION_LEN: usize = 8;
 
 /// A membership, and the entry that holds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,47 +41,74 @@ pub(super) struct Mark {
     /// The last entry applied.
     pub(super) applied: GroupEnd,
     pub(super) membership: StoredMembership,
-    pub(super) requests: Requests,
+    pub(super) requests: RequestList,
+    /// Where entries lie that do not count, in the position's segment before it: the hint of that segment is yet to be
+    /// written.
+    pub(super) void: Arc<[Position]>,
 }
+
+/// Where the log begins.
+const START: Position = Position { segment: 1, offset: SEGMENT_HEADER_LEN as u32 };
 
 impl Default for Mark {
     /// The beginning of an empty log.
     fn default() -> Self {
         Self {
-            position: Position { segment: 1, offset: SEGMENT_HEADER_LEN as u32 },
+            position: START,
             log_end: GroupEnd::default(),
             applied: GroupEnd::default(),
             membership: StoredMembership::default(),
-            requests: Requests::default(),
+            requests: Arc::default(),
+            void: Arc::default(),
         }
+    }
+}
+
+/// Where the log that counts begins.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    /// Counts the snapshots that were installed; 0: none yet.
+    pub(super) installation: u64,
+    /// From here on the log is read if there are no index files. With an installation, what is said to be applied is what
+    /// is once all the placed values are read.
+    pub(super) mark: Mark,
+    /// The snapshot's values: the first of their frames, and the byte behind the last.
+    pub(super) placed: (Position, Position),
+    /// Entries before this do not count: the snapshot holds what they did.
+    pub(super) entries_from: Position,
+}
+
+impl Default for Base {
+    fn default() -> Self {
+        Self { installation: 0, mark: Mark::default(), placed: (START, START), entries_from: START }
     }
 }
 
 /// The file's content.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
-    /// Counts the snapshots that were installed; 0: none yet.
-    pub(super) installation: u64,
     /// The last vote before the newer mark, in the consensus module's encoding; empty: none.
     pub(super) vote: Vec<u8>,
-    /// Where the log that counts begins. With an installation, the first of its placed values lies there; what is said
-    /// to be applied is what is once all of them are read.
-    pub(super) base: Mark,
-    /// The last two checkpoints since, older first.
+    pub(super) base: Base,
+    /// The checkpoint that index files reach, if one was written since the base, and one that they may reach.
     pub(super) marks: Vec<Mark>,
 }
 
 impl State {
-    /// The newest mark at or before `covered`; `None`: replay from the base.
-    pub(super) fn mark_within(&self, covered: Position) -> Option<&Mark> {
-        self.marks.iter().rev().find(|mark| mark.position <= covered)
+    /// The mark at which index files end; `None`: replay from the base.
+    pub(super) fn mark_at(&self, reached: Position) -> Option<&Mark> {
+        self.marks.iter().find(|mark| mark.position == reached)
     }
 
-    /// Adds a mark and forgets all but the one before it.
-    pub(super) fn push_mark(&mut self, mark: Mark) {
+    /// The positions of the marks, ascending.
+    pub(super) fn mark_positions(&self) -> Vec<Position> {
+        self.marks.iter().map(|mark| mark.position).collect()
+    }
+
+    /// Adds a mark for index files yet to be written, and forgets all but the one that they reach now.
+    pub(super) fn push_mark(&mut self, mark: Mark, reached: Position) {
+        self.marks.retain(|mark| mark.position == reached);
         self.marks.push(mark);
-        let surplus = self.marks.len().saturating_sub(2);
-        self.marks.drain(..surplus);
     }
 
     /// Reads the file; `None` if there is none.
@@ -99,6 +127,11 @@ impl State {
         Self::decode(&bytes).map(Some).map_err(|invalid| invalid_header(&path, invalid))
     }
 
+    /// Up to where the log must reach: what comes before was synced before it was named here.
+    pub(super) fn reach(&self) -> Position {
+        self.marks.last().map_or(self.base.placed.1, |mark| mark.position)
+    }
+
     /// Replaces the file, durably.
     ///
     /// Errors: `DiskFull`, `Io`; the old content is then still there.
@@ -106,21 +139,27 @@ impl State {
         write_durably(disk, dir, STATE_NAME, &self.encode())
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        put_bytes(&mut body, &self.vote);
+        put_base(&mut body, &self.base);
+        body.push(self.marks.len() as u8);
+        self.marks.iter().for_each(|mark| put_mark(&mut body, mark));
+        Self::enclose(&body)
+    }
+
+    /// A whole file with these fields.
+    pub(super) fn enclose(body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(body.len() + 16);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        put_u64(&mut out, self.installation);
-        put_bytes(&mut out, &self.vote);
-        put_mark(&mut out, &self.base);
-        out.push(self.marks.len() as u8);
-        self.marks.iter().for_each(|mark| put_mark(&mut out, mark));
+        out.extend_from_slice(body);
         let checksum = crc32c::crc32c(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
         let body = bytes.len().saturating_sub(4).max(12);
         format::check_head(bytes, MAGIC, body)?;
         let mut reader = Reader(&bytes[12..body]);
@@ -147,9 +186,21 @@ fn put_end(out: &mut Vec<u8>, end: GroupEnd) {
     put_u64(out, end.term);
 }
 
+fn put_position(out: &mut Vec<u8>, position: Position) {
+    put_u32(out, position.segment);
+    put_u32(out, position.offset);
+}
+
+fn put_base(out: &mut Vec<u8>, base: &Base) {
+    put_u64(out, base.installation);
+    for position in [base.placed.0, base.placed.1, base.entries_from] {
+        put_position(out, position);
+    }
+    put_mark(out, &base.mark);
+}
+
 fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
-    put_u32(out, mark.position.segment);
-    put_u32(out, mark.position.offset);
+    put_position(out, mark.position);
     put_end(out, mark.log_end);
     put_end(out, mark.applied);
     put_end(out, mark.membership.at);
@@ -160,6 +211,24 @@ fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
         put_u64(out, outcome.version);
         put_u32(out, outcome.existed);
     }
+    put_u32(out, mark.void.len() as u32);
+    mark.void.iter().for_each(|position| put_position(out, *position));
+}
+
+/// What the file says of the log, for who verifies a closed store.
+pub(crate) struct LogBounds {
+    /// The first segment that counts.
+    pub(crate) first: SegmentId,
+    /// Up to where the log must reach.
+    pub(crate) reach: Position,
+}
+
+/// Reads the file of a closed store; `None` if there is none: it is no replica's.
+///
+/// Errors: as for [`State::read`].
+pub(crate) fn read_log_bounds(disk: &dyn Disk, dir: &Path) -> Result<Option<LogBounds>> {
+    let state = State::read(disk, dir)?;
+    Ok(state.map(|state| LogBounds { first: state.base.mark.position.segment, reach: state.reach() }))
 }
 
 /// What is left to read.
@@ -189,15 +258,29 @@ impl<'a> Reader<'a> {
         Some(GroupEnd { index: self.u64()?, term: self.u64()? })
     }
 
+    fn position(&mut self) -> Option<Position> {
+        Some(Position { segment: self.u32()?, offset: self.u32()? })
+    }
+
+    fn base(&mut self) -> Option<Base> {
+        let installation = self.u64()?;
+        let (placed, entries_from) = ((self.position()?, self.position()?), self.position()?);
+        Some(Base { installation, mark: self.mark()?, placed, entries_from })
+    }
+
     fn mark(&mut self) -> Option<Mark> {
-        let position = Position { segment: self.u32()?, offset: self.u32()? };
+        let position = self.position()?;
         let (log_end, applied) = (self.end()?, self.end()?);
         let membership = StoredMembership { at: self.end()?, bytes: self.bytes()? };
         let count = self.u32()? as usize;
         let requests = self.take(count.checked_mul(REQUEST_LEN)?)?;
         let requests = requests.chunks_exact(REQUEST_LEN).map(|bytes| Reader(bytes).request());
-        let requests = requests.collect::<Option<Requests>>()?;
-        Some(Mark { position, log_end, applied, membership, requests })
+        let requests = requests.collect::<Option<RequestList>>()?;
+        let count = self.u32()? as usize;
+        let void = self.take(count.checked_mul(POSITION_LEN)?)?;
+        let void = void.chunks_exact(POSITION_LEN).map(|bytes| Reader(bytes).position());
+        let void = void.collect::<Option<Arc<[_]>>>()?;
+        Some(Mark { position, log_end, applied, membership, requests, void })
     }
 
     fn request(&mut self) -> Option<(RequestId, Committed)> {
@@ -206,10 +289,10 @@ impl<'a> Reader<'a> {
     }
 
     fn state(&mut self) -> Option<State> {
-        let (installation, vote, base) = (self.u64()?, self.bytes()?, self.mark()?);
+        let (vote, base) = (self.bytes()?, self.base()?);
         let count = self.take(1)?[0];
         let marks = (0..count).map(|_| self.mark()).collect::<Option<Vec<_>>>()?;
-        Some(State { installation, vote, base, marks })
+        Some(State { vote, base, marks })
     }
 }
 
@@ -225,8 +308,11 @@ mod tests {
             applied: GroupEnd { index: 8, term: 2 },
             membership: StoredMembership { at: GroupEnd { index: 1, term: 1 }, bytes: b"members".to_vec() },
             requests: (0..u64::from(n)).map(|s| (id(s), Committed { version: s, existed: 1 })).collect(),
+            void: [Position { segment: n, offset: 64 }].into(),
         };
-        State { installation: 3, vote: b"vote".to_vec(), base: mark(1), marks: vec![mark(2), mark(3)] }
+        let at = |offset| Position { segment: 1, offset };
+        let base = Base { installation: 3, mark: mark(1), placed: (at(100), at(200)), entries_from: at(150) };
+        State { vote: b"vote".to_vec(), base, marks: vec![mark(2), mark(3)] }
     }
 
     #[test]
@@ -235,7 +321,7 @@ mod tests {
         let decoded = State::decode(&bytes).unwrap();
         assert_eq!(format!("{:?}", decoded.marks[1].membership), format!("{:?}", state.marks[1].membership));
         assert_eq!(decoded.encode(), bytes);
-        assert_eq!((decoded.installation, decoded.vote.as_slice()), (3, b"vote".as_slice()));
+        assert_eq!((decoded.base.installation, decoded.vote.as_slice()), (3, b"vote".as_slice()));
         assert_eq!(decoded.marks[1].requests.len(), 3);
     }
 
@@ -254,13 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn of_the_marks_the_newest_that_is_covered_counts() {
+    fn the_mark_that_index_files_reach_stays_until_they_reach_another() {
         let mut state = state();
-        let at = |segment, offset| Position { segment, offset };
-        assert!(state.mark_within(at(1, 4000)).is_none());
-        assert_eq!(state.mark_within(at(3, 299)).map(|mark| mark.position), Some(at(2, 200)));
-        assert_eq!(state.mark_within(at(3, 300)).map(|mark| mark.position), Some(at(3, 300)));
-        state.push_mark(Mark { position: at(4, 64), ..Mark::default() });
-        assert_eq!(state.marks.iter().map(|mark| mark.position.segment).collect::<Vec<_>>(), [3, 4]);
+        let at = |segment| Position { segment, offset: 100 * segment };
+        assert!(state.mark_at(at(1)).is_none());
+        assert_eq!(state.mark_at(at(3)).map(|mark| mark.position), Some(at(3)));
+        state.push_mark(Mark { position: at(4), ..Mark::default() }, at(2));
+        assert_eq!(state.mark_positions(), [at(2), at(4)]);
+        state.push_mark(Mark { position: at(5), ..Mark::default() }, at(4));
+        assert_eq!(state.mark_positions(), [at(4), at(5)]);
     }
 }

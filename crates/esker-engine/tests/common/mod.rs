@@ -5,6 +5,7 @@
 
 pub(crate) mod engines;
 pub(crate) mod model;
+pub(crate) mod replica;
 pub(crate) mod survival;
 pub(crate) mod workload;
 

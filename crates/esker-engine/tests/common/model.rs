@@ -111,7 +111,7 @@ pub(crate) fn compare(db: &Db, state: &State, also_ask_for: &[Vec<u8>]) -> Resul
     Ok(())
 }
 
-fn brief(state: &State) -> String {
+pub(crate) fn brief(state: &State) -> String {
     let items = state
         .iter()
         .map(|(key, (value, version))| format!("{}@{version}+{}", String::from_utf8_lossy(key), value.len()));

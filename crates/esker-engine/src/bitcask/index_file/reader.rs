@@ -1,6 +1,7 @@
 //! From an index file's bytes to entries. Lengths are checked before they are trusted; any damage is an error with its place.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -81,6 +82,12 @@ impl IndexFile {
     }
 
     /// The first keys of the blocks: where the file can be divided.
+    /// Whether it is an index of just these bytes of `segment`.
+    pub(crate) fn covers(&self, segment: u32, bytes: &Range<u32>) -> bool {
+        let Stretch { segment: of, from, to, .. } = self.stretch;
+        (of, from, to) == (segment, bytes.start, bytes.end)
+    }
+
     pub(crate) fn block_keys(&self) -> impl Iterator<Item = &[u8]> {
         self.blocks.iter().map(|block| &*block.first_key)
     }
