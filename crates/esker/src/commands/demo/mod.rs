@@ -60,7 +60,8 @@ pub(super) fn run(args: DemoArgs) -> Result<(), Failure> {
         Ok(())
     })?;
     // Who looks for the reason of a failure needs the nodes' logs.
-    home.end(&story, outcome.is_err() && !interrupted)?;
+    let is_fault = !interrupted && !matches!(outcome, Ok(()) | Err(Failure::OutputClosed));
+    home.end(&story, is_fault)?;
     outcome
 }
 
