@@ -180,7 +180,7 @@ async fn many_writes_through_a_follower_are_all_answered() {
     let cluster = Cluster::formed(3).await;
     let leader = cluster.leader().await;
     let follower = cluster.up().into_iter().find(|id| *id != leader).unwrap();
-    let (cluster, started) = (&cluster, std::time::Instant::now());
+    let (cluster, started) = (&cluster, tokio::time::Instant::now());
     let writers = (0..50).map(|writer| async move {
         for n in 0..20 {
             cluster.put(follower, &format!("key{writer}-{n}"), "value").await.unwrap();
