@@ -318,7 +318,7 @@ fn write_replicated(
     let batch = batch.into_encoded();
     let permit = Accounts::permit(accounts, batch.encoded_len());
     let is_empty = batch.is_empty();
-    let written = permit.map(|permit| (permit, node.write(batch.into_payload(), options)));
+    let written = permit.map(|permit| (permit, node.write(batch, options)));
     async move {
         let (permit, written) = written?;
         if is_empty {

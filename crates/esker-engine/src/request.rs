@@ -14,10 +14,24 @@ pub struct RequestId {
     pub sequence: u64,
 }
 
+/// The client number that no client has: a batch of nothing but a request of this client changes nothing and is the mark at
+/// which replicas compare their states.
+pub(crate) const COMPARISON_CLIENT: u64 = u64::MAX;
+
 /// Bytes of an encoded request id.
 pub const REQUEST_ID_LEN: usize = 16;
 
 impl RequestId {
+    /// The mark at which replicas compare their states, for the `nth` time.
+    pub fn comparison(nth: u64) -> Self {
+        Self { client: COMPARISON_CLIENT, sequence: nth }
+    }
+
+    /// Whether it is such a mark, and no request of a client.
+    pub fn is_comparison(&self) -> bool {
+        self.client == COMPARISON_CLIENT
+    }
+
     /// Both numbers, big-endian.
     pub fn to_bytes(self) -> [u8; REQUEST_ID_LEN] {
         let mut out = [0; REQUEST_ID_LEN];
@@ -57,7 +71,8 @@ impl FromStr for RequestId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (client, sequence) = text.split_once('-').ok_or(InvalidRequestId)?;
-        Ok(Self { client: hexadecimal(client)?, sequence: hexadecimal(sequence)? })
+        let id = Self { client: hexadecimal(client)?, sequence: hexadecimal(sequence)? };
+        if id.is_comparison() { Err(InvalidRequestId) } else { Ok(id) }
     }
 }
 
@@ -78,7 +93,9 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(RequestId::from_bytes(&id.to_bytes()), Some(id));
         assert_eq!(RequestId::from_bytes(&[0; 15]), None);
-        for wrong in ["", "-", "1", "1-", "-1", "g-1", "+1-1", "1--1", "11112222333344445-1"] {
+        for wrong in
+            ["ffffffffffffffff-1", "", "-", "1", "1-", "-1", "g-1", "+1-1", "1--1", "11112222333344445-1"]
+        {
             assert_eq!(wrong.parse::<RequestId>(), Err(InvalidRequestId), "{wrong:?}");
         }
     }

@@ -12,6 +12,7 @@
 
 pub mod checker;
 pub mod clients;
+pub mod cluster;
 pub mod history;
 pub mod machine;
 pub mod network;

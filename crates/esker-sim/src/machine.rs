@@ -1,6 +1,6 @@
 //! The machine under a simulated node: a disk and a clock that outlive the node's process.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use esker_log::{
     clock::Clock,
@@ -53,6 +53,15 @@ impl Machine {
         hardware.set_full(full);
     }
 
+    /// Gets a new, empty disk, as slow and full as the old one was. The node must be down.
+    pub fn wipe(&self) {
+        let mut hardware = self.hardware.lock();
+        hardware.disk = SimDisk::new();
+        hardware.paid = 0;
+        let full = hardware.full;
+        hardware.set_full(full);
+    }
+
     /// From now on each operation of the disk takes so long.
     pub fn set_slow(&self, each: Duration) {
         let mut hardware = self.hardware.lock();
@@ -76,11 +85,17 @@ impl Machine {
     }
 
     /// Flips a bit of a synced file; says which, or `None` if there is none with anything in it.
+    ///
+    /// The newest log file is left alone: damage at its end looks like a write that a crash tore, and is cut off without a
+    /// word, as nothing on that disk can tell the two apart (`docs/format.md`).
     pub fn flip_bit(&self, seed: u64) -> Option<String> {
         let rng = Rng::new(seed);
         let disk = self.disk();
         let mut files = disk.durable_files();
         files.retain(|path| disk.durable_bytes(path).is_some_and(|bytes| !bytes.is_empty()));
+        if let Some(newest) = files.iter().filter(|path| is_log(path)).max().cloned() {
+            files.retain(|path| *path != newest);
+        }
         if files.is_empty() {
             return None;
         }
@@ -97,6 +112,10 @@ impl Machine {
         self.set_full(false);
         self.clock.set_right();
     }
+}
+
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log")
 }
 
 impl Default for Machine {
@@ -173,8 +192,6 @@ impl Clock for SimClock {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use esker_log::disk::Disk;
 
     use super::*;

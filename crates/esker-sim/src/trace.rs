@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// So many of the last lines are kept; the digest covers all.
-const LINES_KEPT: usize = 20_000;
+const LINES_KEPT: usize = 100_000;
 
 /// A log of a simulation; clones share it.
 #[derive(Debug, Clone)]

@@ -7,11 +7,13 @@ use std::{
 };
 
 use esker_cluster::{MemberChange, peer::PeerApi};
-use futures_util::future::BoxFuture;
+use esker_log::disk::sim::CrashMode;
+use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::{
+    Rng,
     history::Recorder,
     machine::Machine,
     network::{Down, LinkProfile, SimHost, SimNetwork},
@@ -37,7 +39,10 @@ pub trait Nodes: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Arc<dyn PeerApi>, String>>;
     /// Drops everything of a node at once: nothing of it may run on.
     fn kill(&self, node: u64);
-    /// Asks the cluster for a change of the membership or the leadership.
+    /// Whether a node that was started has given up by itself. It is started again once all is healed.
+    fn has_exited(&self, node: u64) -> bool;
+    /// Asks the cluster for a change of the membership or the leadership. Members go by the numbers of their machines here,
+    /// whatever number the cluster has given them. `Ok`: it is certainly done.
     fn change_members(&self, change: MemberChange) -> BoxFuture<'static, Result<(), String>>;
     /// Has a node take a snapshot and drop the log before it.
     fn snapshot(&self, node: u64) -> BoxFuture<'static, Result<(), String>>;
@@ -50,14 +55,16 @@ pub struct World {
     machines: BTreeMap<u64, Machine>,
     nodes: Arc<dyn Nodes>,
     recorder: Recorder,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
     up: BTreeSet<u64>,
-    /// The nodes whose disks had bits flipped: they may refuse to start.
+    /// The nodes whose disks had bits flipped: they may refuse to start, or stop.
     damaged: BTreeSet<u64>,
+    /// The nodes that are certainly no members any more.
+    removed: BTreeSet<u64>,
     /// The nodes that did not start when they should have.
     refusals: Vec<String>,
 }
@@ -82,7 +89,7 @@ impl World {
             machines: (1..=count).map(|node| (node, Machine::new())).collect(),
             nodes,
             recorder: recorder.clone(),
-            state: Mutex::default(),
+            state: Arc::default(),
         }
     }
 
@@ -139,11 +146,20 @@ impl World {
             }
             Fault::FlipBit { node, seed } => self.flip_bit(*node, *seed),
             Fault::SkewClock { node, jump_ms, speed } => self.machines[node].clock().skew(*jump_ms, *speed),
-            Fault::RemoveMember { node } => self.change_members(MemberChange::Remove(*node)),
+            Fault::Wipe { node } => self.wipe(*node).await,
+            Fault::PowerCut { seed } => self.power_cut(*seed).await,
+            Fault::RemoveMember { node } => self.remove_member(*node),
             Fault::AddMember { node } => {
-                self.change_members(MemberChange::Add { peer_address: address(*node), voter: true });
+                // Its disk may go only if nobody counts on it.
+                if self.state.lock().removed.remove(node) {
+                    self.wipe(*node).await;
+                } else {
+                    self.sim.trace.note(format_args!("n{node} may still be a member"));
+                }
             }
-            Fault::Transfer { to } => self.change_members(MemberChange::Transfer(*to)),
+            Fault::Transfer { to } => {
+                self.command("transfer", self.nodes.change_members(MemberChange::Transfer(*to)));
+            }
             Fault::Snapshot { node } => {
                 if self.state.lock().up.contains(node) {
                     self.command("snapshot", self.nodes.snapshot(*node));
@@ -174,7 +190,7 @@ impl World {
         }
     }
 
-    fn crash(&self, node: u64, mode: esker_log::disk::sim::CrashMode, down: Down) {
+    fn crash(&self, node: u64, mode: CrashMode, down: Down) {
         if self.state.lock().up.remove(&node) {
             self.recorder.restarted(node);
             self.network.stop(&address(node), down);
@@ -211,14 +227,46 @@ impl World {
         }
     }
 
+    /// Everything is well. Whose disk was damaged gets a new one, as an operator would see to.
     async fn heal_all(&self) {
         self.network.heal();
         self.machines.values().for_each(Machine::heal);
+        let damaged = std::mem::take(&mut self.state.lock().damaged);
+        for node in damaged {
+            self.wipe(node).await;
+        }
+        for node in self.machines.keys().filter(|node| self.nodes.has_exited(**node)) {
+            self.crash(*node, CrashMode::ProcessKill, Down::Refuses);
+        }
         self.start_all().await;
     }
 
-    fn change_members(&self, change: MemberChange) {
-        self.command("change of the membership", self.nodes.change_members(change));
+    async fn wipe(&self, node: u64) {
+        self.crash(node, CrashMode::DropUnsynced, Down::Refuses);
+        self.machines[&node].wipe();
+        let _noted_in_the_trace = self.start(node).await;
+    }
+
+    async fn power_cut(&self, seed: u64) {
+        let rng = Rng::new(seed);
+        for node in self.machines.keys() {
+            self.crash(*node, CrashMode::power_loss(rng.next()), Down::Silent);
+        }
+        for node in self.machines.keys() {
+            sleep(rng.duration(Duration::ZERO..Duration::from_millis(500))).await;
+            let _noted_in_the_trace = self.start(*node).await;
+        }
+    }
+
+    fn remove_member(&self, node: u64) {
+        let (removing, state) =
+            (self.nodes.change_members(MemberChange::Remove(node)), Arc::clone(&self.state));
+        let removing = async move {
+            removing.await?;
+            state.lock().removed.insert(node);
+            Ok(())
+        };
+        self.command("removal", removing.boxed());
     }
 
     /// Lets a command run beside the plan. It may well fail, with so much else going wrong.

@@ -95,6 +95,10 @@ impl Nodes for Counting {
         assert!(self.running.lock().remove(&node).is_some(), "n{node} was not running");
     }
 
+    fn has_exited(&self, _: u64) -> bool {
+        false
+    }
+
     fn change_members(&self, _: MemberChange) -> BoxFuture<'static, Result<(), String>> {
         std::future::ready(Err("there is no leader".into())).boxed()
     }

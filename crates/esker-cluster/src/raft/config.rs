@@ -61,6 +61,8 @@ pub struct RaftConfig {
     /// Log that checkpoints cover is kept for followers that lag, as long as it has no more bytes and entries than this;
     /// who lags further is sent a snapshot. Default 512 MiB, 1,000,000 entries.
     pub log_retention: (u64, u64),
+    /// Replicas compare their states about so often, as long as there are writes. Default 60 s.
+    pub compare_interval: Duration,
     /// Writes are refused with `Busy` while more than so many bytes of them wait for their commit. Default 128 MiB.
     pub write_bytes_under_way: usize,
     /// Whether work that waits for the disk goes to threads of its own. False in a simulation, which has one thread.
@@ -85,6 +87,7 @@ impl Default for RaftConfig {
             redirect: false,
             snapshot_bytes_per_second: 64 << 20,
             log_retention: (512 << 20, 1_000_000),
+            compare_interval: Duration::from_secs(60),
             write_bytes_under_way: 128 << 20,
             blocking_threads: true,
         }

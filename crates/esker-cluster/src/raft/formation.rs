@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{
     Service,
-    config::RaftConfig,
+    config::{MemberAddress, RaftConfig},
     identity::Belonging,
     runtime::{random_fraction, random_id},
     types::{Node, member_from_wire},
@@ -51,6 +51,35 @@ pub(super) async fn form(
     Ok((Belonging { cluster: random_id(), node }, Some(founders)))
 }
 
+/// For a node that knows its cluster but was stopped before it had begun it, if that fell to it: whom to begin it with.
+/// Nothing was said on the cluster's behalf before its log had begun.
+pub(super) async fn resume(
+    config: &RaftConfig,
+    connector: &Arc<dyn Connector>,
+    service: &Service,
+    replica: &Replica,
+    belonging: Belonging,
+) -> Result<Option<Founders>> {
+    let is_empty = replica.last().index == 0 && replica.vote().is_none();
+    let founder = config.members.iter().map(|member| member.id).min().unwrap_or(config.node_id.max(1));
+    let joins = !config.join.is_empty() || config.discovery.is_some();
+    if !is_empty || joins || belonging.node != founder {
+        return Ok(None);
+    }
+    let (me, instance) = (service.me(), *replica.log().store());
+    let asker = Asker { config, connector, me, instance, ways: Mutex::default() };
+    let mut round = 0;
+    loop {
+        let (founders, silent) = asker.ask_members(belonging.node).await?;
+        if silent.is_empty() {
+            return Ok(Some(founders));
+        }
+        notice(round, || format!("the cluster begins once these nodes answer: {}", silent.join(", ")));
+        round += 1;
+        pause().await;
+    }
+}
+
 struct Asker<'a> {
     config: &'a RaftConfig,
     connector: &'a Arc<dyn Connector>,
@@ -75,7 +104,7 @@ impl Asker<'_> {
 
     async fn hello(&self, address: &str) -> PeerResult<wire::HelloReply> {
         let me = Some(self.me.clone());
-        self.stranger(address).hello(wire::HelloRequest { me, cluster: bytes::Bytes::new() }).await
+        self.stranger(address).hello(wire::HelloRequest { me, ..wire::HelloRequest::default() }).await
     }
 
     fn check_name(&self, address: &str, name: &str) -> Result<()> {
@@ -142,19 +171,8 @@ impl Asker<'_> {
                     }
                     Ok(reply) => {
                         self.check_name(&member.peer_address, &reply.cluster_name)?;
-                        let (id, node) = reply
-                            .me
-                            .ok_or("it does not say who it is")
-                            .and_then(member_from_wire)
-                            .map_err(|e| Error::Refused(format!("{}: {e}", member.peer_address)))?;
-                        if id != member.id {
-                            let address = &member.peer_address;
-                            return Err(Error::Refused(format!(
-                                "the node at {address} takes itself for node {id}, this one for node {}: their lists differ",
-                                member.id
-                            )));
-                        }
-                        founders.insert(id, Node { peer_address: member.peer_address.clone(), ..node });
+                        let (id, node) = as_listed(member, reply)?;
+                        founders.insert(id, node);
                     }
                     Err(_) => silent.push(member.peer_address.clone()),
                 }
@@ -167,6 +185,7 @@ impl Asker<'_> {
             }
             round += 1;
             tokio::select! {
+                biased;
                 changed = called.changed() => {
                     let cluster = *called.borrow_and_update();
                     if let Some(cluster) = cluster.filter(|_| changed.is_ok()) {
@@ -178,28 +197,59 @@ impl Asker<'_> {
         }
     }
 
+    /// The members that answer, and the addresses of those that do not.
+    async fn ask_members(&self, mine: u64) -> Result<(Founders, Vec<String>)> {
+        let mut founders: Founders = [(mine, self.node()?)].into();
+        let mut silent = Vec::new();
+        for member in self.config.members.iter().filter(|member| member.id != mine) {
+            match self.hello(&member.peer_address).await {
+                Ok(reply) => {
+                    self.check_name(&member.peer_address, &reply.cluster_name)?;
+                    let (id, node) = as_listed(member, reply)?;
+                    founders.insert(id, node);
+                }
+                Err(_) => silent.push(member.peer_address.clone()),
+            }
+        }
+        Ok((founders, silent))
+    }
+
     /// A member has a cluster already. Either it has just been founded with this node in it, which its first call will tell,
     /// or this node has to ask.
     async fn belong_to(&self, service: &Service, reply: &wire::HelloReply) -> Result<Belonging> {
         let cluster =
             Id::try_from(&*reply.cluster).map_err(|_| Error::Refused("a cluster id has 16 bytes".into()))?;
-        let members = reply.membership.iter().flat_map(|membership| &membership.members);
-        if let Some(me) = members.clone().find(|member| *member.instance == self.instance) {
+        let mut members = reply.membership.iter().flat_map(|membership| &membership.members);
+        if let Some(me) = members.find(|member| *member.instance == self.instance) {
             return Ok(Belonging { cluster, node: me.node });
-        }
-        if members.count() == 0 {
-            // It is being founded: who founds it is about to call.
-            let mut called = service.called();
-            let by_call = called.wait_for(|called| *called == Some(cluster));
-            if tokio::time::timeout(ROUND_PAUSE * 10, by_call).await.is_ok_and(|told| told.is_ok()) {
-                return Ok(Belonging { cluster, node: self.config.node_id });
-            }
         }
         let others = self.config.members.iter().filter(|member| member.id != self.config.node_id);
         let addresses: Vec<_> = others.map(|member| member.peer_address.clone()).collect();
         tracing::info!("the cluster is there already: this node joins it anew");
-        self.join(&addresses).await
+        let mut called = service.called();
+        let by_call = called.wait_for(|called| *called == Some(cluster));
+        // It may just be being founded, with this node in it, however long that takes: then who founds it calls. Asking
+        // alone would wait for a leader that waits for this node's vote.
+        tokio::select! {
+            biased;
+            Ok(_) = by_call => Ok(Belonging { cluster, node: self.config.node_id }),
+            joined = self.join(&addresses) => joined,
+        }
     }
+}
+
+/// What a member of the list says it is.
+fn as_listed(member: &MemberAddress, reply: wire::HelloReply) -> Result<(u64, Node)> {
+    let address = &member.peer_address;
+    let said = reply.me.ok_or("it does not say who it is").and_then(member_from_wire);
+    let (id, node) = said.map_err(|e| Error::Refused(format!("{address}: {e}")))?;
+    if id == member.id {
+        return Ok((id, Node { peer_address: address.clone(), ..node }));
+    }
+    Err(Error::Refused(format!(
+        "the node at {address} takes itself for node {id}, this one for node {}: their lists differ",
+        member.id
+    )))
 }
 
 /// A way to whoever listens at an address; only calls that need no identity are answered.

@@ -3,7 +3,7 @@
 use std::{fmt, io, ops::RangeBounds, sync::Arc};
 
 use esker_engine::{Error, Replica, Result, replica::LogEntry};
-use esker_log::Index;
+use esker_log::{Index, OnAppended};
 use futures_util::{Stream, StreamExt, stream};
 use openraft::{
     EntryPayload, LogState, OptionalSend, RaftLogReader,
@@ -12,9 +12,12 @@ use openraft::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::types::{
-    Appended, Entry, LeaderId, LogId, TypeConfig, Vote, decode_vote, encode_vote, entry_from_log,
-    entry_to_log, group_end, index_of, log_id,
+use super::{
+    planted::{Bug, is_planted},
+    types::{
+        Appended, Entry, LeaderId, LogId, TypeConfig, Vote, decode_vote, encode_vote, entry_from_log,
+        entry_to_log, group_end, index_of, log_id,
+    },
 };
 
 /// One request to a follower, and one step of applying, has about so many bytes of payload.
@@ -110,6 +113,7 @@ impl LogStore {
             if first.id.index <= log_end.index {
                 return Err(io::Error::other(format!("entry {:?} does not follow {log_end:?}", first.id)));
             }
+            self.replica.log().check_healthy().map_err(io_error)?;
             written.await;
         }
     }
@@ -161,6 +165,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        if is_planted(Bug::ForgetVote) {
+            return Ok(None);
+        }
         self.vote_now()
     }
 }
@@ -229,12 +236,19 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             return Ok(());
         };
         self.wait_for_place(first).await?;
-        let done = Box::new(move |outcome: Result<()>| {
+        let progress = Arc::clone(&self.progress);
+        let mut done: OnAppended = Box::new(move |outcome: Result<()>| {
             if outcome.is_ok() {
                 tell_all(appended);
+            } else {
+                // Who waits for it to be written must learn that it never will be.
+                progress.written.notify_waiters();
             }
             callback.io_completed(outcome.map_err(io_error));
         });
+        if is_planted(Bug::AckBeforeSync) {
+            std::mem::replace(&mut done, Box::new(|_told_already| ()))(Ok(()));
+        }
         self.replica.append(&entries, done).map_err(io_error)
     }
 

@@ -89,7 +89,10 @@ impl Handle {
 
     /// Who listens at an address, and what its cluster is called.
     async fn ask_identity(&self, peer_address: &str) -> Result<(wire::Member, String)> {
-        let me = wire::HelloRequest { me: None, cluster: self.shared.cluster.to_vec().into() };
+        let me = wire::HelloRequest {
+            cluster: self.shared.cluster.to_vec().into(),
+            ..wire::HelloRequest::default()
+        };
         let reply = self.shared.stranger(peer_address).hello(me).await;
         let reply = reply.map_err(|e| Error::Refused(format!("{peer_address}: {e}")))?;
         if !reply.cluster.is_empty() && *reply.cluster != self.shared.cluster {

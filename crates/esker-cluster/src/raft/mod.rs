@@ -10,15 +10,18 @@
 //! snapshot.rs       snapshots on their way
 //! propose.rs        writes, where this node leads; forward.rs: where another does
 //! reads.rs          linearizable reads
+//! compare.rs        replicas compare their states
 //! members.rs        changes of the membership
 //! formation.rs      how a node finds or forms its cluster; identity.rs: what it remembers of that
 //! node.rs           a running node
+//! planted.rs        defects on demand, for the simulator to find; not in the server
 //! ```
 //!
 //! The consensus library (openraft) is known in this folder only, and none of its structs is written or sent, so that another
 //! could take its place. What it is not trusted with: lease reads, restoring a leader after a restart, purging
 //! by itself (see `node.rs`, `library_config`).
 
+mod compare;
 mod config;
 mod formation;
 mod forward;
@@ -27,6 +30,7 @@ mod log_store;
 mod members;
 mod network;
 mod node;
+mod planted;
 mod propose;
 mod reads;
 mod runtime;
@@ -36,10 +40,12 @@ mod snapshot;
 mod state_machine;
 mod types;
 
+#[cfg(feature = "planted-bugs")]
+pub use self::planted::{Bug, plant};
 pub use self::{
     config::{Discovery, MemberAddress, RaftConfig},
     node::{Opened, RaftNode, Start},
-    runtime::{Randomness, random_fraction, seed_randomness},
+    runtime::{Randomness, random_fraction, random_id, seed_randomness},
     service::Service,
 };
 pub(crate) use self::{node::Handle, shared::Shared};

@@ -7,13 +7,19 @@ use std::{
     time::Duration,
 };
 
-use esker_engine::{Committed, Environment, OpenReport, Options, Replica, RequestId, replica::Hooks};
-use openraft::{Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal};
+use esker_engine::{
+    Committed, Environment, OpenReport, Options, Replica, RequestId, WriteBatch, replica::Hooks,
+};
+use openraft::{
+    Config, Raft, RaftMetrics, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal,
+    metrics::RaftServerMetrics,
+};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::{
     Service, Shared,
+    compare::Comparing,
     config::RaftConfig,
     forward::Forwards,
     identity::Belonging,
@@ -55,6 +61,7 @@ pub(crate) struct Handle {
     pub(crate) membership_turn: tokio::sync::Mutex<()>,
     /// The highest number a member ever had, as far as this leader knows: none is used twice.
     pub(crate) highest_member: AtomicU64,
+    pub(crate) comparing: Comparing,
     /// Ids for writes that came without one and are handed on.
     pub(crate) own_requests: Mutex<Option<RequestId>>,
 }
@@ -137,10 +144,15 @@ impl Opened {
         let Self { start, replica, progress, belonging, service } = self;
         let Start { environment, config, connector, .. } = start;
         let (belonging, founders) = match belonging {
-            Some(belonging) => (belonging, None),
-            None => super::formation::form(&config, &connector, &service, &replica).await?,
+            Some(known) => {
+                (known, super::formation::resume(&config, &connector, &service, &replica, known).await?)
+            }
+            None => {
+                let formed = super::formation::form(&config, &connector, &service, &replica).await?;
+                formed.0.write(environment.disk.as_ref(), replica.log().dir())?;
+                formed
+            }
         };
-        belonging.write(environment.disk.as_ref(), replica.log().dir())?;
         let instance = *replica.log().store();
         let me = Identity { node: belonging.node, instance };
         let shared = Shared::new(config, belonging.cluster, me, replica.clone(), connector);
@@ -161,12 +173,14 @@ impl Opened {
             arrivals: Arrivals::default(),
             membership_turn: tokio::sync::Mutex::new(()),
             highest_member: AtomicU64::new(me.node),
+            comparing: Comparing::default(),
             own_requests: Mutex::new(None),
         });
         service.start(Arc::clone(&handle));
         let tasks = vec![
             tokio::spawn(reads::run(Arc::clone(&handle), waiters)),
             tokio::spawn(keep_house(Arc::clone(&handle))),
+            tokio::spawn(compare(Arc::clone(&handle))),
         ];
         let node = RaftNode { handle, service, tasks: Mutex::new(tasks) };
         node.found(founders).await?;
@@ -228,24 +242,24 @@ impl RaftNode {
         &self.handle.shared.replica
     }
 
-    /// Has the cluster commit encoded records.
-    pub(crate) fn write(
+    /// Has the cluster commit a batch, which must not be empty. See [`crate::Store::write`] for what a Store adds.
+    pub fn write(
         &self,
-        batch: (Vec<u8>, u32),
+        batch: WriteBatch,
         options: WriteOptions,
     ) -> impl Future<Output = Result<Committed>> + Send + use<> {
         let handle = Arc::clone(&self.handle);
-        let write = Write::new(batch, options.request, options.ack);
+        let write = Write::new(batch.into_payload(), options.request, options.ack);
         async move { handle.write(write).await }
     }
 
     /// See [`crate::Store::read_point`].
-    pub(crate) async fn read_point(&self) -> Result<esker_engine::Version> {
+    pub async fn read_point(&self) -> Result<esker_engine::Version> {
         self.handle.reads.read_point().await
     }
 
     /// What this node has applied.
-    pub(crate) fn applied(&self) -> esker_engine::Version {
+    pub fn applied(&self) -> esker_engine::Version {
         self.handle.reads.applied()
     }
 
@@ -320,15 +334,29 @@ impl Handle {
         }
     }
 
-    /// Waits until the leadership may have changed, at most for `pause`.
+    /// Waits until another node leads, or another term has begun, at most for `pause`.
     pub(crate) async fn leadership_changed(&self, pause: Duration) {
         let mut metrics = self.raft.server_metrics();
+        let now = |metrics: &RaftServerMetrics<TypeConfig>| (metrics.current_leader, metrics.vote);
+        let before = now(&metrics.borrow_watched());
+        let changed = async {
+            // The first wait may end at once, for a change that was there before.
+            while now(&metrics.borrow_watched()) == before {
+                if metrics.changed().await.is_err() {
+                    // The consensus module has stopped: nothing changes any more.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
         // Either is a reason to look again.
-        let _elapsed = tokio::time::timeout(pause, metrics.changed()).await.is_err();
+        let _elapsed = tokio::time::timeout(pause, changed).await.is_err();
     }
 
     /// The error for want of a leader; or why this node can have none.
     pub(crate) fn no_leader(&self) -> Error {
+        if let Some(why) = self.shared.replica.log().poison() {
+            return Error::Engine(esker_engine::Error::Poisoned(why));
+        }
         match &self.raft.metrics().borrow_watched().running_state {
             Ok(()) => Error::NoLeader { retry_after: NO_LEADER_RETRY },
             Err(fatal) => self.stopped_by(fatal),
@@ -394,6 +422,21 @@ async fn keep_house(handle: Arc<Handle>) {
             announced = saved;
         }
         if purge(&handle).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Compares with the other replicas until the node stops, or finds itself alone.
+async fn compare(handle: Arc<Handle>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        if let Err(error) = handle.compare(handle.shared.config.compare_interval).await {
+            tracing::error!(%error, "this replica is not like the others and stops");
+            handle.shared.replica.log().poison_with(&error);
+            if let Err(e) = handle.raft.shutdown().await {
+                tracing::error!(error = %e, "the consensus module did not stop in order");
+            }
             return;
         }
     }

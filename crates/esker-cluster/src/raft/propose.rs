@@ -15,6 +15,7 @@ use super::{
     Handle,
     forward::Forwarded,
     node::Leadership,
+    planted::{Bug, is_planted},
     runtime::Randomness,
     types::{Appended, Proposal},
 };
@@ -45,6 +46,9 @@ impl Write {
     }
 
     fn with_request(self, id: RequestId) -> Self {
+        if is_planted(Bug::ApplyTwice) {
+            return Self { repeatable: true, ..self };
+        }
         let mut head = esker_engine::WriteBatch::new();
         head.request(id).expect("an empty batch takes a request id");
         let (mut payload, records) = head.into_payload();
@@ -69,7 +73,8 @@ impl Handle {
     pub(crate) async fn write(self: &Arc<Self>, mut write: Write) -> Result<Committed> {
         let deadline = Instant::now() + self.shared.config.commit_patience;
         let mut leaderless_until = Instant::now() + self.shared.config.leader_patience;
-        let mut unknown = None;
+        // Why it is not known what became of an earlier attempt. From then on no refusal proves that nothing was written.
+        let mut unknown: Option<String> = None;
         loop {
             let attempt = match self.leadership() {
                 Leadership::Mine => self.propose(&write, deadline).await,
@@ -85,20 +90,22 @@ impl Handle {
                 }
                 Leadership::Unknown => Err(Attempt::Refused),
             };
-            match attempt {
+            let refusal = match attempt {
                 Ok(committed) => return Ok(committed),
-                Err(Attempt::Failed(error)) => return Err(after_unknown(unknown, error)),
                 Err(Attempt::Unknown(why)) if !write.repeatable || Instant::now() >= deadline => {
                     return Err(Error::OutcomeUnknown(why));
                 }
                 Err(Attempt::Unknown(why)) => {
-                    leaderless_until = deadline;
                     unknown = Some(why);
+                    leaderless_until = deadline;
+                    None
                 }
-                Err(Attempt::Refused) if Instant::now() >= leaderless_until => {
-                    return Err(after_unknown(unknown, self.no_leader()));
-                }
-                Err(Attempt::Refused) => {}
+                Err(Attempt::Failed(error)) => Some(error),
+                Err(Attempt::Refused) if Instant::now() >= leaderless_until => Some(self.no_leader()),
+                Err(Attempt::Refused) => None,
+            };
+            if let Some(refusal) = refusal {
+                return Err(unknown.map_or(refusal, Error::OutcomeUnknown));
             }
             self.leadership_changed(RETRY_PAUSE).await;
         }
@@ -164,11 +171,6 @@ impl Handle {
         id.sequence += 1;
         *id
     }
-}
-
-/// A refusal says that nothing was written; that holds of the last attempt only where an earlier one ended in the dark.
-fn after_unknown(unknown: Option<String>, refusal: Error) -> Error {
-    unknown.map_or(refusal, Error::OutcomeUnknown)
 }
 
 /// Durable on this node's disk, or committed: whichever comes first. Without the former nothing is certain.

@@ -9,7 +9,11 @@ use esker_engine::Version;
 use openraft::ReadPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{GROUP, Handle, node::Leadership};
+use super::{
+    GROUP, Handle,
+    node::Leadership,
+    planted::{Bug, is_planted},
+};
 use crate::{Error, Result, peer::wire};
 
 /// The pause before a round that failed is tried again.
@@ -93,6 +97,9 @@ async fn ask(handle: &Arc<Handle>) -> Result<Version> {
 
 /// On the leader: the index that a read must see, once it is certain that this node still leads.
 pub(crate) async fn confirm(handle: &Handle) -> Option<Version> {
+    if is_planted(Bug::ReadWithoutIndex) {
+        return Some(handle.reads.applied());
+    }
     let confirmed = handle.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
     Some(super::types::index_of(confirmed.read_log_id().log_id().index()))
 }

@@ -53,7 +53,7 @@ pub fn random_fraction() -> f64 {
 }
 
 /// 16 random bytes.
-pub(crate) fn random_id() -> crate::peer::Id {
+pub fn random_id() -> crate::peer::Id {
     Randomness.random()
 }
 

@@ -159,7 +159,7 @@ fn append_request(request: wire::AppendRequest) -> PeerResult<AppendEntriesReque
 }
 
 impl PeerApi for Service {
-    fn hello(&self, _request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>> {
+    fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>> {
         let inner = &self.inner;
         let cluster = inner.cluster.lock().map_or(bytes::Bytes::new(), |id| id.to_vec().into());
         let cluster_name = inner.cluster_name.clone();
@@ -167,6 +167,7 @@ impl PeerApi for Service {
         let mut reply = wire::HelloReply { me, cluster, cluster_name, ..wire::HelloReply::default() };
         if let Some(handle) = inner.handle.get() {
             reply.leader = handle.leader().unwrap_or_default();
+            reply.summary = handle.comparing.summary().filter(|_| request.summary);
             reply.membership = Some(membership_to_wire(handle.membership().membership()));
         }
         async move { Ok(reply) }.boxed()

@@ -66,19 +66,22 @@ impl StateMachine {
     }
 
     /// An entry may be committed by the others before it is written here; where it lies is known only then.
-    async fn wait_until_written(&self, index: Version) {
+    ///
+    /// Errors: it never will be.
+    async fn wait_until_written(&self, index: Version) -> io::Result<()> {
         loop {
             let written = self.progress.written.notified();
             if self.replica.is_written(index) {
-                return;
+                return Ok(());
             }
+            self.replica.log().check_healthy().map_err(io_error)?;
             written.await;
         }
     }
 
     async fn apply_batch(&self, entries: &mut Vec<LogEntry>, responders: &mut Responders) -> io::Result<()> {
         let Some(last) = entries.last().map(|entry| entry.id.index) else { return Ok(()) };
-        self.wait_until_written(last).await;
+        self.wait_until_written(last).await?;
         let outcomes = self.replica.apply(entries).map_err(io_error)?;
         self.applied.send_replace(last);
         for (responder, outcome) in responders.drain(..).zip(outcomes) {

@@ -190,3 +190,26 @@ async fn many_writes_through_a_follower_are_all_answered() {
     assert!(started.elapsed() < Duration::from_secs(2), "none had to wait for its time-out");
     assert_eq!(cluster.contents(follower).await.len(), 1000);
 }
+
+/// CHECKS 26: a replica whose state is not the others' says so and stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_has_diverged_is_found_and_stops() {
+    let mut cluster = Cluster::formed(3).await;
+    for n in 0..50 {
+        cluster.put(1, &format!("key{n}"), "value").await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    let odd = cluster.up().into_iter().find(|id| *id != leader).unwrap();
+    cluster.get(odd, "key49").await.unwrap();
+    cluster.kill(odd).await;
+    cluster.tamper_with(odd);
+    cluster.start(odd).await;
+    cluster.put(leader, "more", "value").await.unwrap();
+    eventually("it has noticed", async || cluster.store(odd).status().trouble.is_some()).await;
+    let trouble = cluster.store(odd).status().trouble.unwrap();
+    assert!(trouble.contains("differs from a majority's"), "{trouble}");
+    for id in cluster.up().into_iter().filter(|id| *id != odd) {
+        assert_eq!(cluster.store(id).status().trouble, None);
+    }
+    cluster.put(leader, "still", "here").await.unwrap();
+}

@@ -12,7 +12,7 @@ use esker_cluster::{
     peer::{Caller, Connector, PeerApi, PeerError, PeerResult, wire},
     raft::{MemberAddress, Opened, RaftConfig, RaftNode, Start},
 };
-use esker_engine::{Environment, KeyRange, Options};
+use esker_engine::{Environment, KeyRange, Options, Replica, replica::Hooks};
 use esker_log::clock::SystemClock;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
@@ -237,6 +237,7 @@ impl Cluster {
             commit_patience: Duration::from_secs(2),
             // Little is kept, so that who lags needs a snapshot soon.
             log_retention: (1 << 20, 50),
+            compare_interval: Duration::from_millis(200),
             ..RaftConfig::default()
         };
         let connector = Arc::new(Attached { network: self.network.clone(), address: address(id) });
@@ -300,6 +301,21 @@ impl Cluster {
     /// Removes the data of a node that is down.
     pub(crate) fn wipe(&self, id: u64) {
         std::fs::remove_dir_all(self.dir(self.place(id))).unwrap();
+    }
+
+    /// Loses a key of a node that is down, in a way that only a comparison with the others can find.
+    pub(crate) fn tamper_with(&self, id: u64) {
+        let dir = self.dir(self.place(id));
+        let replica =
+            Replica::open(&Environment::default(), dir, Options::default(), Hooks::default()).unwrap();
+        let snapshot = replica.snapshot();
+        let mut install = replica.begin_install();
+        for item in snapshot.items.skip(1) {
+            let item = item.unwrap();
+            install.push(&item.key, &item.value.unwrap(), item.version).unwrap();
+        }
+        install.finish(snapshot.last, snapshot.membership, Vec::new()).unwrap();
+        replica.close().unwrap();
     }
 
     pub(crate) fn up(&self) -> Vec<u64> {

@@ -21,7 +21,7 @@ async fn each_call_round_trips() {
     let node = Node::start();
     let peer = node.connect();
     let cluster = Bytes::from_static(b"sixteen bytes...");
-    let hello = peer.hello(wire::HelloRequest { me: None, cluster: cluster.clone() });
+    let hello = peer.hello(wire::HelloRequest { cluster: cluster.clone(), ..wire::HelloRequest::default() });
     let hello = soon(hello).await.unwrap();
     assert_eq!((hello.cluster, hello.leader), (cluster, 9));
 

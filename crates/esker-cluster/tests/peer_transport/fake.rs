@@ -106,7 +106,7 @@ impl Drop for Open {
 
 impl PeerApi for FakeApi {
     fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>> {
-        let wire::HelloRequest { me, cluster } = request;
+        let wire::HelloRequest { me, cluster, .. } = request;
         ready(Ok(wire::HelloReply { me, cluster, leader: 9, ..wire::HelloReply::default() })).boxed()
     }
 

@@ -127,11 +127,16 @@ fn applied<'a>(entry: &CommittedEntry<'a>) -> Applied<'a> {
     }
 }
 
-/// The id that an entry's records begin with, if they do.
+/// The id of the client's request that an entry is, if it says.
 fn request_of(entry: &CommittedEntry<'_>) -> Option<RequestId> {
-    if entry.kind != FrameKind::Records {
+    first_request(entry.kind, entry.payload).filter(|id| !id.is_comparison())
+}
+
+/// The id that an entry's records begin with, if they do.
+pub(super) fn first_request(kind: FrameKind, payload: &[u8]) -> Option<RequestId> {
+    if kind != FrameKind::Records {
         return None;
     }
-    let (record, _) = decode_record(entry.payload).ok()?;
+    let (record, _) = decode_record(payload).ok()?;
     if record.kind == RecordKind::Request { RequestId::from_bytes(record.key) } else { None }
 }

@@ -6,6 +6,7 @@
 //! requests.rs    the requests seen lately
 //! replay.rs      opening: reading the log back, as far as commit marks vouch for it
 //! install.rs     a snapshot takes the place of the state
+//! comparison.rs  what replicas compare
 //! checkpoint.rs  saving how far it got
 //! state_file.rs  the file that says where replay begins
 //! ```
@@ -20,6 +21,7 @@
 //! * A crash at any moment leaves a log and a state that some moment since the last durable callback had.
 
 mod checkpoint;
+mod comparison;
 mod entries;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -54,11 +56,17 @@ use parking_lot::Mutex;
 
 use self::requests::RequestList;
 pub(crate) use self::state_file::{LogBounds, STATE_NAME, read_log_bounds};
-pub use self::{entries::LogEntry, install::Install, requests::REQUESTS_MAX, state_file::StoredMembership};
+pub use self::{
+    comparison::{Comparison, RANGES, Summary},
+    entries::LogEntry,
+    install::Install,
+    requests::REQUESTS_MAX,
+    state_file::StoredMembership,
+};
 use self::{
     entries::{Entries, Held},
     install::Placing,
-    machine::{CommittedEntry, Machine},
+    machine::{CommittedEntry, Machine, first_request},
     replay::Replay,
     state_file::State,
 };
@@ -124,6 +132,8 @@ struct Inner {
     report: OpenReport,
     appended_entries: AtomicU64,
     applied_operations: AtomicU64,
+    /// The state at the last mark of a comparison, until somebody takes it.
+    comparison: Mutex<Option<Comparison>>,
 }
 
 /// What is on the disk beside the log.
@@ -296,6 +306,7 @@ impl Replica {
             },
             appended_entries: AtomicU64::new(0),
             applied_operations: AtomicU64::new(0),
+            comparison: Mutex::new(None),
         });
         if written_end != log_end {
             // The frame that says so was lost, or never written.
@@ -503,14 +514,28 @@ impl Replica {
             return Err(Error::InvalidRequest("entries are applied one after another".into()));
         }
         let mut outcomes = Vec::with_capacity(entries.len());
-        let repeats = machine.apply(inner.engine.as_ref(), &committed, &mut outcomes);
-        if !repeats.is_empty() {
-            inner.shared.with_entries(|held| held.add_void(repeats));
+        let is_comparison = |entry: &CommittedEntry<'_>| {
+            first_request(entry.kind, entry.payload).is_some_and(|id| id.is_comparison())
+        };
+        for part in committed.split_inclusive(is_comparison) {
+            let repeats = machine.apply(inner.engine.as_ref(), part, &mut outcomes);
+            if !repeats.is_empty() {
+                inner.shared.with_entries(|held| held.add_void(repeats));
+            }
+            if let Some(last) = part.last().filter(|last| is_comparison(last)) {
+                let keys = inner.engine.scan(inner.log(), &KeyRange::all(), true);
+                *inner.comparison.lock() = Some(Comparison { at: last.id.index, keys });
+            }
         }
         drop(machine);
         let operations = entries.iter().map(|entry| u64::from(entry.records)).sum();
         inner.applied_operations.fetch_add(operations, Ordering::Relaxed);
         Ok(outcomes)
+    }
+
+    /// The state at the last mark of a comparison that was applied, if nobody has taken it yet.
+    pub fn take_comparison(&self) -> Option<Comparison> {
+        self.inner.comparison.lock().take()
     }
 
     /// The last entry applied.

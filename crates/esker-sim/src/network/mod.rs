@@ -71,6 +71,8 @@ type Way = (String, String);
 #[derive(Default)]
 struct State {
     hosts: BTreeMap<String, Host>,
+    /// How often the process at an address was stopped: what an earlier one still says is not heard.
+    stops: BTreeMap<String, u64>,
     /// The manners of every link that has none of its own.
     profile: LinkProfile,
     profiles: BTreeMap<Way, LinkProfile>,
@@ -117,20 +119,31 @@ impl SimNetwork {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The connector of the host at `address`.
+    /// The connector of the process that runs at `address` until [`SimNetwork::stop`]: take it anew for each start.
     pub fn host(&self, address: &str) -> SimHost {
-        SimHost { network: self.clone(), address: address.to_owned() }
+        let run = self.run_of(address);
+        SimHost { network: self.clone(), origin: Origin { address: address.to_owned(), run } }
+    }
+
+    fn run_of(&self, address: &str) -> u64 {
+        self.shared.state.lock().stops.get(address).copied().unwrap_or(0)
     }
 
     /// A node answers at `address` from now on. One that did so before counts as killed.
     pub fn listen(&self, address: &str, api: Arc<dyn PeerApi>) {
-        self.stop(address, Down::Refuses);
+        self.take_down(address, Down::Refuses);
         let process = Process { api, alive: watch::Sender::new(true) };
         self.shared.state.lock().hosts.insert(address.to_owned(), Host::Up(process));
     }
 
-    /// The node at `address` is gone: what it was doing for others ends, its connections break.
+    /// The node at `address` is gone: what it was doing for others ends, its connections break, and its [`SimHost`] makes
+    /// no more.
     pub fn stop(&self, address: &str, down: Down) {
+        *self.shared.state.lock().stops.entry(address.to_owned()).or_default() += 1;
+        self.take_down(address, down);
+    }
+
+    fn take_down(&self, address: &str, down: Down) {
         let before = self.shared.state.lock().hosts.insert(address.to_owned(), Host::Down(down));
         if let Some(Host::Up(process)) = before {
             process.alive.send_replace(false);
@@ -269,12 +282,26 @@ fn back((from, to): &Way) -> Way {
 #[derive(Clone)]
 pub struct SimHost {
     network: SimNetwork,
+    origin: Origin,
+}
+
+/// A process as the sender of messages.
+#[derive(Clone)]
+struct Origin {
     address: String,
+    run: u64,
+}
+
+impl Origin {
+    /// Whether the process still runs.
+    fn is_alive(&self, network: &SimNetwork) -> bool {
+        network.run_of(&self.address) == self.run
+    }
 }
 
 impl Connector for SimHost {
     fn connect(&self, address: &str, caller: Caller) -> Arc<dyn PeerApi> {
-        let between = way(&self.address, address);
-        Arc::new(SimPeer { network: self.network.clone(), between, caller })
+        let between = way(&self.origin.address, address);
+        Arc::new(SimPeer { network: self.network.clone(), origin: self.origin.clone(), between, caller })
     }
 }

@@ -50,18 +50,20 @@ impl Drawing<'_> {
     /// A fault; `None` if what was drawn does not fit now.
     fn fault(&mut self) -> Option<Fault> {
         let weights = &self.options.weights;
-        let kinds: [(u32, Draw<Self>); 9] = [
+        let kinds: [(u32, Draw<Self>); 11] = [
             (weights.crash, Self::crash_or_restart),
             (weights.partition, Self::partition),
             (weights.link, Self::link),
             (weights.disk, Self::disk),
             (weights.bit_flip, Self::bit_flip),
+            (weights.wipe, Self::wipe),
+            (weights.power_cut, Self::power_cut),
             (weights.clock, Self::clock),
             (weights.membership, Self::membership),
             (weights.transfer, Self::transfer),
             (weights.snapshot, Self::snapshot),
         ];
-        let mut drawn = self.rng.below(kinds.iter().map(|(weight, _)| u64::from(*weight)).sum());
+        let mut drawn = self.rng.below(u64::from(weights.all()));
         for (weight, draw) in kinds {
             if drawn < u64::from(weight) {
                 return draw(self);
@@ -144,10 +146,26 @@ impl Drawing<'_> {
         })
     }
 
-    fn bit_flip(&mut self) -> Option<Fault> {
+    /// The node whose disk this plan may damage or wipe.
+    fn victim(&mut self) -> u64 {
         let node = self.damaged.unwrap_or_else(|| self.any_node());
         self.damaged = Some(node);
-        Some(Fault::FlipBit { node, seed: self.rng.next() })
+        node
+    }
+
+    fn bit_flip(&mut self) -> Option<Fault> {
+        Some(Fault::FlipBit { node: self.victim(), seed: self.rng.next() })
+    }
+
+    fn wipe(&mut self) -> Option<Fault> {
+        let node = self.victim();
+        self.down.remove(&node);
+        Some(Fault::Wipe { node })
+    }
+
+    fn power_cut(&mut self) -> Option<Fault> {
+        self.down.clear();
+        Some(Fault::PowerCut { seed: self.rng.next() })
     }
 
     fn clock(&mut self) -> Option<Fault> {
@@ -162,6 +180,7 @@ impl Drawing<'_> {
     /// One node at most is out at any time.
     fn membership(&mut self) -> Option<Fault> {
         if let Some(node) = self.removed.pop_first() {
+            self.down.remove(&node);
             return Some(Fault::AddMember { node });
         }
         let node = self.any_node();

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use esker_log::disk::sim::CrashMode;
 
-use crate::network::Down;
+use crate::{Rng, network::Down};
 
 /// Something that goes wrong, or right again. Nodes go by their numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +81,8 @@ pub enum Fault {
         /// Whose.
         node: u64,
     },
-    /// A bit of a synced file flips. At most one node of a plan has such a disk: more would be more than a majority can heal.
+    /// A bit of a synced file flips. At most one node of a plan has such a disk, or is wiped: more would be more than a
+    /// majority can heal.
     FlipBit {
         /// Whose.
         node: u64,
@@ -97,12 +98,22 @@ pub enum Fault {
         /// How many thousandths of a second a second takes; 1000 is right.
         speed: u32,
     },
+    /// A node goes down, loses its disk and starts with an empty one.
+    Wipe {
+        /// Which.
+        node: u64,
+    },
+    /// Every node goes down at once, and starts again: a power cut.
+    PowerCut {
+        /// Chooses what each disk keeps.
+        seed: u64,
+    },
     /// A node ceases to be a member.
     RemoveMember {
         /// Which.
         node: u64,
     },
-    /// A node that was removed becomes a voter again.
+    /// A node that was removed starts with an empty disk and joins as a new member.
     AddMember {
         /// Which.
         node: u64,
@@ -170,6 +181,10 @@ pub struct Weights {
     pub disk: u32,
     /// Flipped bits.
     pub bit_flip: u32,
+    /// Wiped nodes.
+    pub wipe: u32,
+    /// Cuts of the power of all nodes.
+    pub power_cut: u32,
     /// Clocks.
     pub clock: u32,
     /// Removed and added members.
@@ -188,11 +203,60 @@ impl Default for Weights {
             link: 4,
             disk: 2,
             bit_flip: 1,
+            wipe: 1,
+            power_cut: 1,
             clock: 2,
             membership: 1,
             transfer: 2,
             snapshot: 2,
         }
+    }
+}
+
+impl Weights {
+    /// Some kinds of faults at random, none of the others: bugs that need much of one thing hide where there is a little of
+    /// everything ("swarm testing", Groce and others, ISSTA 2012). Of what may cost a replica its data there is one kind at
+    /// most, because together they would cost a majority.
+    pub fn swarm(rng: &Rng) -> Self {
+        let some = |weight: u32| if rng.chance(0.65) { weight } else { 0 };
+        let usual = Self::default();
+        let mut weights = Self {
+            crash: some(usual.crash),
+            partition: some(usual.partition),
+            link: some(usual.link),
+            disk: some(usual.disk),
+            clock: some(usual.clock),
+            power_cut: some(usual.power_cut),
+            transfer: some(usual.transfer),
+            snapshot: some(usual.snapshot),
+            bit_flip: 0,
+            wipe: 0,
+            membership: 0,
+        };
+        match rng.below(5) {
+            0 => weights.bit_flip = usual.bit_flip,
+            1 => weights.wipe = usual.wipe,
+            2..=3 => weights.membership = 2 * usual.membership,
+            _ => {}
+        }
+        weights
+    }
+
+    /// Of what was drawn, whether there is anything.
+    fn all(&self) -> u32 {
+        let Self { crash, partition, link, disk, bit_flip, wipe, .. } = self;
+        let Self { power_cut, clock, membership, transfer, snapshot, .. } = self;
+        crash
+            + partition
+            + link
+            + disk
+            + bit_flip
+            + wipe
+            + power_cut
+            + clock
+            + membership
+            + transfer
+            + snapshot
     }
 }
 
@@ -249,6 +313,8 @@ impl fmt::Display for Fault {
             Self::FullDisk { node } => write!(f, "full disk n{node}"),
             Self::HealDisk { node } => write!(f, "heal the disk of n{node}"),
             Self::FlipBit { node, seed } => write!(f, "flip a bit on n{node} (seed {seed})"),
+            Self::Wipe { node } => write!(f, "wipe n{node}"),
+            Self::PowerCut { seed } => write!(f, "power cut (seed {seed})"),
             Self::SkewClock { node, jump_ms, speed } => {
                 write!(f, "clock of n{node} jumps by {jump_ms} ms, runs at {speed}/1000")
             }
@@ -302,13 +368,13 @@ mod tests {
                 .events
                 .iter()
                 .filter_map(|event| match event.fault {
-                    Fault::FlipBit { node, .. } => Some(node),
+                    Fault::FlipBit { node, .. } | Fault::Wipe { node } => Some(node),
                     _ => None,
                 })
                 .collect();
             assert!(flipped.len() <= 1, "{plan}");
         }
-        assert_eq!(kinds.len(), 19, "{kinds:?}");
+        assert_eq!(kinds.len(), 21, "{kinds:?}");
     }
 
     #[test]
@@ -319,6 +385,8 @@ mod tests {
                 match event.fault {
                     Fault::Crash { node, .. } => assert!(down.insert(node), "seed {seed}"),
                     Fault::Restart { node } => assert!(down.remove(&node), "seed {seed}"),
+                    Fault::Wipe { node } | Fault::AddMember { node } => drop(down.remove(&node)),
+                    Fault::PowerCut { .. } => down.clear(),
                     _ => {}
                 }
             }
@@ -333,6 +401,8 @@ mod tests {
             link: 0,
             disk: 0,
             bit_flip: 0,
+            wipe: 0,
+            power_cut: 0,
             clock: 0,
             membership: 0,
             transfer: 0,

@@ -1,0 +1,103 @@
+//! What clients meet: each node answers for itself, as its front would.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_cluster::{Consistency, Error, WriteOptions, raft::RaftNode};
+use esker_engine::{Entry, KeyRange, WriteBatch};
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::sleep;
+
+use super::{Cluster, process::Process};
+use crate::{
+    clients::{Ask, Target},
+    history::{Action, Key, Outcome, Versioned},
+};
+
+/// How long a request or an answer takes between a client and a node.
+const WAY: std::ops::Range<Duration> = Duration::from_micros(100)..Duration::from_millis(1);
+
+impl Target for Cluster {
+    fn ask(&self, ask: Ask) -> BoxFuture<'static, Outcome> {
+        let cluster = self.clone();
+        async move {
+            let rng = cluster.inner.rng.clone();
+            sleep(rng.duration(WAY)).await;
+            let process = cluster.process(ask.node.unwrap_or(1));
+            let Some(process) = process else { return Outcome::Refused("the node is down".into()) };
+            let Some(node) = process.node() else { return Outcome::Refused("the node is starting".into()) };
+            let outcome = process.run(answer(&process, &node, ask)).await;
+            sleep(rng.duration(WAY)).await;
+            outcome.unwrap_or_else(|| Outcome::Unknown("the node went down".into()))
+        }
+        .boxed()
+    }
+}
+
+async fn answer(process: &Process, node: &RaftNode, ask: Ask) -> Outcome {
+    let outcome = match ask.action.consistency() {
+        None => write(node, &ask).await,
+        Some(consistency) => read(process, node, &ask.action, consistency).await,
+    };
+    outcome.unwrap_or_else(|e| failed(&e))
+}
+
+async fn write(node: &RaftNode, ask: &Ask) -> Result<Outcome, Error> {
+    let mut batch = WriteBatch::new();
+    for (key, value) in ask.action.writes() {
+        match value {
+            Some(value) => batch.put(key, value)?,
+            None => batch.delete(key)?,
+        }
+    }
+    let options = WriteOptions { request: Some(ask.request), ..WriteOptions::default() };
+    let written = node.write(batch, options).await?;
+    Ok(Outcome::Written { version: Some(written.version) })
+}
+
+async fn read(
+    process: &Process,
+    node: &RaftNode,
+    action: &Action,
+    consistency: Consistency,
+) -> Result<Outcome, Error> {
+    if consistency == Consistency::Linearizable {
+        node.read_point().await?;
+    }
+    let applied = Some(node.applied());
+    let reader = process.replica().reader();
+    Ok(match action {
+        Action::Scan { prefix, .. } => {
+            let items = reader.scan(&KeyRange::prefix(prefix.to_vec()), false);
+            let found = items.map(|item| item.map(found_item)).collect::<Result<_, _>>()?;
+            Outcome::Scanned { found, applied }
+        }
+        Action::Get { key, .. } => {
+            let found = reader.get(key)?;
+            let version =
+                |Entry { value, version }: Entry| Versioned { value: value.into_vec().into(), version };
+            Outcome::Read { found: found.map(version), applied }
+        }
+        write => unreachable!("{write} reads nothing"),
+    })
+}
+
+/// An item as the checkers take it.
+pub(super) fn found_item(item: esker_engine::Item) -> (Key, Versioned) {
+    let value = item.value.map_or(Bytes::new(), |value| value.into_vec().into());
+    (item.key.into(), Versioned { value, version: item.version })
+}
+
+/// What a client may conclude, going by the documentation of [`Error`].
+fn failed(error: &Error) -> Outcome {
+    use esker_engine::Error as Engine;
+    let why = error.to_string();
+    match error {
+        Error::OutcomeUnknown(_) | Error::WorkerDied => Outcome::Unknown(why),
+        Error::Engine(Engine::Busy { .. } | Engine::DiskFull | Engine::InvalidRequest(_)) => {
+            Outcome::Refused(why)
+        }
+        Error::Engine(_) => Outcome::Unknown(why),
+        _ => Outcome::Refused(why),
+    }
+}
