@@ -24,6 +24,17 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Opens a file to write at its end; makes it if there is none.
+pub(crate) fn append_to(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
+}
+
+/// Makes a directory, with those above it, if there is none; says whether it is empty.
+pub(crate) fn make_dir(path: &Path) -> io::Result<bool> {
+    fs::create_dir_all(path)?;
+    Ok(fs::read_dir(path)?.next().is_none())
+}
+
 /// Removes a file, if there is one.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

@@ -9,6 +9,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use esker_engine::Replica;
+use parking_lot::Mutex;
 
 use super::{
     Service,
@@ -37,7 +38,8 @@ pub(super) async fn form(
     service: &Service,
     replica: &Replica,
 ) -> Result<(Belonging, Option<Founders>)> {
-    let asker = Asker { config, connector, me: service.me(), instance: *replica.log().store() };
+    let (me, instance) = (service.me(), *replica.log().store());
+    let asker = Asker { config, connector, me, instance, ways: Mutex::default() };
     if !config.join.is_empty() || config.discovery.is_some() {
         return Ok((asker.join(&config.join).await?, None));
     }
@@ -64,7 +66,8 @@ pub(super) async fn resume(
     if !is_empty || joins || belonging.node != founder {
         return Ok(None);
     }
-    let asker = Asker { config, connector, me: service.me(), instance: *replica.log().store() };
+    let (me, instance) = (service.me(), *replica.log().store());
+    let asker = Asker { config, connector, me, instance, ways: Mutex::default() };
     let mut round = 0;
     loop {
         let (founders, silent) = asker.ask_members(belonging.node).await?;
@@ -82,6 +85,8 @@ struct Asker<'a> {
     connector: &'a Arc<dyn Connector>,
     me: wire::Member,
     instance: Id,
+    /// To whom it has spoken: a way remembers that nobody was there, and does not tell it again each round.
+    ways: Mutex<BTreeMap<String, Arc<dyn PeerApi>>>,
 }
 
 impl Asker<'_> {
@@ -91,7 +96,10 @@ impl Asker<'_> {
 
     /// A way to whoever listens at an address.
     fn stranger(&self, address: &str) -> Arc<dyn PeerApi> {
-        stranger(self.connector, address, Identity { node: self.me.node, instance: self.instance })
+        let me = Identity { node: self.me.node, instance: self.instance };
+        let mut ways = self.ways.lock();
+        let way = ways.entry(address.to_owned()).or_insert_with(|| stranger(self.connector, address, me));
+        Arc::clone(way)
     }
 
     async fn hello(&self, address: &str) -> PeerResult<wire::HelloReply> {
@@ -115,6 +123,9 @@ impl Asker<'_> {
                 Some(discovery) => discovery.0().await,
                 None => Vec::new(),
             };
+            // Names lead elsewhere in time.
+            let is_asked = |address: &String| addresses.contains(address) || discovered.contains(address);
+            self.ways.lock().retain(|address, _| is_asked(address));
             let others = addresses.iter().chain(&discovered);
             for address in others.filter(|address| **address != self.config.peer_address) {
                 let cluster_name = self.config.cluster_name.clone();

@@ -86,8 +86,13 @@ impl Service {
         let (me, cluster) = (inner.me.lock().clone(), *inner.cluster.lock());
         let is_meant = caller.to.instance == *me.instance && (me.node == 0 || caller.to.node == me.node);
         if !is_meant {
-            let meant = Identity { node: caller.to.node, ..caller.to };
-            return Err(PeerError::WrongIdentity(format!("this is node {}, not {meant:?}", me.node)));
+            let Identity { node: meant, .. } = caller.to;
+            let why = match me.node {
+                0 => format!("this is a node without a number, not node {meant}"),
+                here if here == meant => format!("this is another instance of node {meant} than was meant"),
+                here => format!("this is node {here}, not node {meant}"),
+            };
+            return Err(PeerError::WrongIdentity(why));
         }
         match cluster {
             None => {

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use esker_cluster::{Ack, Consistency, MemberChange, Role, WriteOptions};
+use esker_cluster::{Ack, Batch, Consistency, Error, MemberChange, Role, WriteOptions};
 use esker_engine::RequestId;
 
 use crate::support::{Cluster, eventually};
@@ -78,6 +78,26 @@ async fn a_request_is_applied_once_across_leaders() {
     })
     .await;
     assert_eq!(cluster.get(other, "k").await.unwrap().as_deref(), Some("2"));
+}
+
+/// CHECKS 20: an attempt whose end nobody knows is not called a refusal because the next one finds no leader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_may_come_to_pass_is_not_called_refused() {
+    let mut cluster = Cluster::formed(3).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<_> = cluster.up().into_iter().filter(|id| *id != leader).collect();
+    cluster.kill(followers[1]).await;
+    // Of three voters one is down: the leader has the write committed and waits on.
+    let store = cluster.store(followers[0]).clone();
+    let mut batch = Batch::new(store.limits());
+    batch.put(b"k", b"v").unwrap();
+    let options = WriteOptions { ack: Ack::All, ..WriteOptions::default() };
+    let written = tokio::spawn(store.write(batch, options));
+    eventually("it is committed", async || store.get(b"k").await.unwrap().is_some()).await;
+    cluster.kill(leader).await;
+    let outcome = written.await.unwrap();
+    assert!(matches!(outcome, Err(Error::OutcomeUnknown(_))), "{outcome:?}");
+    assert!(store.get(b"k").await.unwrap().is_some());
 }
 
 /// CHECKS 13, 23: a node whose entries are gone gets the state as a snapshot, and goes on from there.

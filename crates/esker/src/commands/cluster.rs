@@ -7,7 +7,7 @@ use esker_client::{
     cluster::{AddMember, MembersAnswer, MembersRequest, Node, NodesAnswer, StatusAnswer},
 };
 
-use super::{block_on, client, connect, patient, status};
+use super::{block_on, client, connect, demo, patient, status};
 use crate::{
     cli::{ClusterCommand, Connection, JsonArgs},
     exit::{Failure, output as output_error},
@@ -17,6 +17,7 @@ use crate::{
 pub(super) fn run(connection: &Connection, command: ClusterCommand) -> Result<(), Failure> {
     let (change, json) = match command {
         ClusterCommand::Status(args) => return block_on(show_status(&connect(connection)?, args)),
+        ClusterCommand::Demo(args) => return demo::run(args),
         ClusterCommand::Nodes(args) => return block_on(show_nodes(&connect(connection)?, args)),
         ClusterCommand::Add { peer_address, learner, json } => {
             (MembersRequest::Add(AddMember { peer_address, voter: !learner }), json)

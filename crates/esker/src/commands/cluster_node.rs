@@ -14,6 +14,7 @@ use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
 use crate::{
     config::{ClusterSettings, Settings},
     exit::Failure,
+    files,
 };
 
 /// Consensus has threads of its own, so that a heartbeat never waits behind requests.
@@ -159,8 +160,7 @@ fn discovery(name: String, port: u16) -> Discovery {
 
 fn tls(cluster: &ClusterSettings) -> Result<Option<PeerTls>, Failure> {
     let Some(files) = &cluster.tls else { return Ok(None) };
-    let read =
-        |path: &Path| std::fs::read(path).map_err(Failure::doing(format!("reading {}", path.display())));
+    let read = |path: &Path| files::read(path).map_err(Failure::doing(format!("reading {}", path.display())));
     let tls = PeerTls::new(&read(&files.ca)?, &read(&files.certificate)?, &read(&files.key)?);
     tls.map(Some).map_err(|e| Failure::Usage(e.to_string()))
 }

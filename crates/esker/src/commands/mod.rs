@@ -6,6 +6,7 @@ mod cluster_node;
 mod completions;
 mod config;
 mod del;
+mod demo;
 mod export;
 mod get;
 mod import;

@@ -81,7 +81,7 @@ pub(crate) struct ClusterSettings {
     pub(crate) members: Vec<ListedNode>,
     /// Members of the cluster to join, `host:peer_port` each.
     pub(crate) join: Vec<String>,
-    /// A name whose addresses are nodes to form a cluster with or to join.
+    /// A name whose addresses are members of the cluster to join.
     pub(crate) dns: Option<String>,
     /// Joins without a vote.
     pub(crate) learner: bool,

@@ -276,7 +276,9 @@ pub(crate) const TABLE: &[Setting] = &[
         "cluster_dns",
         Optional("a name"),
         Value(""),
-        "A name whose addresses, with this node's `grpc_port`, are the nodes to form a cluster with or to join.",
+        "Joins the cluster that nodes at this name's addresses are members of, each with this node's `grpc_port`. The name is \
+         looked up until one of them takes this node in. A cluster is never formed so: begin it with `cluster_nodes` or \
+         `cluster_enabled`.",
     ),
     setting(
         "cluster_name",
