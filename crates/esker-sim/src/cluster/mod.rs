@@ -11,6 +11,7 @@
 //! appends and writes checkpoints). Time-outs of the consensus follow tokio's clock, which is one for all nodes; the clocks
 //! that [`SimClock`](crate::machine::SimClock) bends are those of the store.
 
+mod logs;
 mod panics;
 mod process;
 mod scenario;
