@@ -204,7 +204,8 @@ impl Nodes for Cluster {
     }
 
     fn has_exited(&self, node: u64) -> bool {
-        self.process(node).is_some_and(|process| process.exited().is_some())
+        let failed = |process: &Process| process.node().is_some_and(|node| node.failure().is_some());
+        self.process(node).is_some_and(|process| process.exited().is_some() || failed(&process))
     }
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'static, Result<(), String>> {
