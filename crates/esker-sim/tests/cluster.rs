@@ -1,10 +1,7 @@
 //! Real nodes under faults. `cargo run --release -p esker-sim -- --seeds 1000` does the same for as long as one likes.
 
 use esker_cluster::raft::{Bug, plant};
-use esker_sim::{
-    cluster::{ScenarioOptions, in_simulation, run},
-    sim,
-};
+use esker_sim::cluster::{ScenarioOptions, run};
 
 /// A planted defect is found within so many seeds; without one, all of them keep every promise.
 const SEEDS: u64 = 60;
@@ -23,11 +20,16 @@ fn clusters_of_three_keep_every_promise() {
     assert_eq!(first_failure(20, &ScenarioOptions::default()), None);
 }
 
+/// Needs tokio's seed (see `sim::run`).
+#[cfg(tokio_unstable)]
 #[test]
 fn a_seed_runs_the_same_twice() {
     for seed in [1, 2] {
         let options = ScenarioOptions::default();
-        let report = sim::check_deterministic(seed, |sim| in_simulation(sim, options.clone())).unwrap();
+        let report = esker_sim::sim::check_deterministic(seed, |sim| {
+            esker_sim::cluster::in_simulation(sim, options.clone())
+        })
+        .unwrap();
         assert!(report.history.answered() > 100, "{}", report.history.answered());
     }
 }
