@@ -22,10 +22,16 @@ pub struct Sim {
 ///
 /// What `body` must not do, for it would make runs differ: take the time or randomness from elsewhere, go by the
 /// order of a `HashMap`, start threads, or use `tokio::select!` without `biased` (it polls its branches in an order
-/// that tokio draws at random). [`check_deterministic`] finds such things out.
+/// that tokio draws at random). [`check_deterministic`] finds such things out. Where several tasks wait for one
+/// `tokio::sync::watch`, as real nodes do, runs repeat exactly only if built with `RUSTFLAGS="--cfg tokio_unstable"`.
 pub fn run<T, F: Future<Output = T>>(seed: u64, body: impl FnOnce(Sim) -> F) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime without I/O needs nothing that can be missing").block_on(async {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true);
+    // tokio wakes those who wait for a `watch` in an order that it draws at random, from a seed that only its unstable
+    // interface sets.
+    #[cfg(tokio_unstable)]
+    runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    runtime.build().expect("a runtime without I/O needs nothing that can be missing").block_on(async {
         let sim = Sim { seed, rng: Rng::new(seed), trace: Trace::new() };
         body(sim).await
     })

@@ -267,6 +267,14 @@ impl RaftNode {
         self.handle.reads.applied()
     }
 
+    /// Why this node takes part no more, if it failed: it has to be started again.
+    pub fn failure(&self) -> Option<Error> {
+        let metrics = self.handle.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let fatal = metrics.running_state.as_ref().err();
+        fatal.map(|fatal| self.handle.stopped_by(fatal))
+    }
+
     /// The cluster as this node sees it.
     pub fn view(&self) -> ClusterView {
         self.handle.view()

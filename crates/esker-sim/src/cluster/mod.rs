@@ -11,6 +11,7 @@
 //! appends and writes checkpoints). Time-outs of the consensus follow tokio's clock, which is one for all nodes; the clocks
 //! that [`SimClock`](crate::machine::SimClock) bends are those of the store.
 
+mod logs;
 mod panics;
 mod process;
 mod scenario;
@@ -203,7 +204,8 @@ impl Nodes for Cluster {
     }
 
     fn has_exited(&self, node: u64) -> bool {
-        self.process(node).is_some_and(|process| process.exited().is_some())
+        let failed = |process: &Process| process.node().is_some_and(|node| node.failure().is_some());
+        self.process(node).is_some_and(|process| process.exited().is_some() || failed(&process))
     }
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'static, Result<(), String>> {

@@ -6,7 +6,7 @@ use esker_cluster::{Role, raft::seed_randomness};
 use esker_engine::{Committed, RequestId};
 use tokio::time::{Instant, sleep};
 
-use super::{Cluster, panics::Panics, target::found_item};
+use super::{Cluster, logs, panics::Panics, target::found_item};
 use crate::{
     Rng,
     checker::{self, Failure, Promises, State, check_end_state, check_progress, check_replicas_equal},
@@ -110,6 +110,7 @@ pub fn run(seed: u64, options: &ScenarioOptions) -> Report {
 
 /// Runs a seed in a simulation that was begun.
 pub async fn in_simulation(sim: Sim, options: ScenarioOptions) -> Report {
+    let _logs = logs::into_trace(&sim.trace);
     seed_randomness(sim.rng.fork("randomness").next());
     let plan = options.plan(sim.seed);
     let network = SimNetwork::new(&sim, NETWORK_PATIENCE);
