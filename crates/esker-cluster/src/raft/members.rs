@@ -160,7 +160,28 @@ impl Handle {
         let added = self.raft.add_learner(id, node, false).await;
         added.map_err(change_error)?;
         self.highest_member.fetch_max(id, std::sync::atomic::Ordering::Relaxed);
+        self.forget_learners_before(id).await;
         Ok(id)
+    }
+
+    /// Removes learners that were where a newcomer is now: wiped before they had caught up. (A voter goes when the newcomer
+    /// takes its place.)
+    async fn forget_learners_before(&self, newcomer: u64) {
+        let membership = self.membership();
+        let Some(address) = membership.get_node(&newcomer).map(|node| &node.peer_address) else { return };
+        let voters: BTreeSet<_> = membership.voter_ids().collect();
+        let gone = membership
+            .nodes()
+            .filter(|(id, node)| **id != newcomer && node.peer_address == *address && !voters.contains(id));
+        let gone: BTreeSet<_> = gone.map(|(id, _)| *id).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await;
+        if let Err(e) = removed {
+            // They do no harm but in the list.
+            tracing::info!(error = %e, "learners that are gone could not be removed");
+        }
     }
 
     async fn promote(&self, id: u64) -> Result<u64> {
@@ -283,9 +304,10 @@ impl Handle {
         let membership = Arc::clone(&metrics.membership_config);
         let voters: BTreeSet<_> = membership.voter_ids().collect();
         let me = self.shared.node_id();
+        let leader = self.leader();
         let members = membership.membership().nodes().map(|(id, node)| {
             let role = match () {
-                () if metrics.current_leader == Some(*id) => Role::Leader,
+                () if leader == Some(*id) => Role::Leader,
                 () if voters.contains(id) => Role::Follower,
                 () => Role::Learner,
             };
@@ -320,7 +342,7 @@ impl Handle {
             cluster: Some(self.shared.cluster),
             node_id: me,
             role,
-            leader: metrics.current_leader,
+            leader,
             term: metrics.current_term,
             committed,
             applied: self.reads.applied(),

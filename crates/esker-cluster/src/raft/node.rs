@@ -16,7 +16,7 @@ use openraft::{
     metrics::RaftServerMetrics,
 };
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     Service, Shared,
@@ -41,6 +41,8 @@ use crate::{
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(250);
 /// When a client may come back that found no leader: an election takes about so long.
 const NO_LEADER_RETRY: Duration = Duration::from_millis(200);
+/// A leader that was not heard of for so many of the longest election time-outs is not called one any more.
+const LEADER_SILENCE_ELECTIONS: u32 = 3;
 /// Entries in one request.
 const REQUEST_ENTRIES_MAX: u64 = 4096;
 
@@ -60,9 +62,12 @@ pub(crate) struct Handle {
     pub(crate) arrivals: Arrivals,
     /// One change of the membership at a time.
     pub(crate) membership_turn: tokio::sync::Mutex<()>,
-    /// The highest number a member ever had, as far as this leader knows: none is used twice.
+    /// The highest number a member ever had, as far as this leader knows: it gives none twice. Another may; the instance
+    /// tells them apart.
     pub(crate) highest_member: AtomicU64,
     pub(crate) comparing: Comparing,
+    /// When a leader was heard of last.
+    heard: Mutex<Instant>,
     /// The highest version that was acknowledged before it was applied (`ack=local`), and the term of the leader that did.
     pub(crate) promised: Mutex<GroupEnd>,
     /// Ids for writes that came without one and are handed on.
@@ -177,6 +182,7 @@ impl Opened {
             membership_turn: tokio::sync::Mutex::new(()),
             highest_member: AtomicU64::new(me.node),
             comparing: Comparing::default(),
+            heard: Mutex::new(Instant::now()),
             promised: Mutex::default(),
             own_requests: Mutex::new(None),
         });
@@ -318,8 +324,36 @@ impl Handle {
         self.raft.metrics().borrow_watched().clone()
     }
 
+    /// The leader, if one was heard of lately. The library names the last one until there is another.
     pub(crate) fn leader(&self) -> Option<u64> {
-        self.raft.server_metrics().borrow_watched().current_leader
+        let leader = self.raft.server_metrics().borrow_watched().current_leader?;
+        let is_heard =
+            if leader == self.shared.node_id() { self.has_majority() } else { self.hears_leader() };
+        is_heard.then_some(leader)
+    }
+
+    /// A call of a leader has come in.
+    pub(crate) fn note_heard(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
+    /// How long a leader may be silent before it is not called one any more.
+    fn silence_max(&self) -> Duration {
+        self.shared.config.election.1 * LEADER_SILENCE_ELECTIONS
+    }
+
+    fn hears_leader(&self) -> bool {
+        self.heard.lock().elapsed() <= self.silence_max()
+    }
+
+    /// On the leader: whether a majority answered lately.
+    fn has_majority(&self) -> bool {
+        use openraft::Instant as _;
+        let metrics = self.raft.metrics();
+        let acknowledged = metrics.borrow_watched().last_quorum_acked;
+        // Alone, it has nobody to wait for; a new leader is given the time to be answered.
+        acknowledged.is_none_or(|when| when.elapsed() <= self.silence_max())
+            || self.membership().voter_ids().eq([self.shared.node_id()])
     }
 
     pub(crate) fn membership(&self) -> Arc<StoredMembership> {
@@ -338,11 +372,11 @@ impl Handle {
         let metrics = metrics.borrow_watched();
         match metrics.current_leader {
             Some(id) if id == self.shared.node_id() => Leadership::Mine,
-            Some(id) => match metrics.membership_config.membership().get_node(&id) {
+            Some(id) if self.hears_leader() => match metrics.membership_config.membership().get_node(&id) {
                 Some(node) => Leadership::Other { id, node: node.clone() },
                 None => Leadership::Unknown,
             },
-            None => Leadership::Unknown,
+            _ => Leadership::Unknown,
         }
     }
 

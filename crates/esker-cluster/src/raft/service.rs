@@ -218,7 +218,12 @@ impl PeerApi for Service {
         };
         // A malformed request ends the stream; the sender learns of it by the answer that does not come.
         let from = caller.from.node;
-        let requests = requests.map(append_request).take_while(move |request| {
+        let hearing = Arc::clone(&handle);
+        let requests = requests.map(move |request| {
+            hearing.note_heard();
+            append_request(request)
+        });
+        let requests = requests.take_while(move |request| {
             if let Err(e) = request {
                 tracing::warn!(from, error = %e, "a peer sent what cannot be taken");
             }

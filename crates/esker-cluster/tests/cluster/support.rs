@@ -13,7 +13,10 @@ use esker_cluster::{
     raft::{MemberAddress, Opened, RaftConfig, RaftNode, Start},
 };
 use esker_engine::{Environment, KeyRange, Options, Replica, replica::Hooks};
-use esker_log::clock::SystemClock;
+use esker_log::{
+    clock::SystemClock,
+    disk::{Disk, RealDisk},
+};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
 
@@ -289,6 +292,10 @@ impl Cluster {
         let running = self.running.remove(&id).unwrap();
         running.node.stop().await;
         running.store.close().await.unwrap();
+        drop(running);
+        // The others' calls hold on to it until they notice.
+        let lock = self.dir(self.place(id)).join("LOCK");
+        eventually("the data is let go of", async || RealDisk.lock(&lock).is_ok()).await;
     }
 
     /// Stops a node in order.
