@@ -23,7 +23,7 @@ pub struct Sim {
 /// What `body` must not do, for it would make runs differ: take the time or randomness from elsewhere, go by the
 /// order of a `HashMap`, start threads, or use `tokio::select!` without `biased` (it polls its branches in an order
 /// that tokio draws at random). [`check_deterministic`] finds such things out. Where several tasks wait for one
-/// `tokio::sync::watch`, as real nodes do, runs repeat exactly only if built with `RUSTFLAGS="--cfg tokio_unstable"`.
+/// `tokio::sync::watch`, as real nodes do, runs repeat exactly only if built with `--cfg tokio_unstable`, as `.cargo/config.toml` says.
 pub fn run<T, F: Future<Output = T>>(seed: u64, body: impl FnOnce(Sim) -> F) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true);

@@ -13,7 +13,7 @@ use super::{
     GROUP, Handle,
     node::Leadership,
     planted::{Bug, is_planted},
-    types::{Membership, Node, Vote, decode_vote, vote_to_wire},
+    types::{Membership, Node, Vote, decode_vote, group_end, vote_to_wire},
 };
 use crate::{Error, Result, peer::wire};
 
@@ -123,13 +123,14 @@ pub(crate) async fn confirm(handle: &Handle) -> Option<Version> {
     if !vote.committed || vote.leader_id.voted_for != me {
         return None;
     }
-    // Only with an entry of its own term a leader knows what its predecessors have committed. What it has acknowledged
-    // itself it has applied, or, with `ack=local`, promised.
-    let promised = *handle.promised.lock();
-    let applied = handle.shared.replica.applied();
-    if applied.term != vote.leader_id.term {
+    // Followers may have applied, and read, all that is committed, also what this leader has not applied itself, because its
+    // disk is slow. Only with an entry of its own term a leader knows what its predecessors have committed.
+    let committed = handle.raft.with_raft_state(|state| group_end(state.cluster_committed())).await.ok()?;
+    if committed.term != vote.leader_id.term {
         return None;
     }
+    // What was acknowledged before it was committed (`ack=local`).
+    let promised = *handle.promised.lock();
     let membership = handle.membership();
     let mut asked: FuturesUnordered<_> = membership
         .membership()
@@ -142,8 +143,8 @@ pub(crate) async fn confirm(handle: &Handle) -> Option<Version> {
         confirmed.extend(asked.next().await?);
     }
     // It may itself have voted for another meanwhile.
-    let promised = if promised.term == applied.term { promised.index } else { 0 };
-    (own_vote(handle)? == vote).then_some(applied.index.max(promised))
+    let promised = if promised.term == committed.term { promised.index } else { 0 };
+    (own_vote(handle)? == vote).then_some(committed.index.max(promised))
 }
 
 pub(crate) fn own_vote(handle: &Handle) -> Option<Vote> {
