@@ -47,8 +47,8 @@ for round in $(seq "$rounds"); do
     stop
     start_esker "$round"
     for clients in 50 200; do
-        echo "esker $("$ESKER" bench fill --endpoint $esker_endpoints --target $esker_endpoints --connections $clients --duration "${seconds}s" --records 100000000 --value-bytes 100 | line "$clients clients")"
-        echo "esker $("$ESKER" bench read --endpoint $esker_endpoints --target $esker_endpoints --connections $clients --duration "${seconds}s" --records $records --value-bytes 100 | line "$clients clients")"
+        echo "esker $("$ESKER" bench fill --target $esker_endpoints --connections $clients --duration "${seconds}s" --records 100000000 --value-bytes 100 | line "$clients clients")"
+        echo "esker $("$ESKER" bench read --target $esker_endpoints --connections $clients --duration "${seconds}s" --records $records --value-bytes 100 | line "$clients clients")"
     done
     echo "esker written by the nodes, MB: $(written)"
     stop
