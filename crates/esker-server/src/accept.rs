@@ -33,15 +33,30 @@ const REFUSALS_MAX: usize = 64;
 pub(crate) trait Accept: Send + 'static {
     /// The next connection.
     fn accept(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+
+    /// Ends it, and gives the connections that were made and not yet accepted: closing resets those, with whatever
+    /// their clients have sent already.
+    fn close(self) -> impl Iterator<Item = TcpStream> + Send;
 }
 
 impl Accept for TcpListener {
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         Self::accept(self).await
     }
+
+    fn close(self) -> impl Iterator<Item = TcpStream> + Send {
+        // Asks the kernel itself: tokio knows only of connections that its driver was told of.
+        let listener =
+            self.into_std().inspect_err(|e| tracing::debug!(error = %e, "cannot look for connections"));
+        std::iter::from_fn(move || {
+            let (stream, _peer) = listener.as_ref().ok()?.accept().ok()?;
+            stream.set_nonblocking(true).ok()?;
+            TcpStream::from_std(stream).ok()
+        })
+    }
 }
 
-/// Accepts until the drain begins.
+/// Accepts until the drain begins, and whoever has connected by then.
 pub(crate) async fn accept_all(mut listener: impl Accept, service: Service) {
     let front = Arc::clone(service.front());
     let mut draining = front.drain.subscribe();
@@ -49,7 +64,7 @@ pub(crate) async fn accept_all(mut listener: impl Accept, service: Service) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = draining.begun() => return,
+            () = draining.begun() => break,
         };
         match accepted {
             Ok((stream, _peer)) => {
@@ -66,6 +81,7 @@ pub(crate) async fn accept_all(mut listener: impl Accept, service: Service) {
             Err(e) => tracing::debug!(error = %e, "a connection failed before it was accepted"),
         }
     }
+    listener.close().for_each(|stream| admit(stream, &service));
 }
 
 /// Whether accepting again at once would fail again: the system or the process is out of something.
@@ -141,6 +157,10 @@ mod tests {
                 std::future::pending::<()>().await;
             }
             Err(io::Error::from_raw_os_error(Errno::MFILE.raw_os_error()))
+        }
+
+        fn close(self) -> impl Iterator<Item = TcpStream> + Send {
+            std::iter::empty()
         }
     }
 

@@ -108,6 +108,10 @@ pub struct Timeouts {
     /// How long `/ready` says at shutdown that the server is leaving, while everything is still served. Default 0: set it
     /// to what a load balancer takes to notice.
     pub drain_notice: Duration,
+    /// How long a connection without a request stays open at shutdown. A request may be on its way to it, and a client
+    /// whose connection is closed under a request cannot know whether it was done. Who is busy asks once more in that
+    /// time, and is told that the answer was the last. Default 100 ms.
+    pub drain_idle: Duration,
     /// How long requests under way may take to finish at shutdown. Default 20 s.
     pub drain: Duration,
     /// A request that takes longer is logged. Default 1 s.
@@ -128,6 +132,7 @@ impl Default for Timeouts {
             answer_bytes_per_second: 8 << 10,
             linger: Duration::from_secs(1),
             drain_notice: Duration::ZERO,
+            drain_idle: Duration::from_millis(100),
             drain: Duration::from_secs(20),
             slow_request: Duration::from_secs(1),
             member_silence: Duration::from_secs(1),

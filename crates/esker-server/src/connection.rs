@@ -38,22 +38,22 @@ pub(crate) async fn serve(stream: TcpStream, service: Service) {
     ));
     let mut watchdog = Watchdog::new(timeouts);
     let mut drain = front.drain.subscribe();
-    let mut drained = pin!(drain.begun());
-    let mut draining = false;
+    let mut last_call = pin!(async {
+        drain.begun().await;
+        tokio::time::sleep(timeouts.drain_idle).await;
+    });
+    let mut over = false;
     poll_fn(|cx| {
         loop {
-            // Asked first, so that an answer made after the drain has begun says that it is the last.
-            if !draining && drained.as_mut().poll(cx).is_ready() {
-                draining = true;
-                if matches!(state.phase(), Phase::Fresh | Phase::Idle) {
-                    return Poll::Ready(());
-                }
-                connection.as_mut().graceful_shutdown();
-            }
+            over = over || last_call.as_mut().poll(cx).is_ready();
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 if let Err(e) = ended {
                     tracing::debug!(error = %e, "a connection ended early");
                 }
+                return Poll::Ready(());
+            }
+            // Asked after hyper has read what there was: a request that has arrived is answered, and that is the last.
+            if over && matches!(state.phase(), Phase::Fresh | Phase::Idle) {
                 return Poll::Ready(());
             }
             match watchdog.poll_expired(cx, &state, timeouts) {

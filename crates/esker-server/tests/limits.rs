@@ -226,6 +226,24 @@ fn a_drain_finishes_what_is_under_way() {
     assert_eq!(server.finish().connections_cut, 0);
 }
 
+/// A request that was on its way to an idle connection, or to one that nobody had accepted yet, is answered, and the client
+/// is told that it was the last: nobody has to guess whether a write was done.
+#[test]
+fn a_drain_answers_what_is_on_its_way() {
+    let mut server = TestServer::with(|config, _| config.timeouts.drain_idle = Duration::from_secs(5));
+    let mut idle = server.client();
+    assert_eq!(idle.request("GET", "/health", &[], b"").status, 200);
+    let mut silent = server.client();
+    server.begin_stop();
+    eventually("nobody new is taken", || !server.takes_connections());
+    for client in [&mut idle, &mut silent] {
+        let answer = client.request("PUT", "/api/v1/kv/late", &[], b"v");
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        client.expect_close();
+    }
+    assert_eq!(server.finish().connections_cut, 0);
+}
+
 /// SPEC 5.6: whoever balances the load is told before the first request is turned away.
 #[test]
 fn a_drain_can_be_announced() {

@@ -89,6 +89,9 @@ impl Service {
         if let Some(id) = request_id {
             answer.headers_mut().insert(REQUEST_ID, id);
         }
+        if self.front.drain.has_begun() {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         answer
     }
 }

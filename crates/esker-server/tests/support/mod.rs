@@ -87,6 +87,11 @@ impl TestServer {
         line.unwrap_or_else(|| panic!("no {name} in {text}")).rsplit(' ').next().unwrap().parse().unwrap()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "tests speak to the server as anybody may")]
+    pub(crate) fn takes_connections(&self) -> bool {
+        TcpStream::connect(self.address).is_ok()
+    }
+
     pub(crate) fn begin_stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }

@@ -30,9 +30,14 @@ pub struct Report<T> {
 }
 
 impl<T> Report<T> {
-    /// Operations that the clients saw fail, i.e. that the library's retries did not hide.
-    pub fn errors(&self) -> usize {
-        self.history.operations.len() - self.history.answered()
+    /// What the clients were told of operations that failed, i.e. that the library's retries did not hide.
+    pub fn errors(&self) -> Vec<&str> {
+        let outcomes = self.history.operations.iter().map(|operation| &operation.outcome);
+        let told = outcomes.filter_map(|outcome| match outcome {
+            Outcome::Refused(why) | Outcome::Unknown(why) => Some(why.as_str()),
+            _ => None,
+        });
+        told.collect()
     }
 
     /// Refusals among them.
