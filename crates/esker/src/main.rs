@@ -15,6 +15,9 @@ mod records;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let outcome = cli::parse().and_then(commands::run);
     match outcome {

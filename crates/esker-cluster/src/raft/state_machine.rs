@@ -23,6 +23,8 @@ use super::{
 
 /// So many entries are applied at once.
 const APPLY_BATCH_MAX: usize = 1024;
+/// What has more records is applied by a thread of its own: it takes milliseconds, in which this one has others to serve.
+const APPLY_HERE_MAX: u64 = 4096;
 
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, Node>;
 pub(crate) type LibrarySnapshot = openraft::Snapshot<CommittedLeaderId, u64, Node, SnapshotData>;
@@ -79,17 +81,23 @@ impl StateMachine {
         }
     }
 
-    async fn apply_batch(&self, entries: &mut Vec<LogEntry>, responders: &mut Responders) -> io::Result<()> {
+    async fn apply_batch(&self, entries: Vec<LogEntry>, responders: &mut Responders) -> io::Result<()> {
         let Some(last) = entries.last().map(|entry| entry.id.index) else { return Ok(()) };
         self.wait_until_written(last).await?;
-        let outcomes = self.replica.apply(entries).map_err(io_error)?;
+        let records: u64 = entries.iter().map(|entry| u64::from(entry.records)).sum();
+        let outcomes = if self.blocking_threads && records > APPLY_HERE_MAX {
+            let replica = self.replica.clone();
+            tokio::task::spawn_blocking(move || replica.apply(&entries)).await.map_err(io::Error::other)?
+        } else {
+            self.replica.apply(&entries)
+        };
+        let outcomes = outcomes.map_err(io_error)?;
         self.applied.send_replace(last);
         for (responder, outcome) in responders.drain(..).zip(outcomes) {
             if let Some(responder) = responder {
                 responder.send(outcome);
             }
         }
-        entries.clear();
         Ok(())
     }
 
@@ -115,14 +123,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
         let mut pieces = entries.ready_chunks(APPLY_BATCH_MAX);
-        let (mut batch, mut responders) = (Vec::new(), Vec::new());
+        let mut responders = Vec::new();
         while let Some(piece) = pieces.next().await {
+            let mut batch = Vec::with_capacity(piece.len());
             for item in piece {
                 let (entry, responder) = item?;
                 batch.push(entry_to_log(&entry));
                 responders.push(responder);
             }
-            self.apply_batch(&mut batch, &mut responders).await?;
+            self.apply_batch(batch, &mut responders).await?;
         }
         Ok(())
     }

@@ -23,8 +23,8 @@ pub(crate) struct BenchArgs {
     /// inserts), e (95% short scans, 5% inserts), f (half reads, half read-modify-writes)
     #[arg(value_enum, default_value_t = Workload::A)]
     pub(crate) workload: Workload,
-    /// What to measure: http://host:port, or several with commas between, over which the connections are spread;
-    /// redis://host:port; or dir:PATH for the engine in this process. By default the endpoints
+    /// What to measure: http://host:port, or several with commas between; redis://host:port; or dir:PATH for the
+    /// engine in this process. By default the endpoints
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<String>,
     /// Records there are before the run; what fill writes
@@ -81,6 +81,10 @@ pub(crate) struct BenchArgs {
     /// Reads are content with what the node has that answers
     #[arg(long)]
     pub(crate) stale: bool,
+    /// Spread the connections over all nodes that are given, as stale reads always are. By default they go to the one that
+    /// leads, as those of the client library do
+    #[arg(long, conflicts_with = "stale")]
+    pub(crate) spread: bool,
     /// The records are there already, from an earlier run with the same sizes and key order
     #[arg(long)]
     pub(crate) no_load: bool,

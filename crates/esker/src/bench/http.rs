@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use esker_client::{Client, Retry, Settings, cluster::Role};
 use esker_wire::{API_PREFIX, KEY_PREFIX, NDJSON, batch, percent};
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -39,15 +40,28 @@ struct Reply {
 }
 
 impl Http {
-    /// Connects to the node whose turn it is, or else to the first after it that is there.
+    /// Connects to the node that leads, unless connections are to be spread and where one is known; else to the node whose
+    /// turn it is, or to the first after it that is there.
     pub(super) async fn connect(target: &Arc<HttpTarget>, turn: usize) -> Result<Self, String> {
         let count = target.addresses.len();
         let mut refusal = String::new();
         for address in (0..count).map(|at| &target.addresses[(turn + at) % count]) {
-            match Wire::connect(address, target.timeout).await {
-                Ok(wire) => return Ok(Self { wire, target: Arc::clone(target) }),
-                Err(why) => refusal = why,
-            }
+            let wire = match Wire::connect(address, target.timeout).await {
+                Ok(wire) => wire,
+                Err(why) => {
+                    refusal = why;
+                    continue;
+                }
+            };
+            let leader = if target.spread { None } else { leader_known_to(address, target.timeout).await };
+            let wire = match leader {
+                // One that is gone by now is not known to be by all.
+                Some(leader) if leader != *address => {
+                    Wire::connect(&leader, target.timeout).await.unwrap_or(wire)
+                }
+                _ => wire,
+            };
+            return Ok(Self { wire, target: Arc::clone(target) });
         }
         Err(refusal)
     }
@@ -125,6 +139,15 @@ impl Wire {
         }
         Ok(Reply { status, leader })
     }
+}
+
+/// Where the leader is, if the node at `address` knows.
+async fn leader_known_to(address: &str, timeout: Duration) -> Option<String> {
+    let mut settings = Settings::default();
+    (settings.discover, settings.retry, settings.request_timeout) = (false, Retry::never(), timeout);
+    let nodes = Client::with_settings(address, settings).ok()?.nodes().await.ok()?.nodes;
+    let leader = nodes.into_iter().find(|node| node.role == Role::Leader && node.peer_address.is_some());
+    leader.map(|node| node.http_address)
 }
 
 /// The host and port that the Location names.

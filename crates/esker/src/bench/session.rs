@@ -25,6 +25,8 @@ pub(super) struct HttpTarget {
     pub(super) write_parameters: String,
     /// Whether reads are content with what the node has that answers.
     pub(super) stale: bool,
+    /// Whether connections stay with the node whose turn it was, whoever leads.
+    pub(super) spread: bool,
     pub(super) timeout: Duration,
 }
 
@@ -46,6 +48,7 @@ impl Target {
         let addresses: Option<Vec<String>> = text.split(',').map(|text| rest(text.trim())).collect();
         match addresses {
             Some(addresses) => Ok(Self::Http(Arc::new(HttpTarget {
+                spread: args.spread || args.stale || addresses.len() == 1,
                 addresses,
                 write_parameters: write_parameters(args),
                 stale: args.stale,
@@ -65,7 +68,7 @@ impl Target {
         connected.map(|_| ()).map_err(Failure::Unreachable)
     }
 
-    /// Connects to the node whose turn it is, or else to the first after it that is there.
+    /// Connects to the node that leads, or to the one whose turn it is, or else to the first after it that is there.
     pub(super) async fn connect(&self, turn: usize) -> Result<Session, String> {
         match self {
             Self::Http(target) => Ok(Session::Http(Http::connect(target, turn).await?)),

@@ -17,8 +17,9 @@ use crate::{
     files,
 };
 
-/// Consensus has threads of its own, so that a heartbeat never waits behind requests.
-const THREADS: usize = 2;
+/// Consensus has threads of its own, so that a heartbeat never waits behind requests; at most so many. With half of the cores
+/// there is one on a machine of two, where a second costs a tenth of the writes: they only wake each other.
+const THREADS_MAX: usize = 4;
 /// What is left over when the node stops is given up after this.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -72,8 +73,9 @@ pub(super) fn start(
             "`wal_sync_policy`: a node of a cluster syncs every write before it answers for it: leave it at always".into(),
         ));
     }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+        .worker_threads((cores / 2).clamp(1, THREADS_MAX))
         .thread_name("esker-raft")
         .enable_all()
         .build()
