@@ -90,6 +90,12 @@ impl Cluster {
         self.addresses.keys().copied().collect()
     }
 
+    /// The numbers of those that run, paused ones among them.
+    pub(super) fn running(&self) -> Vec<u64> {
+        let running = self.nodes.iter().filter_map(|(number, node)| node.is_running().then_some(*number));
+        running.collect()
+    }
+
     /// Where a node's HTTP front is.
     ///
     /// # Panics

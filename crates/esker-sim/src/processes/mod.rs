@@ -9,6 +9,7 @@ mod namespaces;
 mod node;
 pub mod scenarios;
 mod target;
+pub mod torment;
 
 use std::{io, time::Duration};
 

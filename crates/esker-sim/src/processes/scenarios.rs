@@ -150,6 +150,11 @@ fn probes(cluster: &Cluster, nodes: &[u64]) -> io::Result<Vec<Client>> {
     Ok(clients.into_iter().filter(|(node, _)| nodes.contains(node)).map(|(_, client)| client).collect())
 }
 
+/// How long it takes from now on until a write succeeds on any node.
+pub(super) async fn until_writes_succeed(cluster: &Cluster) -> io::Result<Duration> {
+    until_a_write_succeeds(&probes(cluster, &cluster.numbers())?, Instant::now()).await
+}
+
 /// Time since `start`, at the first write that succeeds on any of the nodes.
 async fn until_a_write_succeeds(probes: &[Client], start: Instant) -> io::Result<Duration> {
     wait_for("a write succeeds", GAP_MAX, async || {
