@@ -423,6 +423,21 @@ fn entries_are_applied_one_behind_the_other() {
     assert_eq!(replica.apply(&entries).unwrap().len(), 3);
 }
 
+/// The log goes on behind what it is said to be forgotten up to, now and after a restart.
+#[test]
+fn purging_beyond_the_end_moves_the_end() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    append(&replica, &[entry(1, 1, "a", "1")]);
+    replica.purge(end(7, 2));
+    assert_eq!((replica.purged(), replica.last(), replica.log_end()), (end(7, 2), end(7, 2), end(7, 2)));
+    let behind = [entry(8, 2, "b", "2")];
+    append(&replica, &behind);
+    assert_eq!(replica.read(1..10, usize::MAX).unwrap(), behind);
+    let replica = open(&disk.crash(CrashMode::DropUnsynced));
+    assert_eq!((replica.purged(), replica.last()), (end(7, 2), end(8, 2)));
+}
+
 /// What an installed snapshot replaced is gone from the disk, and what is left verifies, open or closed.
 #[test]
 fn behind_an_installed_snapshot_nothing_old_is_left() {

@@ -152,7 +152,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (start, end) = self.bounds(&range);
         let mut store = self.clone();
         // An entry read while the vote still is this leader's is this leader's.
-        self.pieces(start, end).then(move |entry| {
+        let entries = self.pieces(start, end).then(move |entry| {
             let vote = store.vote_now();
             async move {
                 match (entry, vote) {
@@ -161,7 +161,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
                     (Ok(_), Ok(vote)) => Err(LeaderChanged::new(leader, vote).into()),
                 }
             }
-        })
+        });
+        up_to_first_error(entries)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -261,6 +262,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.replica.purge(group_end(Some(&upto)));
         Ok(())
     }
+}
+
+/// What comes behind an error has no meaning: it may be another leader's.
+fn up_to_first_error<T, E>(
+    items: impl Stream<Item = std::result::Result<T, E>>,
+) -> impl Stream<Item = std::result::Result<T, E>> {
+    let mut failed = false;
+    items.take_while(move |item| {
+        let goes_on = !std::mem::replace(&mut failed, item.is_err());
+        std::future::ready(goes_on)
+    })
 }
 
 fn tell_all(appended: Vec<(Index, Appended)>) {

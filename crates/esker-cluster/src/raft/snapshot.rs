@@ -6,7 +6,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use esker_engine::{Committed, RequestId, replica::Install};
+use esker_engine::{
+    Committed, RequestId,
+    replica::{Install, Snapshot},
+};
 use futures_util::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -61,16 +64,7 @@ pub(crate) async fn send(
     let SnapshotData::Outgoing(outgoing) = snapshot.snapshot else {
         return Err(PeerError::Failed("this snapshot has no content to send".into()));
     };
-    let last = log_id_to_wire(snapshot.meta.last_log_id.as_ref());
-    let membership = &snapshot.meta.last_membership;
-    let head = wire::SnapshotHead {
-        group: super::GROUP,
-        vote: Some(vote_to_wire(vote)),
-        last,
-        membership: Some(membership_to_wire(membership.membership())),
-        membership_at: log_id_to_wire(membership.log_id().as_ref()),
-        id: last.map_or(String::new(), |last| format!("{}-{}", last.term, last.index)),
-    };
+    let head = head(&snapshot.meta, vote);
     let (chunks, queue) = mpsc::channel(WINDOW as usize);
     let mut replies = peer.snapshot(caller, ReceiverStream::new(queue).boxed());
     let first = wire::SnapshotChunk { head: Some(head), ..wire::SnapshotChunk::default() };
@@ -82,13 +76,7 @@ pub(crate) async fn send(
     };
     let (taken, mut take) = tokio::sync::watch::channel(0_u64);
     let rate = shared.snapshot_bytes_per_second();
-    let requests: Vec<_> = outgoing.requests().collect();
-    let mut producer = Producer {
-        items: SnapshotItems { scan: outgoing.items, blocking_threads: shared.blocking_threads },
-        requests: requests.into_iter(),
-        number: 0,
-        items_total: 0,
-    };
+    let mut producer = Producer::new(*outgoing, shared.blocking_threads);
     let produce = async move {
         loop {
             let (next, produced) = producer.next(&resume_after).await?;
@@ -135,6 +123,19 @@ pub(crate) async fn send(
     }
 }
 
+fn head(meta: &SnapshotMeta, vote: &Vote) -> wire::SnapshotHead {
+    let last = log_id_to_wire(meta.last_log_id.as_ref());
+    let membership = &meta.last_membership;
+    wire::SnapshotHead {
+        group: super::GROUP,
+        vote: Some(vote_to_wire(vote)),
+        last,
+        membership: Some(membership_to_wire(membership.membership())),
+        membership_at: log_id_to_wire(membership.log_id().as_ref()),
+        id: last.map_or(String::new(), |last| format!("{}-{}", last.term, last.index)),
+    }
+}
+
 fn higher(vote: wire::Vote) -> PeerResult<Option<Vote>> {
     vote_from_wire(Some(vote)).map(Some).map_err(|e| PeerError::Failed(e.into()))
 }
@@ -165,6 +166,12 @@ pub(crate) struct SnapshotItems {
 }
 
 impl Producer {
+    fn new(snapshot: Snapshot, blocking_threads: bool) -> Self {
+        let requests: Vec<_> = snapshot.requests().collect();
+        let items = SnapshotItems { scan: snapshot.items, blocking_threads };
+        Self { items, requests: requests.into_iter(), number: 0, items_total: 0 }
+    }
+
     /// The next chunk. Reading it may wait for the disk, so it happens off the runtime.
     async fn next(self, resume_after: &[u8]) -> PeerResult<(Self, wire::SnapshotChunk)> {
         let resume_after = resume_after.to_vec();
@@ -296,5 +303,23 @@ impl Arrival {
     pub(crate) fn into_snapshot(self) -> LibrarySnapshot {
         let incoming = Incoming { install: self.install, requests: self.requests };
         LibrarySnapshot { meta: self.meta, snapshot: SnapshotData::Incoming(Box::new(incoming)) }
+    }
+}
+
+/// What comes of a snapshot that is sent and taken in, chunk by chunk, by a replica.
+#[cfg(test)]
+pub(crate) async fn through_chunks(snapshot: LibrarySnapshot, to: &esker_engine::Replica) -> LibrarySnapshot {
+    let LibrarySnapshot { meta, snapshot: SnapshotData::Outgoing(outgoing) } = snapshot else {
+        panic!("only what a state machine gives is sent");
+    };
+    let mut arrival =
+        Arrivals::default().begin(1, &head(&meta, &Vote::new(1, 1)), || to.begin_install()).unwrap();
+    let mut producer = Producer::new(*outgoing, false);
+    loop {
+        let (next, chunk) = producer.next(&[]).await.unwrap();
+        producer = next;
+        if arrival.take(chunk).unwrap() {
+            return arrival.into_snapshot();
+        }
     }
 }

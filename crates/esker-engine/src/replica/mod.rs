@@ -410,9 +410,19 @@ impl Replica {
     }
 
     /// Forgets entries up to `upto`, which should be covered by a checkpoint ([`Replica::checkpointed`]): a restart
-    /// brings back those that are not. The bytes stay: values are read from them.
+    /// brings back those that are not. The bytes stay: values are read from them. If the log ends before `upto`, it goes
+    /// on behind it.
     pub fn purge(&self, upto: GroupEnd) {
-        self.inner.shared.with_entries(|entries| entries.purge(upto));
+        let inner = &self.inner;
+        let mut log_end = inner.shared.log_end.lock();
+        if upto.index > log_end.index {
+            inner.shared.with_entries(|entries| entries.cut(upto.index));
+            *log_end = upto;
+            inner.queue_lazily(FrameKind::Base, upto);
+        }
+        inner.shared.with_entries(|entries| entries.purge(upto));
+        drop(log_end);
+        inner.note_queued();
     }
 
     /// The entry before the first that can be read.
