@@ -665,7 +665,10 @@ impl Inner {
         if !self.has_threads {
             // Waiting would be for ever: there is only this thread.
             while self.queue.queued_bytes() > 0 && self.queue.pump() {}
-            return told.try_recv().unwrap_or(Err(Error::DiskFull));
+            return told.try_recv().unwrap_or_else(|e| match e {
+                mpsc::TryRecvError::Empty => Err(Error::DiskFull),
+                mpsc::TryRecvError::Disconnected => Err(Error::Closed),
+            });
         }
         loop {
             match told.recv_timeout(STALL_LOOK_INTERVAL) {
