@@ -196,7 +196,7 @@ fn a_snapshot_takes_the_place_of_everything() {
     let mut install = to.begin_install();
     let requests: Vec<_> = snapshot.requests().collect();
     let (last, membership) = (snapshot.last, StoredMembership { bytes: b"m".to_vec(), at: snapshot.last });
-    for item in snapshot.items {
+    for item in snapshot.items() {
         let item = item.unwrap();
         install.push(&item.key, &item.value.unwrap(), item.version).unwrap();
     }

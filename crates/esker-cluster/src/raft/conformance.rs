@@ -169,7 +169,7 @@ struct TestMachine {
 impl TestMachine {
     fn new(replica: Replica) -> Self {
         let log = TestLog::new(&replica);
-        Self { log, machine: StateMachine::new(replica, Arc::<Progress>::default(), false) }
+        Self { log, machine: StateMachine::new(replica, Arc::<Progress>::default(), Arc::default(), false) }
     }
 }
 

@@ -317,7 +317,7 @@ impl Cluster {
             Replica::open(&Environment::default(), dir, Options::default(), Hooks::default()).unwrap();
         let snapshot = replica.snapshot();
         let mut install = replica.begin_install();
-        for item in snapshot.items.skip(1) {
+        for item in snapshot.items().skip(1) {
             let item = item.unwrap();
             install.push(&item.key, &item.value.unwrap(), item.version).unwrap();
         }

@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Meta,
-    Options, Scan, Settled, Value,
+    Options, Scan, Settled, Value, View,
 };
 
 /// Error messages show this much of a key.
@@ -259,6 +259,13 @@ impl Engine for Bitcask {
 
     fn scan(&self, log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan {
         Scan::new(BitcaskScan::new(Arc::clone(log), &self.keydir.snapshot(), range, keys_only))
+    }
+
+    fn view(&self, log: &Arc<Log>) -> View {
+        let (log, tree) = (Arc::clone(log), self.keydir.snapshot());
+        View::new(tree.len() as u64, move |range, keys_only| {
+            Scan::new(BitcaskScan::new(Arc::clone(&log), &tree, range, keys_only))
+        })
     }
 
     fn checkpoint(&self, log: &Arc<Log>, all: bool, settled: Option<&Settled<'_>>) -> Result<Position> {

@@ -32,7 +32,7 @@ mod requests;
 mod state_file;
 
 use std::{
-    ops::Range,
+    ops::{Bound, Range},
     path::Path,
     sync::{
         Arc,
@@ -72,7 +72,7 @@ use self::{
 };
 use crate::{
     Committed, Engine, Environment, GROUP, KeyRange, Loading, OpenReport, Options, Reader, RequestId, Scan,
-    Stats, bitcask::Bitcask,
+    Stats, View, bitcask::Bitcask,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -207,12 +207,28 @@ pub struct Snapshot {
     pub last: GroupEnd,
     /// The membership at that entry.
     pub membership: StoredMembership,
-    /// Keys, values and versions in key order. Reading waits for the disk.
-    pub items: Scan,
+    view: View,
     requests: RequestList,
 }
 
 impl Snapshot {
+    /// How many keys there are.
+    pub fn keys(&self) -> u64 {
+        self.view.keys()
+    }
+
+    /// Keys, values and versions in key order, behind `key`; an empty one is before all others. Reading waits for the
+    /// disk.
+    pub fn items_behind(&self, key: &[u8]) -> Scan {
+        let start = Bound::Excluded(key.to_vec());
+        self.view.scan(&KeyRange { start, ..KeyRange::all() }, false)
+    }
+
+    /// Keys, values and versions in key order. Reading waits for the disk.
+    pub fn items(&self) -> Scan {
+        self.view.scan(&KeyRange::all(), false)
+    }
+
     /// The requests applied lately, from old to new.
     pub fn requests(&self) -> impl Iterator<Item = (RequestId, Committed)> {
         self.requests.iter().copied()
@@ -450,9 +466,10 @@ impl Replica {
         })
     }
 
-    /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to.
-    pub fn surplus(&self, bytes_max: u64, entries_max: u64) -> Index {
-        self.inner.shared.with_entries(|entries| entries.surplus(bytes_max, entries_max))
+    /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to. Entries
+    /// behind `upto` stay.
+    pub fn surplus(&self, bytes_max: u64, entries_max: u64, upto: Index) -> Index {
+        self.inner.shared.with_entries(|entries| entries.surplus(bytes_max, entries_max, upto))
     }
 
     /// Reads entries from the front of `range`, at least one if there is one, up to about `bytes_max` of payload. Waits for
@@ -569,7 +586,7 @@ impl Replica {
         Snapshot {
             last: machine.applied,
             membership: machine.membership.clone(),
-            items: self.inner.engine.scan(self.inner.log(), &KeyRange::all(), false),
+            view: self.inner.engine.view(self.inner.log()),
             requests: machine.requests.to_list(),
         }
     }
