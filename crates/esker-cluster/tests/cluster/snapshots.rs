@@ -40,13 +40,13 @@ async fn a_broken_snapshot_goes_on_where_it_stopped() {
     cluster.network.snapshots(|snapshots| snapshots.cuts.extend([3, 0, 2, 1, 2]));
     cluster.start(behind).await;
     // Before and after every break, something is written: what is sent is not the state as it is by then.
-    for n in 0.. {
-        let key = format!("key{:04}", n * 7 % KEYS);
-        cluster.put(leader, &key, &format!("while it was sent, {n}")).await.unwrap();
-        if cluster.network.snapshots(|snapshots| snapshots.calls.len() > 5) {
-            break;
-        }
+    let mut written = 0;
+    while cluster.node(behind).applied() < KEYS as u64 {
+        let key = format!("key{:04}", written * 7 % KEYS);
+        cluster.put(leader, &key, &format!("while it was sent, {written}")).await.unwrap();
+        written += 1;
     }
+    assert!(written > 5, "nothing changed while it was sent");
     let last = cluster.node(leader).applied();
     eventually("it has caught up", async || cluster.node(behind).applied() >= last).await;
     assert_eq!(cluster.contents(behind).await, cluster.contents(leader).await);
