@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use esker_engine::{
-    Environment, Error, KeyRange, Options, Replica, RequestId, WriteBatch,
+    Environment, Error, KeyRange, Lookup, Options, Replica, RequestId, WriteBatch,
     replica::{Hooks, Install, LogEntry, StoredMembership},
     verify_dir,
 };
@@ -524,6 +524,75 @@ fn behind_an_installed_snapshot_nothing_old_is_left() {
     disk.flip_bit("/replica/REPLICA", 30, 3).unwrap();
     let report = verify_dir(&disk, DIR, &mut |_, _| ()).unwrap();
     assert_eq!(report.damage.len(), 1);
+}
+
+/// The files that a snapshot replaced are closed when nobody reads from them any more, and who does reads to the end.
+#[test]
+fn what_a_snapshot_replaced_is_closed_behind_its_last_reader() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let value = "x".repeat(100);
+    for n in 1..=100 {
+        let one = [entry(n, 1, &format!("k{n:03}"), &value)];
+        append(&replica, &one);
+        commit(&replica, &one);
+    }
+    let segments: Vec<_> = replica.log().segments().iter().map(Arc::downgrade).collect();
+    let mut scan = replica.reader().scan(&KeyRange::all(), false);
+    let snapshot = replica.snapshot();
+    let keys = replica.reader().scan(&KeyRange::all(), true);
+    for round in 1..=2 {
+        let mut install = replica.begin_install();
+        push_rows(&mut install, 100, 150 * round);
+        finish(&mut install, end(200 * round, 2)).unwrap();
+    }
+    let open_segments = || segments.iter().filter(|segment| segment.upgrade().is_some()).count();
+    let first = replica.log().segments()[0].id as usize;
+    assert!(segments.len() > 3 && first > segments.len(), "{first}");
+    assert_eq!(open_segments(), segments.len());
+    assert!(scan.all(|item| *item.unwrap().value.unwrap() == *value.as_bytes()));
+    drop(scan);
+    assert_eq!(open_segments(), segments.len(), "the snapshot still needs them");
+    assert_eq!(snapshot.items().count(), 100);
+    assert_eq!(snapshot.items_behind(b"k040").map(Result::unwrap).next().unwrap().key, b"k041");
+    drop(snapshot);
+    assert_eq!(open_segments(), 0);
+    assert_eq!(keys.count(), 100);
+}
+
+/// CHECKS 12: whenever a snapshot takes the place of the state, a read finds one or the other.
+#[test]
+fn reads_go_on_while_snapshots_are_put_in_place() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let first = entry(1, 1, "s007", "old");
+    append(&replica, std::slice::from_ref(&first));
+    commit(&replica, &[first]);
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let reader = replica.reader();
+                while done.load(Ordering::Relaxed) == 0 {
+                    assert!(reader.get(b"s007").unwrap().is_some());
+                    match reader.try_get(b"s007").unwrap() {
+                        Lookup::Found(_) => {}
+                        Lookup::Cold(cold) => drop(cold.fetch().unwrap()),
+                        Lookup::Absent => panic!("it was never deleted"),
+                    }
+                    assert!(reader.scan(&KeyRange::all(), false).all(|item| item.is_ok()));
+                    replica.read(1..u64::MAX, 1000).unwrap();
+                }
+            });
+        }
+        for n in 1..100 {
+            let mut install = replica.begin_install();
+            push_rows(&mut install, 60, 100 * n);
+            finish(&mut install, end(100 * n, 2)).unwrap();
+            append(&replica, &[entry(100 * n + 1, 2, "z", "z")]);
+        }
+        done.store(1, Ordering::Relaxed);
+    });
 }
 
 /// A snapshot cannot take back what was applied.

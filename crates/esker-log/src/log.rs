@@ -15,7 +15,7 @@ use crate::{
     disk::{DirLock, Disk},
     format::{FRAME_HEADER_LEN, FrameHeader, StoreId, unseal_payload, verify_frame},
     record::{self, RECORD_HEADER_LEN, binding, record_len},
-    segment::{Position, Registry, Segment},
+    segment::{Pin, Position, Registry, Segment},
 };
 
 /// How a log lays out its files.
@@ -229,8 +229,14 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the files of the segments before `first`, of which nothing is part of the state any more. Who still reads
-    /// from them may go on: they stay open until the log is.
+    /// Keeps what is part of the log now readable until the pin is dropped, whatever is retired meanwhile. To be taken
+    /// before looking up the places that will be read.
+    pub fn pin(&self) -> Pin {
+        self.registry.pin()
+    }
+
+    /// Removes the files of the segments before `first`, of which nothing is part of the state any more. They are closed,
+    /// and their space is free, when the last pin from before is dropped.
     ///
     /// Errors: `Io`. The next opening removes what is left, if it is told of `first`.
     pub fn retire_before(&self, first: SegmentId) -> Result<()> {

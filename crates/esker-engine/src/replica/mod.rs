@@ -702,6 +702,8 @@ impl Inner {
     /// See [`Replica::read`].
     fn read(&self, range: Range<Index>, bytes_max: usize) -> Result<Vec<LogEntry>> {
         let mut found = Vec::new();
+        // A snapshot that is put in place meanwhile retires segments.
+        let _pin = self.log().pin();
         self.shared.with_entries(|entries| {
             let range = range.start.max(entries.range().start)..range.end.min(entries.range().end);
             let mut bytes = 0;
