@@ -258,21 +258,6 @@ impl Log {
         })
     }
 
-    /// Reads and verifies one record, waiting for the disk if need be: one positioned read.
-    ///
-    /// Errors: `Damage` if the bytes fail their checksum or hold another record, `Io`.
-    pub fn read_record(&self, at: &RecordLocation) -> Result<Vec<u8>> {
-        let segment = self.segment(at.segment)?;
-        let mut bytes = vec![0; at.len()];
-        match segment.file.read_exact_at(&mut bytes, u64::from(at.offset)) {
-            Ok(()) => verify_record(bytes, at, &segment),
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                Err(Error::damage(&segment.path, u64::from(at.offset), "the file ends within a record"))
-            }
-            Err(e) => Err(Error::io(format_args!("reading {} at {}", segment.path.display(), at.offset), e)),
-        }
-    }
-
     /// Reads and verifies the frame at `position`, of which `payload_len` is known, waiting for the disk if need be. Its
     /// payload comes out of its place (see [`unseal_payload`]): fit for another node's log.
     ///
@@ -297,16 +282,31 @@ impl Log {
         unseal_payload(&header, &mut bytes, segment.salt, position.offset);
         Ok((header, bytes))
     }
+}
 
-    /// Like [`Log::read_record`], but `Ok(None)` where the bytes are not in memory.
-    pub fn try_read_record(&self, at: &RecordLocation) -> Result<Option<Vec<u8>>> {
-        let segment = self.segment(at.segment)?;
+impl Segment {
+    /// Reads and verifies one record, waiting for the disk if need be: one positioned read.
+    ///
+    /// Errors: `Damage` if the bytes fail their checksum or hold another record, `Io`.
+    pub fn read_record(&self, at: &RecordLocation) -> Result<Vec<u8>> {
         let mut bytes = vec![0; at.len()];
-        match segment.file.try_read_at(&mut bytes, u64::from(at.offset)) {
-            Ok(Some(n)) if n == bytes.len() => verify_record(bytes, at, &segment).map(Some),
+        match self.file.read_exact_at(&mut bytes, u64::from(at.offset)) {
+            Ok(()) => verify_record(bytes, at, self),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(Error::damage(&self.path, u64::from(at.offset), "the file ends within a record"))
+            }
+            Err(e) => Err(Error::io(format_args!("reading {} at {}", self.path.display(), at.offset), e)),
+        }
+    }
+
+    /// Like [`Segment::read_record`], but `Ok(None)` where the bytes are not in memory.
+    pub fn try_read_record(&self, at: &RecordLocation) -> Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; at.len()];
+        match self.file.try_read_at(&mut bytes, u64::from(at.offset)) {
+            Ok(Some(n)) if n == bytes.len() => verify_record(bytes, at, self).map(Some),
             Ok(_) => Ok(None),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Ok(None),
-            Err(e) => Err(Error::io(format_args!("reading {} at {}", segment.path.display(), at.offset), e)),
+            Err(e) => Err(Error::io(format_args!("reading {} at {}", self.path.display(), at.offset), e)),
         }
     }
 }

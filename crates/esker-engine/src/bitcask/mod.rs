@@ -198,9 +198,9 @@ fn entry(log: &Log, key: &[u8], at: &RecordLocation, record: Vec<u8>) -> Result<
     Ok(Entry { value: Value::new(record, value_start..end), version: at.index })
 }
 
-fn read(log: &Log, key: &[u8], slot: Slot) -> Result<Entry> {
+fn read(log: &Log, segment: &Segment, key: &[u8], slot: Slot) -> Result<Entry> {
     let at = location(key, slot);
-    log.read_record(&at).and_then(|record| entry(log, key, &at, record)).map_err(|e| name_key(e, key))
+    segment.read_record(&at).and_then(|record| entry(log, key, &at, record)).map_err(|e| name_key(e, key))
 }
 
 /// Says in an error of damage which key it costs.
@@ -257,7 +257,7 @@ impl Engine for Bitcask {
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
         let Some((slot, segment)) = self.find(log, key)? else { return Ok(Lookup::Absent) };
         let at = location(key, slot);
-        let found = log.try_read_record(&at).and_then(|record| match record {
+        let found = segment.try_read_record(&at).and_then(|record| match record {
             Some(record) => entry(log, key, &at, record).map(Some),
             None => Ok(None),
         });
@@ -265,15 +265,12 @@ impl Engine for Bitcask {
             return Ok(Lookup::Found(entry));
         }
         let (log, key) = (Arc::clone(log), key.to_vec());
-        Ok(Lookup::Cold(ColdRead::new(move || {
-            let _open = segment;
-            read(&log, &key, slot)
-        })))
+        Ok(Lookup::Cold(ColdRead::new(move || read(&log, &segment, &key, slot))))
     }
 
     fn get(&self, log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>> {
-        let Some((slot, _open)) = self.find(log, key)? else { return Ok(None) };
-        read(log, key, slot).map(Some)
+        let Some((slot, segment)) = self.find(log, key)? else { return Ok(None) };
+        read(log, &segment, key, slot).map(Some)
     }
 
     fn meta(&self, key: &[u8]) -> Option<Meta> {

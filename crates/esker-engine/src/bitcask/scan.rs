@@ -8,7 +8,7 @@ use super::{
     keydir::{Range, Slot, Tree},
     read,
 };
-use crate::{Item, KeyRange};
+use crate::{Item, KeyRange, Value};
 
 /// Holds its snapshot of the keydir, and so the nodes that change meanwhile, until it is dropped; and the segments with the
 /// values, if it reads them.
@@ -26,8 +26,13 @@ impl BitcaskScan {
         Self { log, range, keys_only, _pin: (!keys_only).then_some(pin) }
     }
 
+    fn value(&self, key: &[u8], slot: Slot) -> Result<Value> {
+        let segment = self.log.segment(slot.segment())?;
+        Ok(read(&self.log, &segment, key, slot)?.value)
+    }
+
     fn item(&self, key: Vec<u8>, slot: Slot) -> Result<Item> {
-        let value = if self.keys_only { None } else { Some(read(&self.log, &key, slot)?.value) };
+        let value = if self.keys_only { None } else { Some(self.value(&key, slot)?) };
         Ok(Item { key, value, version: slot.version() })
     }
 }

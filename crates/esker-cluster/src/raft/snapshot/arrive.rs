@@ -299,3 +299,79 @@ impl From<Error> for Hitch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use esker_engine::{Environment, KeyRange, Options, replica::Hooks};
+    use esker_log::{clock::ManualClock, disk::sim::SimDisk};
+
+    use super::*;
+
+    fn replica() -> Replica {
+        let environment = Environment {
+            disk: Arc::new(SimDisk::new()),
+            clock: Arc::<ManualClock>::default(),
+            threads: false,
+            ..Environment::default()
+        };
+        Replica::open(&environment, "/replica", Options::default(), Hooks::default()).unwrap()
+    }
+
+    fn head(index: u64) -> wire::SnapshotHead {
+        let last = Some(wire::LogId { term: 1, index });
+        let membership = Some(wire::Membership::default());
+        wire::SnapshotHead { last, membership, id: format!("1-{index}"), ..wire::SnapshotHead::default() }
+    }
+
+    fn chunk(keys: &[&'static str], done: bool) -> wire::SnapshotChunk {
+        let item =
+            |key: &&'static str| wire::SnapshotItem { key: (*key).into(), value: "value".into(), version: 1 };
+        let items = keys.iter().map(item).collect();
+        let mut chunk = wire::SnapshotChunk { items, done, items_total: 4, ..wire::SnapshotChunk::default() };
+        chunk.checksum = checksum(&chunk);
+        chunk
+    }
+
+    /// CHECKS 13, 23: what has come stays through damage and through calls; the newest call goes on with it, alone.
+    #[tokio::test]
+    async fn what_has_come_is_kept_for_the_newest_call() {
+        let (replica, arrivals) = (replica(), Arc::<Arrivals>::default());
+        let first = arrivals.begin(2, &head(9), &replica).unwrap();
+        assert_eq!(first.resume().await.unwrap(), b"");
+        assert!(!first.take(&chunk(&["a", "b"], false)).await.unwrap());
+        let mut damaged = chunk(&["c", "d"], false);
+        damaged.items[1].value = "other".into();
+        assert!(matches!(first.take(&damaged).await, Err(Hitch::Damaged(_))));
+
+        let second = arrivals.begin(2, &head(9), &replica).unwrap();
+        assert_eq!(second.resume().await.unwrap(), b"b");
+        assert!(first.check_last().is_err(), "it was taken over from");
+        second.check_last().unwrap();
+        assert!(!second.take(&chunk(&["b", "c"], false)).await.unwrap(), "what is known is not taken again");
+        assert!(second.take(&chunk(&["d"], true)).await.unwrap());
+
+        let whole = arrivals.hand_over(&second).await.unwrap();
+        assert!(arrivals.begin(3, &head(20), &replica).is_err(), "one at a time");
+        assert!(arrivals.hand_over(&second).await.is_err());
+        let SnapshotData::Incoming(mut incoming) = whole.snapshot else { panic!("it came in") };
+        let last = esker_log::GroupEnd { index: 9, term: 1 };
+        incoming.install.finish(last, Default::default(), []).unwrap();
+        drop(incoming);
+        let keys = replica.reader().scan(&KeyRange::all(), true).map(|item| item.unwrap().key);
+        assert_eq!(keys.collect::<Vec<_>>(), [b"a", b"b", b"c", b"d"]);
+        arrivals.begin(3, &head(20), &replica).unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_snapshot_begins_anew_and_ends_the_first() {
+        let (replica, arrivals) = (replica(), Arc::<Arrivals>::default());
+        let first = arrivals.begin(2, &head(9), &replica).unwrap();
+        first.take(&chunk(&["a"], false)).await.unwrap();
+        let other = arrivals.begin(2, &head(10), &replica).unwrap();
+        assert_eq!(other.resume().await.unwrap(), b"");
+        assert!(matches!(first.take(&chunk(&["b", "c", "d"], true)).await, Err(Hitch::Over(_))));
+        assert!(arrivals.hand_over(&first).await.is_err());
+        let short = other.take(&chunk(&["a", "b"], true)).await;
+        assert!(matches!(&short, Err(Hitch::Over(why)) if why.contains("4 items, 2 came")), "{short:?}");
+    }
+}

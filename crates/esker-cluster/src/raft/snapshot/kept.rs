@@ -6,7 +6,11 @@
 //! behind its last entry, from which its receiver goes on: up to [`KEPT_LOG_FACTOR`] times as many entries as are kept
 //! otherwise. When more than that was written, it is of no use any more and let go of.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use esker_engine::{Replica, replica::Snapshot};
 use esker_log::Index;
@@ -22,6 +26,8 @@ const KEPT_LOG_FACTOR: u64 = 4;
 #[derive(Default)]
 pub(crate) struct Outgoing {
     kept: Mutex<Option<Kept>>,
+    /// The one that was given out last: two who ask before either is sent it get the same.
+    given: Mutex<Weak<Snapshot>>,
 }
 
 struct Kept {
@@ -40,9 +46,13 @@ impl Outgoing {
     /// What a follower is to be sent that needs a snapshot: the one that is kept, if the log behind it is still there;
     /// or the state as it is now.
     pub(crate) fn current(&self, replica: &Replica) -> Arc<Snapshot> {
-        let kept = self.kept.lock().as_ref().map(|kept| Arc::clone(&kept.snapshot));
-        kept.filter(|kept| kept.last.index >= replica.purged().index)
-            .unwrap_or_else(|| Arc::new(replica.snapshot()))
+        let mut given = self.given.lock();
+        let usable = given.upgrade().filter(|kept| kept.last.index >= replica.purged().index);
+        usable.unwrap_or_else(|| {
+            let snapshot = Arc::new(replica.snapshot());
+            *given = Arc::downgrade(&snapshot);
+            snapshot
+        })
     }
 
     /// A transfer begins: `snapshot` is kept from here on.
@@ -170,10 +180,13 @@ mod tests {
         assert_eq!(outgoing.current(&replica).last.index, 5, "the third may come back");
         tokio::time::advance(KEPT_FOR / 2).await;
         outgoing.begin(&first, 3).done();
+        drop(first);
         assert_eq!(outgoing.current(&replica).last.index, 9, "all have it");
 
         let second = outgoing.current(&replica);
+        assert!(Arc::ptr_eq(&second, &outgoing.current(&replica)), "also before it is sent");
         drop(outgoing.begin(&second, 2));
+        drop(second);
         tokio::time::advance(KEPT_FOR - Duration::from_secs(1)).await;
         outgoing.expire();
         write(&replica, 10);
@@ -190,7 +203,7 @@ mod tests {
         write(&replica, 5);
         let snapshot = outgoing.current(&replica);
         let (old, new) = (outgoing.begin(&snapshot, 2), outgoing.begin(&snapshot, 2));
-        drop(old);
+        drop((old, snapshot));
         write(&replica, 6);
         tokio::time::advance(KEPT_FOR * 2).await;
         outgoing.expire();
