@@ -103,6 +103,39 @@ impl DoubleEndedIterator for Scan {
     }
 }
 
+/// What a view does when it is scanned: the range, and whether only keys are wanted.
+type ScanView = dyn Fn(&KeyRange, bool) -> Scan + Send + Sync;
+
+/// The state at one instant, for scans that begin later and all see that instant. Holds on to what of the state has
+/// changed since.
+pub struct View {
+    keys: u64,
+    scan: Box<ScanView>,
+}
+
+impl View {
+    /// A view of so many keys, of which `scan` gives ranges.
+    pub fn new(keys: u64, scan: impl Fn(&KeyRange, bool) -> Scan + Send + Sync + 'static) -> Self {
+        Self { keys, scan: Box::new(scan) }
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// A range. With `keys_only` nothing is read from the disk.
+    pub fn scan(&self, range: &KeyRange, keys_only: bool) -> Scan {
+        (self.scan)(range, keys_only)
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "View of {} keys", self.keys)
+    }
+}
+
 /// How far an engine's saved state reaches: the log is replayed from there.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Loaded {
@@ -185,6 +218,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// A range at this instant. With `keys_only` nothing is read from the disk.
     fn scan(&self, log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan;
+
+    /// The state at this instant.
+    fn view(&self, log: &Arc<Log>) -> View;
 
     /// Saves state, so that reopening replays less. With `all` it covers everything applied so far; without, only
     /// what is due. Does nothing if there is nothing to save. The log is synced first, as far as needed. Without

@@ -17,7 +17,7 @@ mod verify;
 
 pub use batch::WriteBatch;
 pub use db::{Db, Environment, OnCommit};
-pub use engine::{Applied, ColdRead, Committed, Engine, Loaded, Loading, Lookup, Scan, Settled};
+pub use engine::{Applied, ColdRead, Committed, Engine, Loaded, Loading, Lookup, Scan, Settled, View};
 pub use entry::{Entry, Item, Meta, Value, Version};
 pub use esker_log::{Damage, Error, Result, SyncPolicy};
 pub use memory::MemoryEngine;

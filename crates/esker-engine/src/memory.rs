@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Meta, Scan,
-    Settled, Version,
+    Settled, Version, View,
 };
 
 type Map = BTreeMap<Vec<u8>, (Arc<[u8]>, Version)>;
@@ -96,6 +96,13 @@ impl Engine for MemoryEngine {
     fn scan(&self, _log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan {
         let map = Arc::clone(&self.map.read());
         Scan::new(Cursor { map, range: range.clone(), keys_only })
+    }
+
+    fn view(&self, _log: &Arc<Log>) -> View {
+        let map = Arc::clone(&self.map.read());
+        View::new(map.len() as u64, move |range, keys_only| {
+            Scan::new(Cursor { map: Arc::clone(&map), range: range.clone(), keys_only })
+        })
     }
 
     fn checkpoint(&self, _: &Arc<Log>, _all: bool, _: Option<&Settled<'_>>) -> Result<Position> {

@@ -8,14 +8,14 @@ use std::sync::{
 };
 
 use esker_engine::{
-    Environment, Error, KeyRange, Options, Replica, RequestId, WriteBatch,
+    Environment, Error, KeyRange, Lookup, Options, Replica, RequestId, WriteBatch,
     replica::{Hooks, Install, LogEntry, StoredMembership},
     verify_dir,
 };
 use esker_log::{
     GroupEnd,
     clock::ManualClock,
-    disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
+    disk::sim::{CrashMode, Fault, FaultPlan, OpKind, Ops, SimDisk},
     format::FrameKind,
 };
 
@@ -196,7 +196,7 @@ fn a_snapshot_takes_the_place_of_everything() {
     let mut install = to.begin_install();
     let requests: Vec<_> = snapshot.requests().collect();
     let (last, membership) = (snapshot.last, StoredMembership { bytes: b"m".to_vec(), at: snapshot.last });
-    for item in snapshot.items {
+    for item in snapshot.items() {
         let item = item.unwrap();
         install.push(&item.key, &item.value.unwrap(), item.version).unwrap();
     }
@@ -255,7 +255,7 @@ fn end(index: u64, term: u64) -> GroupEnd {
     GroupEnd { index, term }
 }
 
-fn finish(install: Install, last: GroupEnd) -> esker_engine::Result<()> {
+fn finish(install: &mut Install, last: GroupEnd) -> esker_engine::Result<()> {
     install.finish(last, StoredMembership::default(), [])
 }
 
@@ -291,7 +291,7 @@ fn an_installation_that_fails_at_its_last_step_leaves_the_old_state() {
         let mut install = replica.begin_install();
         push_rows(&mut install, 5, 50);
         disk.inject(FaultPlan::from_nth(Ops::Any, 1, fault).on_path("REPLICA"));
-        assert!(finish(install, end(100, 3)).is_err());
+        assert!(finish(&mut install, end(100, 3)).is_err());
         disk.clear_faults();
         assert_eq!((replica.log_end(), replica.last(), replica.applied()), (end(2, 1), end(2, 1), end(2, 1)));
         let more = [entry(3, 1, "c", "3")];
@@ -304,20 +304,64 @@ fn an_installation_that_fails_at_its_last_step_leaves_the_old_state() {
     }
 }
 
+/// CHECKS 14: a full disk holds an installation up at whatever it writes; the old state stands, and when there is space it
+/// goes on as if nothing had been.
 #[test]
-fn a_snapshot_that_lost_values_to_a_full_disk_is_not_put_in_place() {
+fn a_full_disk_holds_a_snapshot_up_and_costs_nothing_of_it() {
+    let rows = |install: &mut Install, disk: &SimDisk| {
+        let mut held_up = 0;
+        for n in 0..12_u8 {
+            let mut push = || install.push(&[b'a' + n], &vec![n; 300_000], 50);
+            if let Err(error) = push() {
+                assert!(matches!(error, Error::DiskFull), "{error}");
+                held_up += 1;
+                disk.set_capacity(None);
+                push().unwrap();
+            }
+        }
+        held_up
+    };
+    // Space for what, and which operations do not find it: none, where the whole disk is full.
+    let cases = [("values", None), (".log", Some(Ops::Only(OpKind::Write))), ("REPLICA", Some(Ops::Any))];
+    for (path, lacking) in cases {
+        let disk = SimDisk::new();
+        let replica = open(&disk);
+        let old = [entry(1, 1, "old", "1")];
+        append(&replica, &old);
+        commit(&replica, &old);
+        let mut install = replica.begin_install();
+        disk.set_capacity(lacking.is_none().then_some(0));
+        assert_eq!(rows(&mut install, &disk) > 0, lacking.is_none());
+        if let Some(operations) = lacking {
+            disk.inject(FaultPlan::from_nth(operations, 0, Fault::NoSpace).on_path(path));
+            for _ in 0..3 {
+                let outcome = finish(&mut install, end(100, 3));
+                assert!(matches!(outcome, Err(Error::DiskFull)), "{path}: {outcome:?}");
+                assert_eq!(contents(&replica), [row("old", "1", 1)]);
+            }
+            disk.clear_faults();
+        }
+        let found = open(&disk.after_crash(CrashMode::KeepUnsynced));
+        assert_eq!((contents(&found), found.last()), (vec![row("old", "1", 1)], end(1, 1)));
+        finish(&mut install, end(100, 3)).unwrap();
+        let keys = |replica: &Replica| contents(replica).into_iter().map(|(key, ..)| key).collect::<String>();
+        assert_eq!(keys(&replica), "abcdefghijkl");
+        assert_eq!(keys(&open(&disk.after_crash(CrashMode::DropUnsynced))), "abcdefghijkl");
+        append(&replica, &[entry(101, 3, "m", "1")]);
+        assert_eq!(open(&disk.crash(CrashMode::DropUnsynced)).last(), end(101, 3));
+    }
+}
+
+/// What a full disk holds up of an installation is one frame, however often it is tried.
+#[test]
+fn a_snapshot_that_is_held_up_does_not_gather_in_memory() {
     let disk = SimDisk::new();
     let replica = open(&disk);
     let mut install = replica.begin_install();
     disk.set_capacity(Some(0));
-    let failed = (0..40).any(|n| install.push(&[b'a' + n], &vec![n; 300_000], 5).is_err());
-    assert!(failed);
-    disk.set_capacity(None);
-    assert!(install.push(b"zz", b"v", 5).is_err());
-    assert!(finish(install, end(10, 1)).is_err());
-    assert_eq!(contents(&replica), []);
-    append(&replica, &[entry(1, 1, "a", "1")]);
-    assert_eq!(open(&disk.crash(CrashMode::DropUnsynced)).last(), end(1, 1));
+    let held_up = (0..60_u64).filter(|n| install.push(&n.to_be_bytes(), &[0; 300_000], 5).is_err()).count();
+    assert!(held_up > 40, "{held_up}");
+    assert!(replica.stats().queued_bytes < 3 << 20, "{}", replica.stats().queued_bytes);
 }
 
 #[test]
@@ -333,12 +377,12 @@ fn what_is_left_of_a_snapshot_that_was_given_up_does_not_get_into_the_next() {
     let mut second = replica.begin_install();
     disk.set_capacity(None);
     push_rows(&mut second, 3, 7);
-    finish(second, end(10, 1)).unwrap();
+    finish(&mut second, end(10, 1)).unwrap();
     let keys: Vec<_> = contents(&replica).into_iter().map(|(key, _, version)| (key, version)).collect();
     assert_eq!(keys, [("s000".into(), 7), ("s001".into(), 7), ("s002".into(), 7)]);
     let found = open(&disk.after_crash(CrashMode::DropUnsynced));
     assert_eq!(contents(&found), contents(&replica));
-    assert!(matches!(first.push(b"zzz", b"v", 5), Err(Error::InvalidRequest(_)) | Err(Error::DiskFull)));
+    assert!(matches!(first.seal(), Err(Error::InvalidRequest(_))));
 }
 
 /// CHECKS 13: entries behind a snapshot's last survive it, also those that came while it did.
@@ -353,7 +397,7 @@ fn entries_behind_a_snapshot_stay() {
         let mut install = replica.begin_install();
         push_rows(&mut install, 3, 10);
         append(&replica, &entries[12..15]);
-        finish(install, end(10, 1)).unwrap();
+        finish(&mut install, end(10, 1)).unwrap();
         append(&replica, &entries[15..18]);
         let (disk, replica) = if crash {
             let disk = disk.crash(CrashMode::DropUnsynced);
@@ -423,6 +467,21 @@ fn entries_are_applied_one_behind_the_other() {
     assert_eq!(replica.apply(&entries).unwrap().len(), 3);
 }
 
+/// The log goes on behind what it is said to be forgotten up to, now and after a restart.
+#[test]
+fn purging_beyond_the_end_moves_the_end() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    append(&replica, &[entry(1, 1, "a", "1")]);
+    replica.purge(end(7, 2));
+    assert_eq!((replica.purged(), replica.last(), replica.log_end()), (end(7, 2), end(7, 2), end(7, 2)));
+    let behind = [entry(8, 2, "b", "2")];
+    append(&replica, &behind);
+    assert_eq!(replica.read(1..10, usize::MAX).unwrap(), behind);
+    let replica = open(&disk.crash(CrashMode::DropUnsynced));
+    assert_eq!((replica.purged(), replica.last()), (end(7, 2), end(8, 2)));
+}
+
 /// What an installed snapshot replaced is gone from the disk, and what is left verifies, open or closed.
 #[test]
 fn behind_an_installed_snapshot_nothing_old_is_left() {
@@ -438,7 +497,8 @@ fn behind_an_installed_snapshot_nothing_old_is_left() {
     }
     let mut install = replica.begin_install();
     push_rows(&mut install, 100, 150);
-    finish(install, end(200, 2)).unwrap();
+    finish(&mut install, end(200, 2)).unwrap();
+    drop(install);
     let verify = |replica: &Replica| replica.reader().verify(&mut |_, _| ()).unwrap();
     assert_eq!(verify(&replica).damage, []);
     let more = [entry(201, 2, "z", "z")];
@@ -466,6 +526,75 @@ fn behind_an_installed_snapshot_nothing_old_is_left() {
     assert_eq!(report.damage.len(), 1);
 }
 
+/// The files that a snapshot replaced are closed when nobody reads from them any more, and who does reads to the end.
+#[test]
+fn what_a_snapshot_replaced_is_closed_behind_its_last_reader() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let value = "x".repeat(100);
+    for n in 1..=100 {
+        let one = [entry(n, 1, &format!("k{n:03}"), &value)];
+        append(&replica, &one);
+        commit(&replica, &one);
+    }
+    let segments: Vec<_> = replica.log().segments().iter().map(Arc::downgrade).collect();
+    let mut scan = replica.reader().scan(&KeyRange::all(), false);
+    let snapshot = replica.snapshot();
+    let keys = replica.reader().scan(&KeyRange::all(), true);
+    for round in 1..=2 {
+        let mut install = replica.begin_install();
+        push_rows(&mut install, 100, 150 * round);
+        finish(&mut install, end(200 * round, 2)).unwrap();
+    }
+    let open_segments = || segments.iter().filter(|segment| segment.upgrade().is_some()).count();
+    let first = replica.log().segments()[0].id as usize;
+    assert!(segments.len() > 3 && first > segments.len(), "{first}");
+    assert_eq!(open_segments(), segments.len());
+    assert!(scan.all(|item| *item.unwrap().value.unwrap() == *value.as_bytes()));
+    drop(scan);
+    assert_eq!(open_segments(), segments.len(), "the snapshot still needs them");
+    assert_eq!(snapshot.items().count(), 100);
+    assert_eq!(snapshot.items_behind(b"k040").map(Result::unwrap).next().unwrap().key, b"k041");
+    drop(snapshot);
+    assert_eq!(open_segments(), 0);
+    assert_eq!(keys.count(), 100);
+}
+
+/// CHECKS 12: whenever a snapshot takes the place of the state, a read finds one or the other.
+#[test]
+fn reads_go_on_while_snapshots_are_put_in_place() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let first = entry(1, 1, "s007", "old");
+    append(&replica, std::slice::from_ref(&first));
+    commit(&replica, &[first]);
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let reader = replica.reader();
+                while done.load(Ordering::Relaxed) == 0 {
+                    assert!(reader.get(b"s007").unwrap().is_some());
+                    match reader.try_get(b"s007").unwrap() {
+                        Lookup::Found(_) => {}
+                        Lookup::Cold(cold) => drop(cold.fetch().unwrap()),
+                        Lookup::Absent => panic!("it was never deleted"),
+                    }
+                    assert!(reader.scan(&KeyRange::all(), false).all(|item| item.is_ok()));
+                    replica.read(1..u64::MAX, 1000).unwrap();
+                }
+            });
+        }
+        for n in 1..100 {
+            let mut install = replica.begin_install();
+            push_rows(&mut install, 60, 100 * n);
+            finish(&mut install, end(100 * n, 2)).unwrap();
+            append(&replica, &[entry(100 * n + 1, 2, "z", "z")]);
+        }
+        done.store(1, Ordering::Relaxed);
+    });
+}
+
 /// A snapshot cannot take back what was applied.
 #[test]
 fn a_snapshot_older_than_the_state_is_refused() {
@@ -476,6 +605,6 @@ fn a_snapshot_older_than_the_state_is_refused() {
     commit(&replica, &entries);
     let mut install = replica.begin_install();
     push_rows(&mut install, 3, 1);
-    assert!(matches!(finish(install, end(1, 1)), Err(Error::InvalidRequest(_))));
+    assert!(matches!(finish(&mut install, end(1, 1)), Err(Error::InvalidRequest(_))));
     assert_eq!(contents(&replica).len(), 2);
 }

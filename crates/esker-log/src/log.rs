@@ -15,7 +15,7 @@ use crate::{
     disk::{DirLock, Disk},
     format::{FRAME_HEADER_LEN, FrameHeader, StoreId, unseal_payload, verify_frame},
     record::{self, RECORD_HEADER_LEN, binding, record_len},
-    segment::{Position, Registry, Segment},
+    segment::{Pin, Position, Registry, Segment},
 };
 
 /// How a log lays out its files.
@@ -229,8 +229,14 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the files of the segments before `first`, of which nothing is part of the state any more. Who still reads
-    /// from them may go on: they stay open until the log is.
+    /// Keeps what is part of the log now readable until the pin is dropped, whatever is retired meanwhile. To be taken
+    /// before looking up the places that will be read.
+    pub fn pin(&self) -> Pin {
+        self.registry.pin()
+    }
+
+    /// Removes the files of the segments before `first`, of which nothing is part of the state any more. They are closed,
+    /// and their space is free, when the last pin from before is dropped.
     ///
     /// Errors: `Io`. The next opening removes what is left, if it is told of `first`.
     pub fn retire_before(&self, first: SegmentId) -> Result<()> {
@@ -250,21 +256,6 @@ impl Log {
         self.registry.get(id).ok_or_else(|| {
             Error::damage(self.dir.join(crate::segment::segment_name(id)), 0, "the segment is missing")
         })
-    }
-
-    /// Reads and verifies one record, waiting for the disk if need be: one positioned read.
-    ///
-    /// Errors: `Damage` if the bytes fail their checksum or hold another record, `Io`.
-    pub fn read_record(&self, at: &RecordLocation) -> Result<Vec<u8>> {
-        let segment = self.segment(at.segment)?;
-        let mut bytes = vec![0; at.len()];
-        match segment.file.read_exact_at(&mut bytes, u64::from(at.offset)) {
-            Ok(()) => verify_record(bytes, at, &segment),
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                Err(Error::damage(&segment.path, u64::from(at.offset), "the file ends within a record"))
-            }
-            Err(e) => Err(Error::io(format_args!("reading {} at {}", segment.path.display(), at.offset), e)),
-        }
     }
 
     /// Reads and verifies the frame at `position`, of which `payload_len` is known, waiting for the disk if need be. Its
@@ -291,16 +282,31 @@ impl Log {
         unseal_payload(&header, &mut bytes, segment.salt, position.offset);
         Ok((header, bytes))
     }
+}
 
-    /// Like [`Log::read_record`], but `Ok(None)` where the bytes are not in memory.
-    pub fn try_read_record(&self, at: &RecordLocation) -> Result<Option<Vec<u8>>> {
-        let segment = self.segment(at.segment)?;
+impl Segment {
+    /// Reads and verifies one record, waiting for the disk if need be: one positioned read.
+    ///
+    /// Errors: `Damage` if the bytes fail their checksum or hold another record, `Io`.
+    pub fn read_record(&self, at: &RecordLocation) -> Result<Vec<u8>> {
         let mut bytes = vec![0; at.len()];
-        match segment.file.try_read_at(&mut bytes, u64::from(at.offset)) {
-            Ok(Some(n)) if n == bytes.len() => verify_record(bytes, at, &segment).map(Some),
+        match self.file.read_exact_at(&mut bytes, u64::from(at.offset)) {
+            Ok(()) => verify_record(bytes, at, self),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(Error::damage(&self.path, u64::from(at.offset), "the file ends within a record"))
+            }
+            Err(e) => Err(Error::io(format_args!("reading {} at {}", self.path.display(), at.offset), e)),
+        }
+    }
+
+    /// Like [`Segment::read_record`], but `Ok(None)` where the bytes are not in memory.
+    pub fn try_read_record(&self, at: &RecordLocation) -> Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; at.len()];
+        match self.file.try_read_at(&mut bytes, u64::from(at.offset)) {
+            Ok(Some(n)) if n == bytes.len() => verify_record(bytes, at, self).map(Some),
             Ok(_) => Ok(None),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Ok(None),
-            Err(e) => Err(Error::io(format_args!("reading {} at {}", segment.path.display(), at.offset), e)),
+            Err(e) => Err(Error::io(format_args!("reading {} at {}", self.path.display(), at.offset), e)),
         }
     }
 }

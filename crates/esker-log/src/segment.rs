@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use parking_lot::RwLock;
@@ -131,9 +131,31 @@ pub(crate) struct Registry {
 
 #[derive(Default)]
 struct Segments {
+    /// Those that are part of the log.
     all: BTreeMap<SegmentId, Arc<Segment>>,
-    /// Those before it are open for the sake of whoever still reads from them.
-    first: SegmentId,
+    /// Those that were taken out of it, as long as somebody reads from them.
+    retired: BTreeMap<SegmentId, Weak<Segment>>,
+    /// Ends when segments are taken out.
+    generation: Arc<Generation>,
+}
+
+/// A time in which no segment was taken out of the log. Held by who reads from it, and by the generation before: so it goes
+/// when nobody is left who reads what was part of the log in it or earlier, and with it what was taken out at its end.
+#[derive(Default)]
+struct Generation {
+    end: OnceLock<End>,
+}
+
+/// What keeps a generation's successor, and the segments that are not in it.
+struct End {
+    _retired: Vec<Arc<Segment>>,
+    _next: Arc<Generation>,
+}
+
+/// Keeps every segment that is part of the log now open, until it is dropped.
+#[derive(Clone)]
+pub struct Pin {
+    _generation: Arc<Generation>,
 }
 
 impl Registry {
@@ -142,20 +164,31 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, id: SegmentId) -> Option<Arc<Segment>> {
-        self.segments.read().all.get(&id).cloned()
+        let segments = self.segments.read();
+        let retired = || segments.retired.get(&id).and_then(Weak::upgrade);
+        segments.all.get(&id).cloned().or_else(retired)
     }
 
     /// Those that are part of the log.
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
-        let segments = self.segments.read();
-        segments.all.range(segments.first..).map(|(_, segment)| Arc::clone(segment)).collect()
+        self.segments.read().all.values().map(Arc::clone).collect()
+    }
+
+    pub(crate) fn pin(&self) -> Pin {
+        Pin { _generation: Arc::clone(&self.segments.read().generation) }
     }
 
     /// Takes the segments before `first` out of the log; gives those that were in it.
     pub(crate) fn retire_before(&self, first: SegmentId) -> Vec<Arc<Segment>> {
         let mut segments = self.segments.write();
-        let retired = segments.first..first.max(segments.first);
-        segments.first = retired.end;
-        segments.all.range(retired).map(|(_, segment)| Arc::clone(segment)).collect()
+        let stay = segments.all.split_off(&first);
+        let retired: Vec<_> = std::mem::replace(&mut segments.all, stay).into_values().collect();
+        segments.retired.retain(|_, segment| segment.strong_count() > 0);
+        segments.retired.extend(retired.iter().map(|segment| (segment.id, Arc::downgrade(segment))));
+        let next = Arc::<Generation>::default();
+        let ended = std::mem::replace(&mut segments.generation, Arc::clone(&next));
+        ended.end.get_or_init(|| End { _retired: retired.clone(), _next: next });
+        drop(segments);
+        retired
     }
 }

@@ -10,7 +10,7 @@ use openraft::{
     storage::{IOFlushed, LeaderBoundedStreamResult, RaftLogStorage},
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
     planted::{Bug, is_planted},
@@ -23,11 +23,36 @@ use super::{
 /// One request to a follower, and one step of applying, has about so many bytes of payload.
 const READ_BYTES_MAX: usize = 1 << 20;
 
-/// Where a replica's progress is awaited.
+/// Where a replica's progress is awaited. Nobody who does may keep the node from stopping: a full disk holds progress up for
+/// as long as it is full.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Something was written, or a snapshot was installed.
     pub(crate) written: Notify,
+    stopping: watch::Sender<bool>,
+}
+
+impl Progress {
+    /// The node stops: nobody shall wait any more.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Returns when the node stops.
+    pub(crate) async fn stopped(&self) {
+        let stopping = self.stopping.subscribe().wait_for(|stopping| *stopping).await.is_ok();
+        debug_assert!(stopping, "the sender is here");
+    }
+
+    /// Waits for something, as long as the node does not stop.
+    ///
+    /// Errors: it does.
+    pub(crate) async fn await_unless_stopped<T>(&self, event: impl Future<Output = T>) -> io::Result<T> {
+        tokio::select! {
+            event = event => Ok(event),
+            () = self.stopped() => Err(io::Error::other("the node stops")),
+        }
+    }
 }
 
 /// See the module.
@@ -114,7 +139,7 @@ impl LogStore {
                 return Err(io::Error::other(format!("entry {:?} does not follow {log_end:?}", first.id)));
             }
             self.replica.log().check_healthy().map_err(io_error)?;
-            written.await;
+            self.progress.await_unless_stopped(written).await?;
         }
     }
 }
@@ -152,7 +177,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (start, end) = self.bounds(&range);
         let mut store = self.clone();
         // An entry read while the vote still is this leader's is this leader's.
-        self.pieces(start, end).then(move |entry| {
+        let entries = self.pieces(start, end).then(move |entry| {
             let vote = store.vote_now();
             async move {
                 match (entry, vote) {
@@ -161,7 +186,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
                     (Ok(_), Ok(vote)) => Err(LeaderChanged::new(leader, vote).into()),
                 }
             }
-        })
+        });
+        up_to_first_error(entries)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -197,7 +223,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let (tell, told) = oneshot::channel();
         let done = Box::new(move |outcome: Result<()>| drop(tell.send(outcome)));
         self.replica.save_vote(encode_vote(vote), done);
-        told.await.map_err(io::Error::other)?.map_err(io_error)
+        let told = self.progress.await_unless_stopped(told).await?;
+        told.map_err(io::Error::other)?.map_err(io_error)
     }
 
     /// Lazily: it goes out with the next sync of something else.
@@ -261,6 +288,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.replica.purge(group_end(Some(&upto)));
         Ok(())
     }
+}
+
+/// What comes behind an error has no meaning: it may be another leader's.
+fn up_to_first_error<T, E>(
+    items: impl Stream<Item = std::result::Result<T, E>>,
+) -> impl Stream<Item = std::result::Result<T, E>> {
+    let mut failed = false;
+    items.take_while(move |item| {
+        let goes_on = !std::mem::replace(&mut failed, item.is_err());
+        std::future::ready(goes_on)
+    })
 }
 
 fn tell_all(appended: Vec<(Index, Appended)>) {

@@ -23,6 +23,8 @@
 
 mod compare;
 mod config;
+#[cfg(test)]
+mod conformance;
 mod formation;
 mod forward;
 mod identity;

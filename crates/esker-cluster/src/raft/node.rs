@@ -59,7 +59,7 @@ pub(crate) struct Handle {
     pub(crate) raft: Raft<TypeConfig, StateMachine>,
     pub(crate) reads: Reads,
     pub(crate) forwards: Forwards,
-    pub(crate) arrivals: Arrivals,
+    pub(crate) arrivals: Arc<Arrivals>,
     /// One change of the membership at a time.
     pub(crate) membership_turn: tokio::sync::Mutex<()>,
     /// The highest number a member ever had, as far as this leader knows: it gives none twice. Another may; the instance
@@ -163,11 +163,11 @@ impl Opened {
         };
         let instance = *replica.log().store();
         let me = Identity { node: belonging.node, instance };
-        let shared = Shared::new(config, belonging.cluster, me, replica.clone(), connector);
-        let shared = Arc::new(shared);
+        let own = (replica.clone(), Arc::clone(&progress));
+        let shared = Arc::new(Shared::new(config, belonging.cluster, me, own, connector));
         let blocking = shared.blocking_threads;
         let log_store = LogStore::new(replica.clone(), Arc::clone(&progress), blocking);
-        let machine = StateMachine::new(replica, progress, blocking);
+        let machine = StateMachine::new(replica, progress, Arc::clone(&shared.outgoing), blocking);
         let (reads, waiters) = Reads::new(machine.applied(), shared.config.leader_patience);
         let network = NetworkFactory::new(Arc::clone(&shared));
         let library = Arc::new(library_config(&shared.config)?);
@@ -178,7 +178,7 @@ impl Opened {
             raft,
             reads,
             forwards: Forwards::default(),
-            arrivals: Arrivals::default(),
+            arrivals: Arc::default(),
             membership_turn: tokio::sync::Mutex::new(()),
             highest_member: AtomicU64::new(me.node),
             comparing: Comparing::default(),
@@ -310,6 +310,7 @@ impl RaftNode {
     pub async fn stop(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         self.handle.forwards.close();
+        self.handle.shared.progress.stop();
         if let Err(e) = self.handle.raft.shutdown().await {
             tracing::error!(error = %e, "the consensus module did not stop in order");
         }
@@ -477,6 +478,7 @@ async fn keep_house(handle: Arc<Handle>) {
             }
             announced = saved;
         }
+        handle.shared.outgoing.expire();
         if purge(&handle).await.is_err() {
             return;
         }
@@ -501,7 +503,7 @@ async fn compare(handle: Arc<Handle>) {
 /// Lets go of log that a checkpoint covers and that is more than what is kept for those who lag.
 async fn purge(handle: &Handle) -> Result<(), Fatal<TypeConfig>> {
     let (bytes, entries) = handle.shared.config.log_retention;
-    let surplus = handle.shared.replica.surplus(bytes, entries);
+    let surplus = handle.shared.outgoing.surplus(&handle.shared.replica, bytes, entries);
     let snapshot = handle.raft.metrics().borrow_watched().snapshot;
     let upto = surplus.min(snapshot.map_or(0, |id| index_of(id.index())));
     if upto > handle.shared.replica.purged().index {

@@ -22,8 +22,7 @@ use super::{
     forward::refused,
     node::Leadership,
     propose::Write,
-    reads,
-    snapshot::Arrival,
+    reads, snapshot,
     types::{
         TypeConfig, decode_vote, entry_from_wire, log_id_from_wire, log_id_to_wire, membership_to_wire,
         vote_from_wire, vote_to_wire,
@@ -257,7 +256,7 @@ impl PeerApi for Service {
         };
         let (replies, queue) = mpsc::channel(ANSWERS_WAITING);
         tokio::spawn(async move {
-            if let Err(e) = take_snapshot(&handle, &caller, chunks, &replies).await {
+            if let Err(e) = snapshot::take(&handle, &caller, chunks, &replies).await {
                 tracing::warn!(from = caller.from.node, error = %e, "a snapshot could not be taken over");
                 let _gone = replies.send(Err(e)).await.is_err();
             }
@@ -329,62 +328,6 @@ impl PeerApi for Service {
             self.handle(&caller)
         };
         async move { handle?.serve_change(request).await }.boxed()
-    }
-}
-
-/// Takes over a snapshot, chunk by chunk.
-async fn take_snapshot(
-    handle: &Arc<Handle>,
-    caller: &Caller,
-    mut chunks: BoxStream<'static, wire::SnapshotChunk>,
-    replies: &mpsc::Sender<PeerResult<wire::SnapshotReply>>,
-) -> PeerResult<()> {
-    use wire::snapshot_reply::Outcome;
-    let reply = async |outcome| {
-        let _gone = replies.send(Ok(wire::SnapshotReply { outcome: Some(outcome) })).await.is_err();
-    };
-    let head = chunks.next().await.and_then(|chunk| chunk.head).ok_or_else(|| malformed("no head"))?;
-    check_group(head.group)?;
-    let vote = vote_from_wire(head.vote).map_err(malformed)?;
-    let replica = handle.shared.replica.clone();
-    let from = caller.from.node;
-    let mut arrival = handle.arrivals.begin(from, &head, || replica.begin_install()).map_err(malformed)?;
-    tracing::info!(from, id = head.id, "a snapshot comes in");
-    reply(Outcome::ResumeAfter(arrival.last_key().to_vec().into())).await;
-    loop {
-        let Some(chunk) = chunks.next().await else {
-            handle.arrivals.keep(from, arrival);
-            return Err(PeerError::Unreachable("the sender stopped".into()));
-        };
-        let number = chunk.number;
-        let (taken, done) = take_chunk(handle, arrival, chunk).await?;
-        arrival = taken;
-        if done {
-            break;
-        }
-        reply(Outcome::Taken(number)).await;
-    }
-    let installed = handle.raft.install_full_snapshot(vote, arrival.into_snapshot()).await.map_err(failed)?;
-    tracing::info!(from, id = head.id, "a snapshot is installed");
-    if installed.vote > vote {
-        reply(Outcome::HigherVote(vote_to_wire(&installed.vote))).await;
-    } else {
-        reply(Outcome::Installed(true)).await;
-    }
-    Ok(())
-}
-
-/// Placing values waits for the disk.
-async fn take_chunk(
-    handle: &Handle,
-    mut arrival: Arrival,
-    chunk: wire::SnapshotChunk,
-) -> PeerResult<(Arrival, bool)> {
-    let take = move || arrival.take(chunk).map(|done| (arrival, done)).map_err(PeerError::Failed);
-    if handle.shared.blocking_threads {
-        tokio::task::spawn_blocking(take).await.map_err(failed)?
-    } else {
-        take()
     }
 }
 

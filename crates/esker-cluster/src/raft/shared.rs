@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use esker_engine::Replica;
 use parking_lot::Mutex;
 
-use super::{config::RaftConfig, types::Node};
-use crate::peer::{Caller, Connector, Id, Identity, PeerApi};
+use super::{config::RaftConfig, log_store::Progress, snapshot::Outgoing, types::Node};
+use crate::peer::{Caller, Connector, Id, Identity, PeerApi, PeerError, PeerResult};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -14,6 +14,9 @@ pub(crate) struct Shared {
     pub(crate) cluster: Id,
     pub(crate) me: Identity,
     pub(crate) replica: Replica,
+    pub(crate) progress: Arc<Progress>,
+    /// The snapshot that is being sent.
+    pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) blocking_threads: bool,
     connector: Arc<dyn Connector>,
     peers: Mutex<BTreeMap<u64, Peer>>,
@@ -29,11 +32,25 @@ impl Shared {
         config: RaftConfig,
         cluster: Id,
         me: Identity,
-        replica: Replica,
+        (replica, progress): (Replica, Arc<Progress>),
         connector: Arc<dyn Connector>,
     ) -> Self {
         let blocking_threads = config.blocking_threads;
-        Self { config, cluster, me, replica, blocking_threads, connector, peers: Mutex::default() }
+        let (outgoing, peers) = (Arc::default(), Mutex::default());
+        Self { config, cluster, me, replica, progress, outgoing, blocking_threads, connector, peers }
+    }
+
+    /// Does what may wait for the disk: on a thread of its own, unless there is only one.
+    ///
+    /// Errors: it panicked.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> PeerResult<T> {
+        if !self.blocking_threads {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await.map_err(|e| PeerError::Failed(e.to_string()))
     }
 
     pub(crate) fn node_id(&self) -> u64 {

@@ -1,11 +1,12 @@
 //! The library's state machine, over a replica: applying in batches, and snapshots.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use esker_engine::{
-    Committed, Replica, RequestId, Version,
+    Committed, Error, Replica, RequestId, Version,
     replica::{Install, LogEntry, Snapshot},
 };
+use esker_log::GroupEnd;
 use futures_util::{Stream, StreamExt};
 use openraft::{
     OptionalSend, RaftSnapshotBuilder,
@@ -15,12 +16,15 @@ use tokio::sync::watch;
 
 use super::{
     log_store::{Progress, io_error},
+    snapshot::{Installing, Outgoing},
     types::{
         CommittedLeaderId, LogId, Node, StoredMembership, TypeConfig, entry_to_log, group_end,
         load_membership, log_id, store_membership,
     },
 };
 
+/// While the disk is full, a snapshot that waits for space tries again this often.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(100);
 /// So many entries are applied at once.
 const APPLY_BATCH_MAX: usize = 1024;
 /// What has more records is applied by a thread of its own: it takes milliseconds, in which this one has others to serve.
@@ -32,17 +36,18 @@ pub(crate) type LibrarySnapshot = openraft::Snapshot<CommittedLeaderId, u64, Nod
 /// The content of a snapshot.
 pub(crate) enum SnapshotData {
     /// On its way to another node: the state at one instant.
-    Outgoing(Box<Snapshot>),
+    Outgoing(Arc<Snapshot>),
     /// On its way in: its values are placed, and become the state when it is installed.
     Incoming(Box<Incoming>),
     /// Nothing but the fact that the state up to here is saved: what a checkpoint gives.
     Saved,
 }
 
-/// A snapshot that has come in.
+/// A snapshot that has come in. No other is begun while this one is there.
 pub(crate) struct Incoming {
     pub(crate) install: Install,
-    pub(crate) requests: Vec<(RequestId, Committed)>,
+    pub(crate) requests: Arc<[(RequestId, Committed)]>,
+    pub(crate) _turn: Installing,
 }
 
 /// See the module.
@@ -50,6 +55,7 @@ pub(crate) struct Incoming {
 pub(crate) struct StateMachine {
     replica: Replica,
     progress: Arc<Progress>,
+    outgoing: Arc<Outgoing>,
     /// The last entry applied.
     applied: watch::Sender<Version>,
     /// Whether work that may wait for the disk goes to a thread of its own.
@@ -57,9 +63,14 @@ pub(crate) struct StateMachine {
 }
 
 impl StateMachine {
-    pub(crate) fn new(replica: Replica, progress: Arc<Progress>, blocking_threads: bool) -> Self {
+    pub(crate) fn new(
+        replica: Replica,
+        progress: Arc<Progress>,
+        outgoing: Arc<Outgoing>,
+        blocking_threads: bool,
+    ) -> Self {
         let (applied, _) = watch::channel(replica.applied().index);
-        Self { replica, progress, applied, blocking_threads }
+        Self { replica, progress, outgoing, applied, blocking_threads }
     }
 
     /// The last entry applied.
@@ -77,7 +88,7 @@ impl StateMachine {
                 return Ok(());
             }
             self.replica.log().check_healthy().map_err(io_error)?;
-            written.await;
+            self.progress.await_unless_stopped(written).await?;
         }
     }
 
@@ -99,6 +110,30 @@ impl StateMachine {
             }
         }
         Ok(())
+    }
+
+    /// Makes a snapshot the state. Gives it back if there is no space to note that down: the old state stands.
+    async fn put_in_place(
+        &self,
+        mut incoming: Box<Incoming>,
+        last: GroupEnd,
+        membership: esker_engine::replica::StoredMembership,
+    ) -> io::Result<Option<Box<Incoming>>> {
+        let finish = move || {
+            let requests = Arc::clone(&incoming.requests);
+            let finished = incoming.install.finish(last, membership, requests.iter().copied());
+            (incoming, finished)
+        };
+        let (incoming, finished) = if self.blocking_threads {
+            tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
+        } else {
+            finish()
+        };
+        match finished {
+            Ok(()) => Ok(None),
+            Err(Error::DiskFull) => Ok(Some(incoming)),
+            Err(e) => Err(io_error(e)),
+        }
     }
 
     /// A snapshot of what is saved: where the log may be purged to.
@@ -146,20 +181,22 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let (last, membership) =
             (group_end(meta.last_log_id.as_ref()), store_membership(&meta.last_membership));
-        let finish = move || incoming.install.finish(last, membership, incoming.requests);
-        let finished = if self.blocking_threads {
-            tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
-        } else {
-            finish()
-        };
-        finished.map_err(io_error)?;
+        let mut waiting = self.put_in_place(incoming, last, membership.clone()).await?;
+        if waiting.is_some() {
+            tracing::warn!("the disk is full: a snapshot waits to be put in place");
+        }
+        // To the library any error would be the end of this node, until somebody restarts it.
+        while let Some(incoming) = waiting {
+            self.progress.await_unless_stopped(tokio::time::sleep(FULL_DISK_PAUSE)).await?;
+            waiting = self.put_in_place(incoming, last, membership.clone()).await?;
+        }
         self.applied.send_replace(last.index);
         Ok(())
     }
 
-    /// What a follower is sent whose entries are gone: the state as it is now.
+    /// What a follower is sent whose entries are gone: the state as it is now, or as it was when a transfer began that broke.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<LibrarySnapshot>> {
-        let snapshot = self.replica.snapshot();
+        let snapshot = self.outgoing.current(&self.replica);
         if snapshot.last.index == 0 {
             return Ok(None);
         }
@@ -167,7 +204,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             last_log_id: log_id(snapshot.last),
             last_membership: load_membership(&snapshot.membership)?,
         };
-        Ok(Some(LibrarySnapshot { meta, snapshot: SnapshotData::Outgoing(Box::new(snapshot)) }))
+        Ok(Some(LibrarySnapshot { meta, snapshot: SnapshotData::Outgoing(snapshot) }))
     }
 }
 

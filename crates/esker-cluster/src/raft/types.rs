@@ -57,6 +57,7 @@ pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId,
 
 /// A member of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Node {
     pub(crate) instance: Id,
     pub(crate) peer_address: String,

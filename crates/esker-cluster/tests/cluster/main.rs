@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
+mod snapshots;
 mod support;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! A cluster in one process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -15,10 +15,11 @@ use esker_cluster::{
 use esker_engine::{Environment, KeyRange, Options, Replica, replica::Hooks};
 use esker_log::{
     clock::SystemClock,
-    disk::{Disk, RealDisk},
+    disk::{Disk, RealDisk, sim::SimDisk},
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// Waits until something holds, by looking again and again.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -40,6 +41,41 @@ pub(crate) struct Network {
 struct State {
     nodes: BTreeMap<String, Arc<dyn PeerApi>>,
     isolated: BTreeSet<String>,
+    snapshots: Snapshots,
+}
+
+/// What befalls snapshots on their way, and what was seen of them.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    /// Each call breaks off after so many chunks, until none is left here.
+    pub(crate) cuts: VecDeque<usize>,
+    /// Of each call, the snapshot and the keys that went through.
+    pub(crate) calls: Vec<(String, Vec<Vec<u8>>)>,
+    /// Bytes of keys and values that went through.
+    pub(crate) bytes: usize,
+    left: Option<usize>,
+    held: watch::Sender<bool>,
+}
+
+impl Snapshots {
+    /// Notes a chunk; false if the call breaks off before it.
+    fn note(&mut self, chunk: &wire::SnapshotChunk) -> bool {
+        if let Some(head) = &chunk.head {
+            self.calls.push((head.id.clone(), Vec::new()));
+            self.left = self.cuts.pop_front();
+            return true;
+        }
+        if let Some(left) = &mut self.left {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
+        }
+        let (_, keys) = self.calls.last_mut().unwrap();
+        keys.extend(chunk.items.iter().map(|item| item.key.to_vec()));
+        self.bytes += chunk.items.iter().map(|item| item.key.len() + item.value.len()).sum::<usize>();
+        true
+    }
 }
 
 impl Network {
@@ -57,6 +93,34 @@ impl Network {
 
     pub(crate) fn heal(&self) {
         self.state.lock().isolated.clear();
+    }
+
+    pub(crate) fn snapshots<R>(&self, look: impl FnOnce(&mut Snapshots) -> R) -> R {
+        look(&mut self.state.lock().snapshots)
+    }
+
+    /// Lets no chunk of a snapshot through but the head, or lets them go on.
+    pub(crate) fn hold_snapshots(&self, held: bool) {
+        self.snapshots(|snapshots| snapshots.held.send_replace(held));
+    }
+
+    /// Passes on the chunks of a snapshot.
+    fn chunks(
+        &self,
+        chunks: BoxStream<'static, wire::SnapshotChunk>,
+    ) -> BoxStream<'static, wire::SnapshotChunk> {
+        let network = self.clone();
+        let held = self.snapshots(|snapshots| snapshots.held.subscribe());
+        let chunks = chunks.then(move |chunk| {
+            let mut held = held.clone();
+            async move {
+                if chunk.head.is_none() {
+                    held.wait_for(|held| !held).await.unwrap();
+                }
+                chunk
+            }
+        });
+        chunks.take_while(move |chunk| std::future::ready(network.snapshots(|it| it.note(chunk)))).boxed()
     }
 }
 
@@ -154,6 +218,7 @@ impl PeerApi for Way {
         _: Caller,
         chunks: BoxStream<'static, wire::SnapshotChunk>,
     ) -> BoxStream<'static, PeerResult<wire::SnapshotReply>> {
+        let chunks = self.network.chunks(chunks);
         self.stream(chunks, |target, caller, chunks| target.snapshot(caller, chunks))
     }
 
@@ -191,6 +256,8 @@ struct Running {
 pub(crate) struct Cluster {
     pub(crate) network: Network,
     dirs: tempfile::TempDir,
+    /// Of nodes whose disk is simulated.
+    disks: BTreeMap<u64, SimDisk>,
     size: u64,
     /// By place; a wiped node has another number than its place.
     running: BTreeMap<u64, Running>,
@@ -204,9 +271,15 @@ fn address(id: u64) -> String {
 impl Cluster {
     /// A cluster that has a leader.
     pub(crate) async fn formed(size: u64) -> Self {
+        Self::formed_on(size, BTreeMap::new()).await
+    }
+
+    /// The same, with simulated disks for some.
+    pub(crate) async fn formed_on(size: u64, disks: BTreeMap<u64, SimDisk>) -> Self {
         let mut cluster = Self {
             network: Network::default(),
             dirs: tempfile::tempdir().unwrap(),
+            disks,
             size,
             running: BTreeMap::new(),
             joined: BTreeMap::new(),
@@ -218,6 +291,10 @@ impl Cluster {
         }
         cluster.leader().await;
         cluster
+    }
+
+    fn disk(&self, id: u64) -> Arc<dyn Disk> {
+        self.disks.get(&id).map_or(Arc::new(RealDisk), |disk| Arc::new(disk.clone()))
     }
 
     fn dir(&self, id: u64) -> PathBuf {
@@ -245,7 +322,7 @@ impl Cluster {
         };
         let connector = Arc::new(Attached { network: self.network.clone(), address: address(id) });
         let start = Start {
-            environment: Environment::default(),
+            environment: Environment { disk: self.disk(id), ..Environment::default() },
             options: Options::default(),
             config,
             connector,
@@ -294,8 +371,8 @@ impl Cluster {
         running.store.close().await.unwrap();
         drop(running);
         // The others' calls hold on to it until they notice.
-        let lock = self.dir(self.place(id)).join("LOCK");
-        eventually("the data is let go of", async || RealDisk.lock(&lock).is_ok()).await;
+        let (lock, disk) = (self.dir(self.place(id)).join("LOCK"), self.disk(self.place(id)));
+        eventually("the data is let go of", async || disk.lock(&lock).is_ok()).await;
     }
 
     /// Stops a node in order.
@@ -317,7 +394,7 @@ impl Cluster {
             Replica::open(&Environment::default(), dir, Options::default(), Hooks::default()).unwrap();
         let snapshot = replica.snapshot();
         let mut install = replica.begin_install();
-        for item in snapshot.items.skip(1) {
+        for item in snapshot.items().skip(1) {
             let item = item.unwrap();
             install.push(&item.key, &item.value.unwrap(), item.version).unwrap();
         }

@@ -37,6 +37,7 @@ use esker_log::{
     disk::Disk,
     format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId},
     record::{PlacedRecords, RecordKind, Records, record_len},
+    segment::Segment,
     signal::Signal,
 };
 use parking_lot::Mutex;
@@ -49,7 +50,7 @@ use self::{
 };
 use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Meta,
-    Options, Scan, Settled, Value,
+    Options, Scan, Settled, Value, View,
 };
 
 /// Error messages show this much of a key.
@@ -121,6 +122,26 @@ impl Bitcask {
         Committed { version: batch.version, existed }
     }
 
+    /// Where a key's value lies, with its segment, which stays open as long as it is held.
+    ///
+    /// Errors: `Damage`.
+    fn find(&self, log: &Log, key: &[u8]) -> Result<Option<(Slot, Arc<Segment>)>> {
+        let mut found = self.keydir.get(key);
+        while let Some(slot) = found {
+            match log.segment(slot.segment()) {
+                Ok(segment) => return Ok(Some((slot, segment))),
+                Err(missing) => {
+                    // Retired, if a snapshot has just taken the place of all: then there is another slot by now.
+                    found = self.keydir.get(key);
+                    if found.is_some_and(|now| now.segment() == slot.segment()) {
+                        return Err(name_key(missing, key));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn note_progress(&self, batches: &[Applied<'_>]) {
         let Some(last) = batches.last() else { return };
         let operations: u64 = batches.iter().map(|batch| u64::from(batch.records)).sum();
@@ -177,9 +198,9 @@ fn entry(log: &Log, key: &[u8], at: &RecordLocation, record: Vec<u8>) -> Result<
     Ok(Entry { value: Value::new(record, value_start..end), version: at.index })
 }
 
-fn read(log: &Log, key: &[u8], slot: Slot) -> Result<Entry> {
+fn read(log: &Log, segment: &Segment, key: &[u8], slot: Slot) -> Result<Entry> {
     let at = location(key, slot);
-    log.read_record(&at).and_then(|record| entry(log, key, &at, record)).map_err(|e| name_key(e, key))
+    segment.read_record(&at).and_then(|record| entry(log, key, &at, record)).map_err(|e| name_key(e, key))
 }
 
 /// Says in an error of damage which key it costs.
@@ -234,9 +255,9 @@ impl Engine for Bitcask {
     }
 
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
-        let Some(slot) = self.keydir.get(key) else { return Ok(Lookup::Absent) };
+        let Some((slot, segment)) = self.find(log, key)? else { return Ok(Lookup::Absent) };
         let at = location(key, slot);
-        let found = log.try_read_record(&at).and_then(|record| match record {
+        let found = segment.try_read_record(&at).and_then(|record| match record {
             Some(record) => entry(log, key, &at, record).map(Some),
             None => Ok(None),
         });
@@ -244,11 +265,12 @@ impl Engine for Bitcask {
             return Ok(Lookup::Found(entry));
         }
         let (log, key) = (Arc::clone(log), key.to_vec());
-        Ok(Lookup::Cold(ColdRead::new(move || read(&log, &key, slot))))
+        Ok(Lookup::Cold(ColdRead::new(move || read(&log, &segment, &key, slot))))
     }
 
     fn get(&self, log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>> {
-        self.keydir.get(key).map(|slot| read(log, key, slot)).transpose()
+        let Some((slot, segment)) = self.find(log, key)? else { return Ok(None) };
+        read(log, &segment, key, slot).map(Some)
     }
 
     fn meta(&self, key: &[u8]) -> Option<Meta> {
@@ -258,7 +280,16 @@ impl Engine for Bitcask {
     }
 
     fn scan(&self, log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan {
-        Scan::new(BitcaskScan::new(Arc::clone(log), &self.keydir.snapshot(), range, keys_only))
+        let pin = log.pin();
+        Scan::new(BitcaskScan::new(Arc::clone(log), pin, &self.keydir.snapshot(), range, keys_only))
+    }
+
+    fn view(&self, log: &Arc<Log>) -> View {
+        let pin = log.pin();
+        let (log, tree) = (Arc::clone(log), self.keydir.snapshot());
+        View::new(tree.len() as u64, move |range, keys_only| {
+            Scan::new(BitcaskScan::new(Arc::clone(&log), pin.clone(), &tree, range, keys_only))
+        })
     }
 
     fn checkpoint(&self, log: &Arc<Log>, all: bool, settled: Option<&Settled<'_>>) -> Result<Position> {

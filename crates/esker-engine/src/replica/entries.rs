@@ -198,10 +198,12 @@ impl Entries {
         self.evicted = self.evicted.min(self.held.len());
     }
 
-    /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to.
-    pub(super) fn surplus(&self, bytes_max: u64, entries_max: u64) -> Index {
+    /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to. Entries
+    /// behind `upto` stay.
+    pub(super) fn surplus(&self, bytes_max: u64, entries_max: u64, upto: Index) -> Index {
         let (mut bytes, mut count) = (self.held_bytes, self.held.len() as u64);
-        let over = self.held.iter().take_while(|held| {
+        let may_go = upto.saturating_sub(self.purged.index) as usize;
+        let over = self.held.iter().take(may_go).take_while(|held| {
             let is_over = bytes > bytes_max || count > entries_max;
             bytes -= u64::from(held.payload_len);
             count -= 1;

@@ -9,8 +9,10 @@
 //! snapshot does not hold stay where they are in the log, before its values, between them or behind: the base says from
 //! where on entries count. If there is none, the log goes on behind the snapshot's last entry, which the base frame says.
 //! It comes with the next append; if it is lost, the next opening writes it again.
+//!
+//! A full disk holds an installation up and does not end it: every step can be taken again once there is space.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering, mpsc};
 
 use esker_log::{
     Draft, Error, GroupEnd, Position, Result,
@@ -35,6 +37,10 @@ pub struct Install {
     buffer: Vec<u8>,
     buffered: u32,
     items: u64,
+    /// A frame that was queued, and not yet heard of. At most one: a full disk must not gather them in memory.
+    queued: Option<mpsc::Receiver<Result<()>>>,
+    /// Whether everything that was added is durable.
+    sealed: bool,
     /// Why it cannot go on.
     failed: Option<Error>,
 }
@@ -48,22 +54,47 @@ impl Replica {
         let installation = inner.installations.fetch_add(1, Ordering::AcqRel) + 1;
         inner.shared.placing.lock().begin(installation, inner.engine.as_ref());
         drop(turn);
-        Install { inner, installation, buffer: Vec::new(), buffered: 0, items: 0, failed: None }
+        Install {
+            inner,
+            installation,
+            buffer: Vec::new(),
+            buffered: 0,
+            items: 0,
+            queued: None,
+            sealed: false,
+            failed: None,
+        }
     }
 }
 
 impl Install {
     /// Adds a value. Keys ascend. Waits for the disk now and then.
     ///
-    /// Errors: `InvalidRequest` (keys that do not ascend, lengths), `Poisoned`, `DiskFull`, `Closed`. After any of them
-    /// the installation cannot go on.
+    /// Errors: `DiskFull`: the value was not added; add it again when there is space. `InvalidRequest` (keys that do not
+    /// ascend, lengths, another installation was begun), `Poisoned`, `Closed`: the installation cannot go on.
     pub fn push(&mut self, key: &[u8], value: &[u8], version: Version) -> Result<()> {
         self.check()?;
+        if self.buffer.len() >= PLACED_FRAME_BYTES {
+            self.flush(false)?;
+        }
         let added = encode_placed(&mut self.buffer, version, key, value);
         self.keep_failure(added)?;
         self.buffered += 1;
         self.items += 1;
-        if self.buffer.len() >= PLACED_FRAME_BYTES { self.flush(false) } else { Ok(()) }
+        self.sealed = false;
+        Ok(())
+    }
+
+    /// Makes all that was added durable, so that [`Install::finish`] needs next to no space.
+    ///
+    /// Errors: `DiskFull`: try again when there is space. All others: the installation cannot go on.
+    pub fn seal(&mut self) -> Result<()> {
+        self.check()?;
+        if !self.sealed {
+            self.flush(true)?;
+            self.sealed = true;
+        }
+        Ok(())
     }
 
     /// How many values were added.
@@ -79,22 +110,34 @@ impl Install {
         result.inspect_err(|error| self.failed = Some(error.clone()))
     }
 
-    /// Appends what is buffered, be it nothing.
+    /// Appends what is buffered, be it nothing. After `DiskFull` the buffer may be queued, or still be there.
     fn flush(&mut self, sync: bool) -> Result<()> {
+        self.settle()?;
         let (payload, records) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.buffered));
         let at = GroupEnd { index: self.installation, term: 0 };
         let draft = Draft::new(FrameKind::Placed, GROUP, at, payload, records);
-        let appended = self.inner.append_and_wait(vec![draft], sync);
+        self.queued = Some(self.inner.queue_and_tell(vec![draft], sync));
+        self.settle()
+    }
+
+    /// Waits for the frame that was queued last.
+    fn settle(&mut self) -> Result<()> {
+        let Some(told) = &self.queued else { return Ok(()) };
+        let appended = self.inner.wait(told);
+        if matches!(appended, Err(Error::DiskFull)) {
+            return appended;
+        }
+        self.queued = None;
         let appended = appended.and_then(|()| self.inner.shared.placing.lock().outcome(self.installation));
         self.keep_failure(appended)
     }
 
     /// Puts the snapshot in place of the state. When it returns, the new state is durable; if it fails, the old one
-    /// stands, also after a crash. Nothing may be applied meanwhile.
+    /// stands, also after a crash. Nothing may be applied meanwhile. To be called once, but for a full disk.
     ///
-    /// Errors: as for [`Install::push`], `InvalidRequest` (older than the state), `Io`.
+    /// Errors: as for [`Install::seal`], `InvalidRequest` (older than the state), `Io`.
     pub fn finish(
-        mut self,
+        &mut self,
         last: GroupEnd,
         membership: StoredMembership,
         requests: impl IntoIterator<Item = (RequestId, Committed)>,
@@ -107,7 +150,7 @@ impl Install {
             let why = format!("the snapshot ends at {}, behind which entries were applied", last.index);
             return Err(Error::InvalidRequest(why));
         }
-        self.flush(true)?;
+        self.seal()?;
         let placed = inner.shared.placing.lock().placed(self.installation)?;
         let entries_from = inner.entries_behind(last).map_or(placed.end, |at| at.min(placed.end));
         let log_end = if entries_from < placed.first { last } else { placed.log_end_before };

@@ -32,7 +32,7 @@ mod requests;
 mod state_file;
 
 use std::{
-    ops::Range,
+    ops::{Bound, Range},
     path::Path,
     sync::{
         Arc,
@@ -72,7 +72,7 @@ use self::{
 };
 use crate::{
     Committed, Engine, Environment, GROUP, KeyRange, Loading, OpenReport, Options, Reader, RequestId, Scan,
-    Stats, bitcask::Bitcask,
+    Stats, View, bitcask::Bitcask,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -207,12 +207,28 @@ pub struct Snapshot {
     pub last: GroupEnd,
     /// The membership at that entry.
     pub membership: StoredMembership,
-    /// Keys, values and versions in key order. Reading waits for the disk.
-    pub items: Scan,
+    view: View,
     requests: RequestList,
 }
 
 impl Snapshot {
+    /// How many keys there are.
+    pub fn keys(&self) -> u64 {
+        self.view.keys()
+    }
+
+    /// Keys, values and versions in key order, behind `key`; an empty one is before all others. Reading waits for the
+    /// disk.
+    pub fn items_behind(&self, key: &[u8]) -> Scan {
+        let start = Bound::Excluded(key.to_vec());
+        self.view.scan(&KeyRange { start, ..KeyRange::all() }, false)
+    }
+
+    /// Keys, values and versions in key order. Reading waits for the disk.
+    pub fn items(&self) -> Scan {
+        self.view.scan(&KeyRange::all(), false)
+    }
+
     /// The requests applied lately, from old to new.
     pub fn requests(&self) -> impl Iterator<Item = (RequestId, Committed)> {
         self.requests.iter().copied()
@@ -410,9 +426,19 @@ impl Replica {
     }
 
     /// Forgets entries up to `upto`, which should be covered by a checkpoint ([`Replica::checkpointed`]): a restart
-    /// brings back those that are not. The bytes stay: values are read from them.
+    /// brings back those that are not. The bytes stay: values are read from them. If the log ends before `upto`, it goes
+    /// on behind it.
     pub fn purge(&self, upto: GroupEnd) {
-        self.inner.shared.with_entries(|entries| entries.purge(upto));
+        let inner = &self.inner;
+        let mut log_end = inner.shared.log_end.lock();
+        if upto.index > log_end.index {
+            inner.shared.with_entries(|entries| entries.cut(upto.index));
+            *log_end = upto;
+            inner.queue_lazily(FrameKind::Base, upto);
+        }
+        inner.shared.with_entries(|entries| entries.purge(upto));
+        drop(log_end);
+        inner.note_queued();
     }
 
     /// The entry before the first that can be read.
@@ -440,9 +466,10 @@ impl Replica {
         })
     }
 
-    /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to.
-    pub fn surplus(&self, bytes_max: u64, entries_max: u64) -> Index {
-        self.inner.shared.with_entries(|entries| entries.surplus(bytes_max, entries_max))
+    /// The last entry that has to go if no more than so many bytes and entries are to be held; 0 if none has to. Entries
+    /// behind `upto` stay.
+    pub fn surplus(&self, bytes_max: u64, entries_max: u64, upto: Index) -> Index {
+        self.inner.shared.with_entries(|entries| entries.surplus(bytes_max, entries_max, upto))
     }
 
     /// Reads entries from the front of `range`, at least one if there is one, up to about `bytes_max` of payload. Waits for
@@ -559,7 +586,7 @@ impl Replica {
         Snapshot {
             last: machine.applied,
             membership: machine.membership.clone(),
-            items: self.inner.engine.scan(self.inner.log(), &KeyRange::all(), false),
+            view: self.inner.engine.view(self.inner.log()),
             requests: machine.requests.to_list(),
         }
     }
@@ -655,7 +682,10 @@ impl Inner {
         if !self.has_threads {
             // Waiting would be for ever: there is only this thread.
             while self.queue.queued_bytes() > 0 && self.queue.pump() {}
-            return told.try_recv().unwrap_or(Err(Error::DiskFull));
+            return told.try_recv().unwrap_or_else(|e| match e {
+                mpsc::TryRecvError::Empty => Err(Error::DiskFull),
+                mpsc::TryRecvError::Disconnected => Err(Error::Closed),
+            });
         }
         loop {
             match told.recv_timeout(STALL_LOOK_INTERVAL) {
@@ -672,6 +702,8 @@ impl Inner {
     /// See [`Replica::read`].
     fn read(&self, range: Range<Index>, bytes_max: usize) -> Result<Vec<LogEntry>> {
         let mut found = Vec::new();
+        // A snapshot that is put in place meanwhile retires segments.
+        let _pin = self.log().pin();
         self.shared.with_entries(|entries| {
             let range = range.start.max(entries.range().start)..range.end.min(entries.range().end);
             let mut bytes = 0;

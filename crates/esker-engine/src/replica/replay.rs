@@ -95,8 +95,8 @@ impl Replay {
     }
 
     fn on_entry(&mut self, frame: &Frame<'_>, id: GroupEnd) {
-        if id.index != self.entries.last().index + 1 {
-            // It came while a snapshot that holds it was put in place.
+        if id.behind(self.entries.last(), frame.header.kind).is_none() {
+            // It came while a snapshot was put in place that holds it, or that has another entry before it.
             self.entries.add_void([frame.position]);
             return;
         }

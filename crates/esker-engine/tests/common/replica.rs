@@ -489,13 +489,18 @@ fn install(
 ) -> Result<()> {
     let mut install = replica.begin_install();
     let half = agreed.state(last).len() / 2;
+    // Entries come between the values, or between them and their taking the place of the state.
+    let is_sealed_early = last.is_multiple_of(2);
     for (n, (key, (value, version))) in agreed.state(last).iter().enumerate() {
-        if n == half && !between.is_empty() {
+        if n == half && !between.is_empty() && !is_sealed_early {
             append(replica, between, known)?;
         }
         install.push(key, value, *version)?;
     }
-    if agreed.state(last).is_empty() && !between.is_empty() {
+    if is_sealed_early {
+        install.seal()?;
+    }
+    if (agreed.state(last).is_empty() || is_sealed_early) && !between.is_empty() {
         append(replica, between, known)?;
     }
     if !finish {

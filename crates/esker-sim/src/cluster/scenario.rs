@@ -191,7 +191,7 @@ fn contents(cluster: &Cluster, node: u64) -> Result<Contents, String> {
     let process = cluster.process(node).ok_or("a node went down after everything was healed")?;
     let snapshot = process.replica().snapshot();
     let requests = snapshot.requests().collect();
-    let state: Result<State, _> = snapshot.items.map(|item| item.map(found_item)).collect();
+    let state: Result<State, _> = snapshot.items().map(|item| item.map(found_item)).collect();
     let state = state.map_err(|e| format!("n{node}: {e}"))?;
     Ok(Contents { state, requests })
 }
