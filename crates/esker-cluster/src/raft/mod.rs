@@ -11,7 +11,7 @@
 //! propose.rs        writes, where this node leads; forward.rs: where another does
 //! reads.rs          linearizable reads
 //! compare.rs        replicas compare their states
-//! members.rs        changes of the membership
+//! members.rs        changes of the membership; numbering.rs: the numbers that members are given
 //! formation.rs      how a node finds or forms its cluster; identity.rs: what it remembers of that
 //! node.rs           a running node
 //! planted.rs        defects on demand, for the simulator to find; not in the server
@@ -30,6 +30,7 @@ mod log_store;
 mod members;
 mod network;
 mod node;
+mod numbering;
 mod planted;
 mod propose;
 mod reads;

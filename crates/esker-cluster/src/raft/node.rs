@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -62,9 +62,6 @@ pub(crate) struct Handle {
     pub(crate) arrivals: Arrivals,
     /// One change of the membership at a time.
     pub(crate) membership_turn: tokio::sync::Mutex<()>,
-    /// The highest number a member ever had, as far as this leader knows: it gives none twice. Another may; the instance
-    /// tells them apart.
-    pub(crate) highest_member: AtomicU64,
     pub(crate) comparing: Comparing,
     /// When a leader was heard of last.
     heard: Mutex<Instant>,
@@ -121,6 +118,7 @@ impl Opened {
             peer_address: start.config.peer_address.clone(),
             http_address: start.config.http_address.clone(),
             voter: start.config.voter,
+            ..wire::Member::default()
         };
         let service = Arc::new(Service::new(
             me,
@@ -180,7 +178,6 @@ impl Opened {
             forwards: Forwards::default(),
             arrivals: Arrivals::default(),
             membership_turn: tokio::sync::Mutex::new(()),
-            highest_member: AtomicU64::new(me.node),
             comparing: Comparing::default(),
             heard: Mutex::new(Instant::now()),
             promised: Mutex::default(),
@@ -467,6 +464,7 @@ async fn keep_house(handle: Arc<Handle>) {
         tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         if matches!(handle.leadership(), Leadership::Mine) {
             handle.promote_who_caught_up().await;
+            handle.forget_replaced_learners().await;
             handle.leave_the_lead_if_full().await;
         }
         let saved = handle.shared.replica.saved().0.index;
