@@ -5,7 +5,7 @@
 //! runtime.rs        its runtime; the home of randomness
 //! log_store.rs      its log storage      ┐ over esker-engine's Replica
 //! state_machine.rs  its state machine    ┘
-//! network.rs        its network          ┐ over the peers' protocol
+//! network.rs        its network          ┐ over the peers' protocol; contact.rs: pauses before a dead peer is tried
 //! service.rs        the other side of it ┘
 //! snapshot.rs       snapshots on their way
 //! propose.rs        writes, where this node leads; forward.rs: where another does
@@ -23,6 +23,7 @@
 
 mod compare;
 mod config;
+mod contact;
 mod formation;
 mod forward;
 mod identity;

@@ -105,7 +105,9 @@ impl Service {
             }
             Some(_) => {
                 let starting = || PeerError::Unreachable("this node is just starting".into());
-                inner.handle.get().cloned().ok_or_else(starting)
+                let handle = inner.handle.get().cloned().ok_or_else(starting)?;
+                handle.shared.heard_of(&caller.from);
+                Ok(handle)
             }
         }
     }
