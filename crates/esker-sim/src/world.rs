@@ -140,10 +140,7 @@ impl World {
             }
             Fault::SlowDisk { node, each } => self.machines[node].set_slow(*each),
             Fault::FullDisk { node } => self.machines[node].set_full(true),
-            Fault::HealDisk { node } => {
-                self.machines[node].set_slow(Duration::ZERO);
-                self.machines[node].set_full(false);
-            }
+            Fault::HealDisk { node } => self.machines[node].heal_disk(),
             Fault::FlipBit { node, seed } => self.flip_bit(*node, *seed),
             Fault::SkewClock { node, jump_ms, speed } => self.machines[node].clock().skew(*jump_ms, *speed),
             Fault::Wipe { node } => self.wipe(*node).await,

@@ -82,7 +82,7 @@ impl Nodes for Counting {
             let file = disk.open(Path::new(&path), OpenMode::CreateNew).map_err(|e| e.to_string())?;
             file.write_at(&[IoSlice::new(b"x")], 0).map_err(|e| e.to_string())?;
             file.sync_data().and_then(|()| disk.sync_dir(Path::new("/"))).map_err(|e| e.to_string())?;
-            tokio::time::sleep(machine.take_disk_time()).await;
+            machine.wait_for_disk().await;
             let before = running.lock().insert(node, disk.files().len() as u64);
             assert_eq!(before, None, "n{node} was running");
             let api: Arc<dyn PeerApi> = Arc::new(Mute);

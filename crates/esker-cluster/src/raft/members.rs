@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use openraft::{ChangeMembers, errors::ClientWriteError, errors::RaftError};
+use tokio::sync::MutexGuard;
 
 use super::{
     Handle,
@@ -148,8 +149,27 @@ impl Handle {
         }
     }
 
+    /// One change at a time; one that an earlier leader left half done is ended first.
+    async fn take_turn(&self) -> Result<MutexGuard<'_, ()>> {
+        let turn = self.membership_turn.lock().await;
+        self.end_joint_change().await?;
+        Ok(turn)
+    }
+
+    /// Two majorities have to agree until a joint change is ended, and the library leaves that to the leader that began it.
+    async fn end_joint_change(&self) -> Result<()> {
+        let membership = self.membership();
+        let [_, .., goal] = membership.membership().get_joint_config().as_slice() else { return Ok(()) };
+        tracing::info!(voters = ?goal, "a change of the voters that was begun is ended");
+        let gone = membership.voter_ids().filter(|id| !goal.contains(id)).collect();
+        let change = ChangeMembers::ReplaceAllVoters(goal.clone());
+        let change = numbering::remembering(membership.membership(), &gone, change);
+        self.raft.change_membership(change, false).await.map_err(change_error)?;
+        Ok(())
+    }
+
     async fn add_learner(self: &Arc<Self>, node: Node) -> Result<u64> {
-        let _turn = self.membership_turn.lock().await;
+        let _turn = self.take_turn().await?;
         let membership = self.membership();
         let mut members = membership.membership().nodes();
         if let Some((id, _)) = members.find(|(_, member)| member.instance == node.instance) {
@@ -173,10 +193,18 @@ impl Handle {
         Err(Error::Refused(format!("the node at {} is another than the one that asks", node.peer_address)))
     }
 
-    /// On the leader, now and then: removes learners whose place a newer member has. They were wiped before they had a
-    /// vote. (A voter goes when the newer one becomes a voter.)
-    pub(crate) async fn forget_replaced_learners(&self) {
-        let _turn = self.membership_turn.lock().await;
+    /// On the leader, now and then: ends what an earlier leader began, unless a change is under way.
+    pub(crate) async fn tidy_members(&self) {
+        let Ok(_turn) = self.membership_turn.try_lock() else { return };
+        match self.end_joint_change().await {
+            Ok(()) => self.forget_replaced_learners().await,
+            Err(e) => tracing::info!(error = %e, "a change of the voters could not be ended yet"),
+        }
+    }
+
+    /// Removes learners whose place a newer member has. They were wiped before they had a vote. (A voter goes when the newer
+    /// one becomes a voter.)
+    async fn forget_replaced_learners(&self) {
         let membership = self.membership();
         let voters: BTreeSet<_> = membership.voter_ids().collect();
         let is_replaced = |(id, node): &(&u64, &Node)| {
@@ -194,7 +222,7 @@ impl Handle {
     }
 
     async fn promote(&self, id: u64) -> Result<u64> {
-        let _turn = self.membership_turn.lock().await;
+        let _turn = self.take_turn().await?;
         let membership = self.membership();
         let node = membership.membership().get_node(&id).cloned();
         let node = node.ok_or_else(|| Error::Refused(format!("there is no member {id}")))?;
@@ -206,8 +234,9 @@ impl Handle {
             return Err(Error::Refused(format!("member {newer} has taken the place of member {id}")));
         }
         // The voter whose place it takes loses its membership with its vote.
-        let had_its_place =
-            |other: &u64| membership.get_node(other).is_some_and(|other| other.peer_address == node.peer_address);
+        let had_its_place = |other: &u64| {
+            membership.get_node(other).is_some_and(|other| other.peer_address == node.peer_address)
+        };
         let replaced: BTreeSet<_> = voters.iter().copied().filter(had_its_place).collect();
         let next: BTreeSet<_> = voters.difference(&replaced).copied().chain([id]).collect();
         tracing::info!(id, ?replaced, "a learner becomes a voter");
@@ -218,7 +247,7 @@ impl Handle {
     }
 
     async fn remove(&self, id: u64) -> Result<u64> {
-        let _turn = self.membership_turn.lock().await;
+        let _turn = self.take_turn().await?;
         let membership = self.membership();
         if membership.membership().get_node(&id).is_none() {
             return Err(Error::Refused(format!("there is no member {id}")));

@@ -1,11 +1,6 @@
 //! A running node.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use esker_engine::{
     Committed, Environment, OpenReport, Options, Replica, RequestId, WriteBatch, replica::Hooks,
@@ -464,7 +459,7 @@ async fn keep_house(handle: Arc<Handle>) {
         tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         if matches!(handle.leadership(), Leadership::Mine) {
             handle.promote_who_caught_up().await;
-            handle.forget_replaced_learners().await;
+            handle.tidy_members().await;
             handle.leave_the_lead_if_full().await;
         }
         let saved = handle.shared.replica.saved().0.index;

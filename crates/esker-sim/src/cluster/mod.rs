@@ -188,7 +188,7 @@ impl Nodes for Cluster {
         let cluster = self.clone();
         async move {
             let opened = process::open(&cluster, node, &machine, host)?;
-            sleep(machine.take_disk_time()).await;
+            machine.wait_for_disk().await;
             let api: Arc<dyn PeerApi> = opened.service();
             let process = opened.take_part(cluster.clone(), node);
             cluster.inner.running.lock().insert(node, process);

@@ -96,6 +96,7 @@ impl Ready {
 /// The life of a process. Once it is dead its disk and its network are gone, so that nobody hears of what its tasks still do;
 /// and they are ended.
 async fn live(ready: Ready, process: Arc<Process>, cluster: Cluster, node: u64) {
+    let (replica, queued) = (ready.disk.replica.clone(), Arc::clone(&ready.disk.queued));
     let disk = tokio::spawn(ready.disk.run());
     match process.run(ready.opened.join()).await {
         Some(Ok(joined)) => {
@@ -103,8 +104,14 @@ async fn live(ready: Ready, process: Arc<Process>, cluster: Cluster, node: u64) 
             let joined = Arc::new(joined);
             let _first = process.node.set(Arc::clone(&joined)).is_ok();
             process.death().await;
-            if timeout(BURIAL_PATIENCE, joined.stop()).await.is_err() {
-                cluster.trouble(format!("n{node} does not stop"));
+            disk.abort();
+            let buried = timeout(BURIAL_PATIENCE, joined.stop());
+            tokio::select! {
+                biased;
+                stopped = buried => if stopped.is_err() {
+                    cluster.trouble(format!("n{node} does not stop"));
+                },
+                () = fail_what_is_queued(&replica, &queued) => {}
             }
         }
         Some(Err(e)) => {
@@ -115,6 +122,14 @@ async fn live(ready: Ready, process: Arc<Process>, cluster: Cluster, node: u64) 
     }
     process.death().await;
     disk.abort();
+}
+
+/// The disk of a dead process is off: whoever waits for it learns so, however slow it was.
+async fn fail_what_is_queued(replica: &Replica, queued: &Notify) {
+    loop {
+        replica.pump();
+        queued.notified().await;
+    }
 }
 
 impl Process {
@@ -165,7 +180,8 @@ impl DiskDriver {
         loop {
             // Either is a reason to look.
             let _elapsed = timeout(pause, self.queued.notified()).await.is_err();
-            sleep(self.machine.take_disk_time() + self.rng.duration(Duration::ZERO..DISK_DELAY_MAX)).await;
+            self.machine.wait_for_disk().await;
+            sleep(self.rng.duration(Duration::ZERO..DISK_DELAY_MAX)).await;
             let is_full = !self.replica.pump();
             pause = self.replica.maintain();
             if is_full {
