@@ -2,9 +2,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use esker_cluster::raft::Host;
 use esker_log::{
     clock::Clock,
-    disk::sim::{CrashMode, SimDisk},
+    disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -21,6 +22,9 @@ pub struct Machine {
     hardware: Arc<Mutex<Hardware>>,
     /// The disk was repaired or replaced: who waits for it looks again.
     repaired: Arc<Notify>,
+    /// Told when the power has failed as [`Machine::cut_power_at_write`] planned.
+    failed: Arc<Notify>,
+    host: Host,
 }
 
 struct Hardware {
@@ -48,6 +52,8 @@ impl Machine {
             clock: Arc::new(SimClock::new()),
             hardware: Arc::new(Mutex::new(hardware)),
             repaired: Arc::default(),
+            failed: Arc::default(),
+            host: Host::new(),
         }
     }
 
@@ -61,12 +67,54 @@ impl Machine {
         Arc::clone(&self.clock)
     }
 
+    /// What the node's tasks run on: it can stand still.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The wall clock jumps; everything that measures time here goes on at `speed` thousandths.
+    pub fn skew(&self, jump_ms: i64, speed: u32) {
+        self.clock.skew(jump_ms, speed);
+        self.host.set_rate(f64::from(speed) / 1000.0);
+    }
+
+    /// Lets the power fail at the `operation`-th write or sync of the disk from now on, counted from 1; a write is torn after
+    /// `torn` bytes. The disk cannot end the node: whoever runs disk work for it looks at [`Machine::power_has_failed`].
+    pub fn cut_power_at_write(&self, operation: u64, torn: usize) {
+        let is_sync = operation.is_multiple_of(2);
+        let (ops, fault) =
+            if is_sync { (Ops::Syncs, Fault::Crash) } else { (Ops::Writes, Fault::CrashAfter(torn)) };
+        // Either is counted by itself: there is about one sync to a write.
+        self.disk().inject(FaultPlan::nth(ops, operation.div_ceil(2), fault));
+    }
+
+    /// Whether the disk is off, by [`Machine::cut_power_at_write`]; says so to who waits for it.
+    pub fn power_has_failed(&self) -> bool {
+        let is_off = self.disk().is_off();
+        if is_off {
+            self.failed.notify_waiters();
+        }
+        is_off
+    }
+
+    /// Waits until somebody has found that the power has failed.
+    pub async fn power_failure(&self) {
+        self.failed.notified().await;
+    }
+
+    /// The disk does nothing for so long.
+    pub fn stall_disk(&self, by: Duration) {
+        let mut hardware = self.hardware.lock();
+        hardware.busy_until = hardware.busy_until.max(Instant::now() + by);
+    }
+
     /// Goes down; the next [`Machine::disk`] holds what `mode` left.
     pub fn crash(&self, mode: CrashMode) {
         let mut hardware = self.hardware.lock();
         let disk = hardware.disk.crash(mode);
         hardware.replace(disk);
         self.repaired.notify_waiters();
+        self.host.go_on();
     }
 
     /// Gets a new, empty disk, as slow and full as the old one was. The node must be down.
@@ -100,6 +148,11 @@ impl Machine {
         }
     }
 
+    /// Whether the disk takes no more.
+    pub fn is_full(&self) -> bool {
+        self.hardware.lock().full
+    }
+
     /// Lets the disk take no more, or as much as it likes.
     pub fn set_full(&self, full: bool) {
         self.hardware.lock().set_full(full);
@@ -127,10 +180,12 @@ impl Machine {
         Some(format!("bit {bit} of byte {offset} of {}", path.display()))
     }
 
-    /// A disk that is neither slow nor full, a clock that is right.
+    /// A disk that is neither slow nor full, a clock that is right, a machine that goes on.
     pub fn heal(&self) {
         self.heal_disk();
         self.clock.set_right();
+        self.host.set_rate(1.0);
+        self.host.go_on();
     }
 
     /// A disk that is neither slow nor full, and done with what it was asked for.

@@ -95,8 +95,8 @@ impl Nodes for Counting {
         assert!(self.running.lock().remove(&node).is_some(), "n{node} was not running");
     }
 
-    fn has_exited(&self, _: u64) -> bool {
-        false
+    fn gave_up(&self, _: u64) -> Option<String> {
+        None
     }
 
     fn change_members(&self, _: MemberChange) -> BoxFuture<'static, Result<(), String>> {

@@ -153,6 +153,11 @@ impl Handle {
     async fn take_turn(&self) -> Result<MutexGuard<'_, ()>> {
         let turn = self.membership_turn.lock().await;
         self.end_joint_change().await?;
+        // That may have removed this very leader, which leads until it has learned so.
+        let me = self.shared.node_id();
+        if !self.membership().voter_ids().any(|id| id == me) {
+            return Err(Error::Refused("this leader is leaving: try again".into()));
+        }
         Ok(turn)
     }
 

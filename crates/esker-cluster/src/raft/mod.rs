@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs          the library's types and ours
-//! runtime.rs        its runtime; the home of randomness
+//! runtime.rs        its runtime; the home of randomness. host.rs: machines that stand still, for simulations
 //! log_store.rs      its log storage      ┐ over esker-engine's Replica
 //! state_machine.rs  its state machine    ┘
 //! network.rs        its network          ┐ over the peers' protocol; contact.rs: pauses before a dead peer is tried
@@ -26,6 +26,7 @@ mod config;
 mod contact;
 mod formation;
 mod forward;
+mod host;
 mod identity;
 mod log_store;
 mod members;
@@ -46,6 +47,7 @@ mod types;
 pub use self::planted::{Bug, plant};
 pub use self::{
     config::{Discovery, MemberAddress, RaftConfig},
+    host::{Host, OnHost},
     node::{Opened, RaftNode, Start},
     runtime::{Randomness, random_fraction, random_id, seed_randomness},
     service::Service,

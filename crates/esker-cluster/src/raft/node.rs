@@ -18,6 +18,7 @@ use super::{
     compare::Comparing,
     config::RaftConfig,
     forward::Forwards,
+    host,
     identity::Belonging,
     log_store::{LogStore, Progress},
     network::NetworkFactory,
@@ -180,9 +181,9 @@ impl Opened {
         });
         service.start(Arc::clone(&handle));
         let tasks = vec![
-            tokio::spawn(reads::run(Arc::clone(&handle), waiters)),
-            tokio::spawn(keep_house(Arc::clone(&handle))),
-            tokio::spawn(compare(Arc::clone(&handle))),
+            host::spawn(reads::run(Arc::clone(&handle), waiters)),
+            host::spawn(keep_house(Arc::clone(&handle))),
+            host::spawn(compare(Arc::clone(&handle))),
         ];
         let node = RaftNode { handle, service, tasks: Mutex::new(tasks) };
         node.found(founders).await?;

@@ -6,14 +6,18 @@ use std::{
     time::Duration,
 };
 
-use esker_cluster::raft::{Opened, RaftNode, Service, Start, random_id};
+use esker_cluster::{
+    ClusterView,
+    peer::PeerApi,
+    raft::{Host, Opened, RaftNode, Start, random_id},
+};
 use esker_engine::{Environment, Options, Replica};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
-use super::Cluster;
+use super::{Cluster, hosted::Hosted};
 use crate::{Rng, machine::Machine, network::SimHost};
 
 /// Where a node has its data on its machine.
@@ -28,6 +32,7 @@ const BURIAL_PATIENCE: Duration = Duration::from_secs(10);
 /// See the module.
 pub(super) struct Process {
     replica: Replica,
+    host: Host,
     node: OnceLock<Arc<RaftNode>>,
     /// Why it gave up.
     exited: OnceLock<String>,
@@ -53,7 +58,7 @@ pub(super) fn open(cluster: &Cluster, node: u64, machine: &Machine, host: SimHos
         },
         options: options(cluster),
         config: cluster.config(node),
-        connector: Arc::new(host),
+        connector: Arc::new(host.clone()),
         queued: Some(Box::new(move || wake.notify_one())),
     };
     let opened = Opened::open(Path::new(DIR), start).map_err(|e| e.to_string())?;
@@ -61,7 +66,7 @@ pub(super) fn open(cluster: &Cluster, node: u64, machine: &Machine, host: SimHos
         cluster.inner.sim.trace.note(format_args!("n{node}: {notice:?}"));
     }
     let rng = cluster.inner.rng.fork("disk");
-    let disk = DiskDriver { replica: opened.replica().clone(), machine: machine.clone(), queued, rng };
+    let disk = DiskDriver { replica: opened.replica().clone(), machine: machine.clone(), host, queued, rng };
     Ok(Ready { opened, disk })
 }
 
@@ -76,14 +81,15 @@ fn options(cluster: &Cluster) -> Options {
 }
 
 impl Ready {
-    pub(super) fn service(&self) -> Arc<Service> {
-        self.opened.service()
+    pub(super) fn service(&self) -> Arc<dyn PeerApi> {
+        Arc::new(Hosted { service: self.opened.service(), host: self.disk.machine.host().clone() })
     }
 
     /// Lets it find its cluster and take part, until it is killed.
     pub(super) fn take_part(self, cluster: Cluster, node: u64) -> Arc<Process> {
         let process = Arc::new(Process {
             replica: self.opened.replica().clone(),
+            host: self.disk.machine.host().clone(),
             node: OnceLock::new(),
             exited: OnceLock::new(),
             alive: watch::Sender::new(true),
@@ -97,12 +103,13 @@ impl Ready {
 /// and they are ended.
 async fn live(ready: Ready, process: Arc<Process>, cluster: Cluster, node: u64) {
     let (replica, queued) = (ready.disk.replica.clone(), Arc::clone(&ready.disk.queued));
-    let disk = tokio::spawn(ready.disk.run());
+    let disk = tokio::spawn(process.host.run(ready.disk.run(Arc::clone(&process))));
     match process.run(ready.opened.join()).await {
         Some(Ok(joined)) => {
-            cluster.inner.sim.trace.note(format_args!("n{node} takes part as {}", joined.view().node_id));
             let joined = Arc::new(joined);
             let _first = process.node.set(Arc::clone(&joined)).is_ok();
+            let number = process.view().map(|view| view.node_id);
+            cluster.inner.sim.trace.note(format_args!("n{node} takes part as {number:?}"));
             process.death().await;
             disk.abort();
             let buried = timeout(BURIAL_PATIENCE, joined.stop());
@@ -138,6 +145,12 @@ impl Process {
         self.node.get().cloned()
     }
 
+    /// The cluster as it sees it, by its own clock; `None` if it takes no part yet.
+    pub(super) fn view(&self) -> Option<ClusterView> {
+        let node = self.node()?;
+        Some(self.host.enter(|| node.view()))
+    }
+
     /// Why it gave up, if it did: whoever runs it starts it again.
     pub(super) fn exited(&self) -> Option<&str> {
         self.exited.get().map(String::as_str)
@@ -156,12 +169,12 @@ impl Process {
         let _dead = alive.wait_for(|alive| !alive).await.is_ok();
     }
 
-    /// The outcome of `work`, or `None` if the process died first.
+    /// The outcome of `work`, done by the process, or `None` if it died first.
     pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             () = self.death() => None,
-            done = work => Some(done),
+            done = self.host.run(work) => Some(done),
         }
     }
 }
@@ -170,12 +183,13 @@ impl Process {
 struct DiskDriver {
     replica: Replica,
     machine: Machine,
+    host: SimHost,
     queued: Arc<Notify>,
     rng: Rng,
 }
 
 impl DiskDriver {
-    async fn run(self) {
+    async fn run(self, process: Arc<Process>) {
         let mut pause = Duration::ZERO;
         loop {
             // Either is a reason to look.
@@ -184,6 +198,12 @@ impl DiskDriver {
             sleep(self.rng.duration(Duration::ZERO..DISK_DELAY_MAX)).await;
             let is_full = !self.replica.pump();
             pause = self.replica.maintain();
+            if self.machine.power_has_failed() {
+                // Before anybody hears what came of it.
+                self.host.go_off();
+                process.kill();
+                return;
+            }
             if is_full {
                 pause = pause.min(FULL_DISK_INTERVAL);
             }
