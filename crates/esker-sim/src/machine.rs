@@ -2,12 +2,16 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use esker_cluster::raft::Host;
 use esker_log::{
     clock::Clock,
-    disk::sim::{CrashMode, SimDisk},
+    disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
 };
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use crate::Rng;
 
@@ -16,22 +20,41 @@ use crate::Rng;
 pub struct Machine {
     clock: Arc<SimClock>,
     hardware: Arc<Mutex<Hardware>>,
+    /// The disk was repaired or replaced: who waits for it looks again.
+    repaired: Arc<Notify>,
+    /// Told when the power has failed as [`Machine::cut_power_at_write`] planned.
+    failed: Arc<Notify>,
+    host: Host,
 }
 
 struct Hardware {
     disk: SimDisk,
     /// How long each operation of the disk takes.
     each: Duration,
-    /// How many operations have been paid for by waiting.
-    paid: u64,
+    /// How many operations are in `busy_until`.
+    counted: u64,
+    /// The disk does what it was asked for until then.
+    busy_until: Instant,
     full: bool,
 }
 
 impl Machine {
     /// A new one with an empty disk. Needs a tokio runtime.
     pub fn new() -> Self {
-        let hardware = Hardware { disk: SimDisk::new(), each: Duration::ZERO, paid: 0, full: false };
-        Self { clock: Arc::new(SimClock::new()), hardware: Arc::new(Mutex::new(hardware)) }
+        let hardware = Hardware {
+            disk: SimDisk::new(),
+            each: Duration::ZERO,
+            counted: 0,
+            busy_until: Instant::now(),
+            full: false,
+        };
+        Self {
+            clock: Arc::new(SimClock::new()),
+            hardware: Arc::new(Mutex::new(hardware)),
+            repaired: Arc::default(),
+            failed: Arc::default(),
+            host: Host::new(),
+        }
     }
 
     /// The disk as it is since the last crash. Take it anew for each start of a node.
@@ -44,39 +67,90 @@ impl Machine {
         Arc::clone(&self.clock)
     }
 
+    /// What the node's tasks run on: it can stand still.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The wall clock jumps; everything that measures time here goes on at `speed` thousandths.
+    pub fn skew(&self, jump_ms: i64, speed: u32) {
+        self.clock.skew(jump_ms, speed);
+        self.host.set_rate(f64::from(speed) / 1000.0);
+    }
+
+    /// Lets the power fail at the `operation`-th write or sync of the disk from now on, counted from 1; a write is torn after
+    /// `torn` bytes. The disk cannot end the node: whoever runs disk work for it looks at [`Machine::power_has_failed`].
+    pub fn cut_power_at_write(&self, operation: u64, torn: usize) {
+        let is_sync = operation.is_multiple_of(2);
+        let (ops, fault) =
+            if is_sync { (Ops::Syncs, Fault::Crash) } else { (Ops::Writes, Fault::CrashAfter(torn)) };
+        // Either is counted by itself: there is about one sync to a write.
+        self.disk().inject(FaultPlan::nth(ops, operation.div_ceil(2), fault));
+    }
+
+    /// Whether the disk is off, by [`Machine::cut_power_at_write`]; says so to who waits for it.
+    pub fn power_has_failed(&self) -> bool {
+        let is_off = self.disk().is_off();
+        if is_off {
+            self.failed.notify_waiters();
+        }
+        is_off
+    }
+
+    /// Waits until somebody has found that the power has failed.
+    pub async fn power_failure(&self) {
+        self.failed.notified().await;
+    }
+
+    /// The disk does nothing for so long.
+    pub fn stall_disk(&self, by: Duration) {
+        let mut hardware = self.hardware.lock();
+        hardware.busy_until = hardware.busy_until.max(Instant::now() + by);
+    }
+
     /// Goes down; the next [`Machine::disk`] holds what `mode` left.
     pub fn crash(&self, mode: CrashMode) {
         let mut hardware = self.hardware.lock();
-        hardware.disk = hardware.disk.crash(mode);
-        hardware.paid = 0;
-        let full = hardware.full;
-        hardware.set_full(full);
+        let disk = hardware.disk.crash(mode);
+        hardware.replace(disk);
+        self.repaired.notify_waiters();
+        self.host.go_on();
     }
 
     /// Gets a new, empty disk, as slow and full as the old one was. The node must be down.
     pub fn wipe(&self) {
-        let mut hardware = self.hardware.lock();
-        hardware.disk = SimDisk::new();
-        hardware.paid = 0;
-        let full = hardware.full;
-        hardware.set_full(full);
+        self.hardware.lock().replace(SimDisk::new());
+        self.repaired.notify_waiters();
     }
 
     /// From now on each operation of the disk takes so long.
     pub fn set_slow(&self, each: Duration) {
         let mut hardware = self.hardware.lock();
-        hardware.paid = hardware.disk.op_count();
+        hardware.count_operations();
         hardware.each = each;
     }
 
-    /// The virtual time that the disk's operations since the last call have taken. The disk itself cannot wait, as it is
-    /// synchronous and there is one thread: who runs disk work for a node sleeps for this long after it.
-    pub fn take_disk_time(&self) -> Duration {
-        let mut hardware = self.hardware.lock();
-        let done = hardware.disk.op_count();
-        let unpaid = done.saturating_sub(hardware.paid);
-        hardware.paid = done;
-        hardware.each.saturating_mul(u32::try_from(unpaid).unwrap_or(u32::MAX))
+    /// Waits for as long as the disk takes for what was done to it. The disk itself cannot wait, as it is synchronous and
+    /// there is one thread: who runs disk work for a node waits after it, or before the next. What is repaired or
+    /// replaced meanwhile takes no longer.
+    pub async fn wait_for_disk(&self) {
+        loop {
+            let repaired = self.repaired.notified();
+            let busy_until = self.hardware.lock().count_operations();
+            if busy_until <= Instant::now() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = repaired => {}
+                () = sleep_until(busy_until) => {}
+            }
+        }
+    }
+
+    /// Whether the disk takes no more.
+    pub fn is_full(&self) -> bool {
+        self.hardware.lock().full
     }
 
     /// Lets the disk take no more, or as much as it likes.
@@ -106,11 +180,20 @@ impl Machine {
         Some(format!("bit {bit} of byte {offset} of {}", path.display()))
     }
 
-    /// A disk that is neither slow nor full, a clock that is right.
+    /// A disk that is neither slow nor full, a clock that is right, a machine that goes on.
     pub fn heal(&self) {
+        self.heal_disk();
+        self.clock.set_right();
+        self.host.set_rate(1.0);
+        self.host.go_on();
+    }
+
+    /// A disk that is neither slow nor full, and done with what it was asked for.
+    pub fn heal_disk(&self) {
         self.set_slow(Duration::ZERO);
         self.set_full(false);
-        self.clock.set_right();
+        self.hardware.lock().busy_until = Instant::now();
+        self.repaired.notify_waiters();
     }
 }
 
@@ -125,6 +208,23 @@ impl Default for Machine {
 }
 
 impl Hardware {
+    /// Until when the disk is busy with all that it was asked for.
+    fn count_operations(&mut self) -> Instant {
+        let done = self.disk.op_count();
+        let new = u32::try_from(done.saturating_sub(self.counted)).unwrap_or(u32::MAX);
+        self.counted = done;
+        self.busy_until = self.busy_until.max(Instant::now()) + self.each.saturating_mul(new);
+        self.busy_until
+    }
+
+    /// Another disk, as slow and full as the one before.
+    fn replace(&mut self, disk: SimDisk) {
+        self.disk = disk;
+        self.counted = 0;
+        self.busy_until = Instant::now();
+        self.set_full(self.full);
+    }
+
     fn set_full(&mut self, full: bool) {
         self.full = full;
         self.disk.set_capacity(full.then(|| self.disk.used_space()));
@@ -219,8 +319,10 @@ mod tests {
             machine.set_slow(Duration::from_millis(10));
             machine.disk().list(Path::new("/")).unwrap();
             machine.disk().list(Path::new("/")).unwrap();
-            assert_eq!(machine.take_disk_time(), Duration::from_millis(20));
-            assert_eq!(machine.take_disk_time(), Duration::ZERO);
+            let start = Instant::now();
+            machine.wait_for_disk().await;
+            machine.wait_for_disk().await;
+            assert_eq!(start.elapsed(), Duration::from_millis(20));
             machine.set_full(true);
             machine.crash(CrashMode::DropUnsynced);
             let create =
@@ -231,6 +333,23 @@ mod tests {
             assert!(write(Arc::clone(&file)).is_err());
             machine.heal();
             assert_eq!(write(file).unwrap(), 1);
+        });
+    }
+
+    /// Seeds 189, 219 and 290 failed for what a disk that was repaired still had to do.
+    #[test]
+    fn a_disk_that_is_repaired_is_done_with_what_it_had_to_do() {
+        sim::run(1, |_| async {
+            let machine = Machine::new();
+            machine.set_slow(Duration::from_secs(3600));
+            machine.disk().list(Path::new("/")).unwrap();
+            let start = Instant::now();
+            let repair = async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                machine.heal_disk();
+            };
+            tokio::join!(machine.wait_for_disk(), repair);
+            assert_eq!(start.elapsed(), Duration::from_millis(10));
         });
     }
 

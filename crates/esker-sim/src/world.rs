@@ -10,7 +10,10 @@ use esker_cluster::{MemberChange, peer::PeerApi};
 use esker_log::disk::sim::CrashMode;
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, sleep_until, timeout},
+};
 
 use crate::{
     Rng,
@@ -23,6 +26,9 @@ use crate::{
 
 /// How long a change of membership, a transfer or a snapshot may take before it is given up.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the power waits for the write that it is to fail at.
+const POWER_FAILURE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long a node may take to start, also with the slowest of disks.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -39,8 +45,9 @@ pub trait Nodes: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Arc<dyn PeerApi>, String>>;
     /// Drops everything of a node at once: nothing of it may run on.
     fn kill(&self, node: u64);
-    /// Whether a node that was started has given up by itself. It is started again once all is healed.
-    fn has_exited(&self, node: u64) -> bool;
+    /// Why a node that was started has given up by itself, if it has. It is started again once all is healed; without a fault
+    /// of its disk it should not have.
+    fn gave_up(&self, node: u64) -> Option<String>;
     /// Asks the cluster for a change of the membership or the leadership. Members go by the numbers of their machines here,
     /// whatever number the cluster has given them. `Ok`: it is certainly done.
     fn change_members(&self, change: MemberChange) -> BoxFuture<'static, Result<(), String>>;
@@ -63,9 +70,13 @@ struct State {
     up: BTreeSet<u64>,
     /// The nodes whose disks had bits flipped: they may refuse to start, or stop.
     damaged: BTreeSet<u64>,
+    /// The nodes whose disks were full since they started: they may stop.
+    full: BTreeSet<u64>,
+    /// Changes of the membership, transfers and snapshots that are under way.
+    commands: Vec<AbortHandle>,
     /// The nodes that are certainly no members any more.
     removed: BTreeSet<u64>,
-    /// The nodes that did not start when they should have.
+    /// The nodes that did not start when they should have, or gave up when they should not.
     refusals: Vec<String>,
 }
 
@@ -114,8 +125,8 @@ impl World {
     }
 
     /// Carries the plan out, from now to the end of the recovery period. Says when, by the recorder's time, healing began: what
-    /// [`check_progress`](crate::checker::check_progress) wants to know. An error names the nodes that did not start though
-    /// their disks were sound.
+    /// [`check_progress`](crate::checker::check_progress) wants to know. An error names the nodes that did not start, or gave
+    /// up, though their disks were sound.
     pub async fn run(&self, plan: &Plan) -> Result<Duration, String> {
         let start = tokio::time::Instant::now();
         let mut healed = self.recorder.elapsed();
@@ -138,14 +149,19 @@ impl World {
                 // With a full disk it may well not start; once all is healed, it has to.
                 let _noted_in_the_trace = self.start(*node).await;
             }
-            Fault::SlowDisk { node, each } => self.machines[node].set_slow(*each),
-            Fault::FullDisk { node } => self.machines[node].set_full(true),
-            Fault::HealDisk { node } => {
-                self.machines[node].set_slow(Duration::ZERO);
-                self.machines[node].set_full(false);
+            Fault::PowerFailure { node, mode, operation, torn } => {
+                self.power_failure(*node, *mode, *operation, *torn).await;
             }
+            Fault::Pause { node, by } => self.pause(*node, *by),
+            Fault::StallDisk { node, by } => self.machines[node].stall_disk(*by),
+            Fault::SlowDisk { node, each } => self.machines[node].set_slow(*each),
+            Fault::FullDisk { node } => {
+                self.machines[node].set_full(true);
+                self.state.lock().full.insert(*node);
+            }
+            Fault::HealDisk { node } => self.machines[node].heal_disk(),
             Fault::FlipBit { node, seed } => self.flip_bit(*node, *seed),
-            Fault::SkewClock { node, jump_ms, speed } => self.machines[node].clock().skew(*jump_ms, *speed),
+            Fault::SkewClock { node, jump_ms, speed } => self.machines[node].skew(*jump_ms, *speed),
             Fault::Wipe { node } => self.wipe(*node).await,
             Fault::PowerCut { seed } => self.power_cut(*seed).await,
             Fault::RemoveMember { node } => self.remove_member(*node),
@@ -190,7 +206,40 @@ impl World {
         }
     }
 
+    /// The machine goes off by itself in the middle of a write, or, if there is none soon, anyway.
+    async fn power_failure(&self, node: u64, mode: CrashMode, operation: u64, torn: usize) {
+        let machine = &self.machines[&node];
+        machine.cut_power_at_write(operation, torn);
+        if timeout(POWER_FAILURE_PATIENCE, machine.power_failure()).await.is_ok() {
+            self.sim.trace.note(format_args!("the power of n{node} failed"));
+        }
+        self.crash(node, mode, Down::Silent);
+    }
+
+    fn pause(&self, node: u64, by: Duration) {
+        let host = self.machines[&node].host().clone();
+        host.stand_still();
+        tokio::spawn(async move {
+            sleep(by).await;
+            host.go_on();
+        });
+    }
+
+    /// Notes a node that gave up though its disk was sound.
+    fn check_not_given_up(&self, node: u64) {
+        let Some(why) = self.nodes.gave_up(node) else { return };
+        let mut state = self.state.lock();
+        let is_excused = state.damaged.contains(&node) || state.full.contains(&node);
+        let excuse = if is_excused { ", and may" } else { "" };
+        let why = format!("n{node} gave up{excuse}: {why}");
+        self.sim.trace.note(&why);
+        if !is_excused && !self.machines[&node].disk().is_off() {
+            state.refusals.push(why);
+        }
+    }
+
     fn crash(&self, node: u64, mode: CrashMode, down: Down) {
+        self.check_not_given_up(node);
         if self.state.lock().up.remove(&node) {
             self.recorder.restarted(node);
             self.network.stop(&address(node), down);
@@ -209,7 +258,11 @@ impl World {
         match started.unwrap_or_else(|_| Err(format!("not within {START_PATIENCE:?}"))) {
             Ok(api) => {
                 self.network.listen(&address(node), api);
-                self.state.lock().up.insert(node);
+                let mut state = self.state.lock();
+                state.up.insert(node);
+                if !self.machines[&node].is_full() {
+                    state.full.remove(&node);
+                }
                 Ok(())
             }
             Err(why) => {
@@ -229,13 +282,16 @@ impl World {
 
     /// Everything is well. Whose disk was damaged gets a new one, as an operator would see to.
     async fn heal_all(&self) {
+        let commands = std::mem::take(&mut self.state.lock().commands);
+        commands.iter().for_each(AbortHandle::abort);
         self.network.heal();
         self.machines.values().for_each(Machine::heal);
-        let damaged = std::mem::take(&mut self.state.lock().damaged);
+        let damaged = self.state.lock().damaged.clone();
         for node in damaged {
             self.wipe(node).await;
+            self.state.lock().damaged.remove(&node);
         }
-        for node in self.machines.keys().filter(|node| self.nodes.has_exited(**node)) {
+        for node in self.machines.keys().filter(|node| self.nodes.gave_up(**node).is_some()) {
             self.crash(*node, CrashMode::ProcessKill, Down::Refuses);
         }
         self.start_all().await;
@@ -272,12 +328,13 @@ impl World {
     /// Lets a command run beside the plan. It may well fail, with so much else going wrong.
     fn command(&self, what: &'static str, work: BoxFuture<'static, Result<(), String>>) {
         let trace = self.sim.trace.clone();
-        tokio::spawn(async move {
+        let running = tokio::spawn(async move {
             match timeout(COMMAND_PATIENCE, work).await {
                 Ok(Ok(())) => trace.note(format_args!("{what}: done")),
                 Ok(Err(why)) => trace.note(format_args!("{what}: {why}")),
                 Err(_) => trace.note(format_args!("{what}: given up")),
             }
         });
+        self.state.lock().commands.push(running.abort_handle());
     }
 }

@@ -82,7 +82,7 @@ impl Nodes for Counting {
             let file = disk.open(Path::new(&path), OpenMode::CreateNew).map_err(|e| e.to_string())?;
             file.write_at(&[IoSlice::new(b"x")], 0).map_err(|e| e.to_string())?;
             file.sync_data().and_then(|()| disk.sync_dir(Path::new("/"))).map_err(|e| e.to_string())?;
-            tokio::time::sleep(machine.take_disk_time()).await;
+            machine.wait_for_disk().await;
             let before = running.lock().insert(node, disk.files().len() as u64);
             assert_eq!(before, None, "n{node} was running");
             let api: Arc<dyn PeerApi> = Arc::new(Mute);
@@ -95,8 +95,8 @@ impl Nodes for Counting {
         assert!(self.running.lock().remove(&node).is_some(), "n{node} was not running");
     }
 
-    fn has_exited(&self, _: u64) -> bool {
-        false
+    fn gave_up(&self, _: u64) -> Option<String> {
+        None
     }
 
     fn change_members(&self, _: MemberChange) -> BoxFuture<'static, Result<(), String>> {

@@ -92,6 +92,11 @@ where
 }
 
 impl PeerApi for Connection {
+    fn called(&self) {
+        self.links.consensus.end_pause();
+        self.links.bulk.end_pause();
+    }
+
     fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>> {
         self.call(request, |mut client, request| async move { client.hello(request).await })
     }

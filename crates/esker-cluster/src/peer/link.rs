@@ -110,6 +110,17 @@ impl Link {
         }
     }
 
+    /// The node itself has called: the pause is over. What failed before still counts.
+    pub(super) fn end_pause(&self) {
+        self.state.send_if_modified(|state| {
+            if let State::Down { until, .. } = state {
+                *until = Instant::now();
+            }
+            // Nobody waits for a pause to end.
+            false
+        });
+    }
+
     fn down(&self, failures: u32, why: String) {
         let pause = backoff::pause(&self.target.options, failures, (self.target.jitter)());
         let address = &self.target.address;

@@ -110,6 +110,9 @@ pub type PeerResult<T> = Result<T, PeerError>;
 /// cannot be read; it answers what it has and ends its answers, and the caller learns what it was.
 /// Nothing is sent before the answers are first polled.
 pub trait PeerApi: Send + Sync + 'static {
+    /// The peer has called by itself: whoever leaves it alone because it could not be reached may try it again at once. No
+    /// call to it.
+    fn called(&self) {}
     /// See the proto file; so for all of these.
     fn hello(&self, request: wire::HelloRequest) -> BoxFuture<'static, PeerResult<wire::HelloReply>>;
     /// Asks for a vote.

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
-    GROUP, Shared,
+    GROUP, Shared, host,
     propose::{Attempt, Write},
     types::Node,
 };
@@ -72,7 +72,7 @@ impl Forwards {
         let (call, queue) = mpsc::unbounded_channel();
         let _open = call.send(waiting).is_ok();
         calls.insert(leader, call);
-        tokio::spawn(run(Arc::clone(shared), leader, node.clone(), queue));
+        host::spawn(run(Arc::clone(shared), leader, node.clone(), queue));
     }
 
     /// Ends all calls.

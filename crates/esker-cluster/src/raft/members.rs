@@ -7,11 +7,13 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use openraft::{ChangeMembers, errors::ClientWriteError, errors::RaftError};
+use tokio::sync::MutexGuard;
 
 use super::{
     Handle,
     node::Leadership,
-    types::{Node, TypeConfig, member_from_wire},
+    numbering,
+    types::{Membership, Node, TypeConfig, member_from_wire},
 };
 use crate::{
     ClusterView, Error, Member, MemberChange, Result, Role,
@@ -147,45 +149,85 @@ impl Handle {
         }
     }
 
+    /// One change at a time; one that an earlier leader left half done is ended first.
+    async fn take_turn(&self) -> Result<MutexGuard<'_, ()>> {
+        let turn = self.membership_turn.lock().await;
+        self.end_joint_change().await?;
+        // That may have removed this very leader, which leads until it has learned so.
+        let me = self.shared.node_id();
+        if !self.membership().voter_ids().any(|id| id == me) {
+            return Err(Error::Refused("this leader is leaving: try again".into()));
+        }
+        Ok(turn)
+    }
+
+    /// Two majorities have to agree until a joint change is ended, and the library leaves that to the leader that began it.
+    async fn end_joint_change(&self) -> Result<()> {
+        let membership = self.membership();
+        let [_, .., goal] = membership.membership().get_joint_config().as_slice() else { return Ok(()) };
+        tracing::info!(voters = ?goal, "a change of the voters that was begun is ended");
+        let gone = membership.voter_ids().filter(|id| !goal.contains(id)).collect();
+        let change = ChangeMembers::ReplaceAllVoters(goal.clone());
+        let change = numbering::remembering(membership.membership(), &gone, change);
+        self.raft.change_membership(change, false).await.map_err(change_error)?;
+        Ok(())
+    }
+
     async fn add_learner(self: &Arc<Self>, node: Node) -> Result<u64> {
-        let _turn = self.membership_turn.lock().await;
+        let _turn = self.take_turn().await?;
         let membership = self.membership();
         let mut members = membership.membership().nodes();
         if let Some((id, _)) = members.find(|(_, member)| member.instance == node.instance) {
             return Ok(*id);
         }
-        let highest = membership.membership().nodes().map(|(id, _)| *id).max().unwrap_or_default();
-        let id = highest.max(self.highest_member.load(std::sync::atomic::Ordering::Relaxed)) + 1;
+        self.check_is_there(&node).await?;
+        let id = numbering::highest_given(membership.membership()) + 1;
         tracing::info!(id, address = node.peer_address, "a node joins");
-        let added = self.raft.add_learner(id, node, false).await;
+        let added = self.raft.add_learner(id, Node { numbers_given: 0, ..node }, false).await;
         added.map_err(change_error)?;
-        self.highest_member.fetch_max(id, std::sync::atomic::Ordering::Relaxed);
-        self.forget_learners_before(id).await;
         Ok(id)
     }
 
-    /// Removes learners that were where a newcomer is now: wiped before they had caught up. (A voter goes when the newcomer
-    /// takes its place.)
-    async fn forget_learners_before(&self, newcomer: u64) {
+    /// A request to be taken in may come late, from a node that was wiped since: it would be a member that never answers,
+    /// at the address of another.
+    async fn check_is_there(&self, node: &Node) -> Result<()> {
+        let (found, _) = self.ask_identity(&node.peer_address).await?;
+        if *found.instance == node.instance {
+            return Ok(());
+        }
+        Err(Error::Refused(format!("the node at {} is another than the one that asks", node.peer_address)))
+    }
+
+    /// On the leader, now and then: ends what an earlier leader began, unless a change is under way.
+    pub(crate) async fn tidy_members(&self) {
+        let Ok(_turn) = self.membership_turn.try_lock() else { return };
+        match self.end_joint_change().await {
+            Ok(()) => self.forget_replaced_learners().await,
+            Err(e) => tracing::info!(error = %e, "a change of the voters could not be ended yet"),
+        }
+    }
+
+    /// Removes learners whose place a newer member has. They were wiped before they had a vote. (A voter goes when the newer
+    /// one becomes a voter.)
+    async fn forget_replaced_learners(&self) {
         let membership = self.membership();
-        let Some(address) = membership.get_node(&newcomer).map(|node| &node.peer_address) else { return };
         let voters: BTreeSet<_> = membership.voter_ids().collect();
-        let gone = membership
-            .nodes()
-            .filter(|(id, node)| **id != newcomer && node.peer_address == *address && !voters.contains(id));
-        let gone: BTreeSet<_> = gone.map(|(id, _)| *id).collect();
+        let is_replaced = |(id, node): &(&u64, &Node)| {
+            !voters.contains(id) && newer_at_its_place(membership.membership(), **id, node).is_some()
+        };
+        let gone: BTreeSet<_> = membership.nodes().filter(is_replaced).map(|(id, _)| *id).collect();
         if gone.is_empty() {
             return;
         }
-        let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await;
-        if let Err(e) = removed {
-            // They do no harm but in the list.
-            tracing::info!(error = %e, "learners that are gone could not be removed");
+        let change = ChangeMembers::RemoveNodes(gone.clone());
+        let change = numbering::remembering(membership.membership(), &gone, change);
+        if let Err(e) = self.raft.change_membership(change, false).await {
+            tracing::info!(error = %e, ?gone, "learners that were replaced could not be removed yet");
         }
     }
 
     async fn promote(&self, id: u64) -> Result<u64> {
-        let _turn = self.membership_turn.lock().await;
+        let _turn = self.take_turn().await?;
         let membership = self.membership();
         let node = membership.membership().get_node(&id).cloned();
         let node = node.ok_or_else(|| Error::Refused(format!("there is no member {id}")))?;
@@ -193,30 +235,24 @@ impl Handle {
         if voters.contains(&id) {
             return Ok(id);
         }
-        // The one whose place it takes.
-        let same_place = |(_, other): &(&u64, &Node)| {
-            other.peer_address == node.peer_address && other.instance != node.instance
+        if let Some(newer) = newer_at_its_place(membership.membership(), id, &node) {
+            return Err(Error::Refused(format!("member {newer} has taken the place of member {id}")));
+        }
+        // The voter whose place it takes loses its membership with its vote.
+        let had_its_place = |other: &u64| {
+            membership.get_node(other).is_some_and(|other| other.peer_address == node.peer_address)
         };
-        let replaced: BTreeSet<_> =
-            membership.membership().nodes().filter(same_place).map(|(id, _)| *id).collect();
+        let replaced: BTreeSet<_> = voters.iter().copied().filter(had_its_place).collect();
         let next: BTreeSet<_> = voters.difference(&replaced).copied().chain([id]).collect();
         tracing::info!(id, ?replaced, "a learner becomes a voter");
-        self.raft
-            .change_membership(ChangeMembers::ReplaceAllVoters(next), false)
-            .await
-            .map_err(change_error)?;
-        if !replaced.is_empty() {
-            let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(replaced), false).await;
-            // A voter that is left out was removed with its vote.
-            if let Err(e) = removed {
-                tracing::debug!(error = %e, "the replaced member was gone already");
-            }
-        }
+        let change = ChangeMembers::ReplaceAllVoters(next);
+        let change = numbering::remembering(membership.membership(), &replaced, change);
+        self.raft.change_membership(change, false).await.map_err(change_error)?;
         Ok(id)
     }
 
     async fn remove(&self, id: u64) -> Result<u64> {
-        let _turn = self.membership_turn.lock().await;
+        let _turn = self.take_turn().await?;
         let membership = self.membership();
         if membership.membership().get_node(&id).is_none() {
             return Err(Error::Refused(format!("there is no member {id}")));
@@ -230,6 +266,7 @@ impl Handle {
         } else {
             ChangeMembers::RemoveNodes(BTreeSet::from([id]))
         };
+        let change = numbering::remembering(membership.membership(), &BTreeSet::from([id]), change);
         self.raft.change_membership(change, false).await.map_err(change_error)?;
         tracing::info!(id, "a member was removed");
         Ok(id)
@@ -349,6 +386,12 @@ impl Handle {
             members,
         }
     }
+}
+
+/// The newest of the members that are where `node` is and joined after it, if there is one.
+fn newer_at_its_place(membership: &Membership, id: u64, node: &Node) -> Option<u64> {
+    let newer = |(other, there): &(&u64, &Node)| **other > id && there.peer_address == node.peer_address;
+    membership.nodes().filter(newer).map(|(other, _)| *other).max()
 }
 
 fn change_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {

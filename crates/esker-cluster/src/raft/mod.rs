@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! types.rs          the library's types and ours
-//! runtime.rs        its runtime; the home of randomness
+//! runtime.rs        its runtime; the home of randomness. host.rs: machines that stand still, for simulations
 //! log_store.rs      its log storage      ┐ over esker-engine's Replica
 //! state_machine.rs  its state machine    ┘
-//! network.rs        its network          ┐ over the peers' protocol
+//! network.rs        its network          ┐ over the peers' protocol; contact.rs: pauses before a dead peer is tried
 //! service.rs        the other side of it ┘
 //! snapshot.rs       snapshots on their way
 //! propose.rs        writes, where this node leads; forward.rs: where another does
 //! reads.rs          linearizable reads
 //! compare.rs        replicas compare their states
-//! members.rs        changes of the membership
+//! members.rs        changes of the membership; numbering.rs: the numbers that members are given
 //! formation.rs      how a node finds or forms its cluster; identity.rs: what it remembers of that
 //! node.rs           a running node
 //! planted.rs        defects on demand, for the simulator to find; not in the server
@@ -25,13 +25,16 @@ mod compare;
 mod config;
 #[cfg(test)]
 mod conformance;
+mod contact;
 mod formation;
 mod forward;
+mod host;
 mod identity;
 mod log_store;
 mod members;
 mod network;
 mod node;
+mod numbering;
 mod planted;
 mod propose;
 mod reads;
@@ -46,6 +49,7 @@ mod types;
 pub use self::planted::{Bug, plant};
 pub use self::{
     config::{Discovery, MemberAddress, RaftConfig},
+    host::{Host, OnHost},
     node::{Opened, RaftNode, Start},
     runtime::{Randomness, random_fraction, random_id, seed_randomness},
     service::Service,

@@ -28,6 +28,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::{
     Shared,
+    contact::{Contact, PAUSE_MIN},
     runtime::random_fraction,
     snapshot,
     state_machine::{LibrarySnapshot, SnapshotData},
@@ -41,9 +42,6 @@ use crate::peer::{PeerApi, PeerError, PeerResult, wire};
 /// So many requests, and bytes of them, are under way in one lane. What is more waits in the log.
 const UNDER_WAY_MAX: usize = 64;
 const BYTES_UNDER_WAY_MAX: usize = 8 << 20;
-/// The pause before a peer that did not answer is tried again, the first time and at most.
-const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// Makes the connections.
 pub(crate) struct NetworkFactory {
@@ -61,7 +59,8 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Network {
         let peer = self.shared.connect(target, node);
-        Network { shared: Arc::clone(&self.shared), target, peer, lane: None }
+        let contact = self.shared.contact(target);
+        Network { shared: Arc::clone(&self.shared), target, peer, contact, lane: None }
     }
 }
 
@@ -70,6 +69,7 @@ pub(crate) struct Network {
     shared: Arc<Shared>,
     target: u64,
     peer: Arc<dyn PeerApi>,
+    contact: Arc<Contact>,
     /// An open call of `Append` with nothing under way.
     lane: Option<Lane>,
 }
@@ -165,15 +165,18 @@ impl RaftNetworkV2<TypeConfig> for Network {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        let lane = self.lane.take().unwrap_or_else(|| self.open_lane());
-        let session = Session {
-            network: self,
-            lane: Some(lane),
-            input: Some(input),
-            under_way: VecDeque::new(),
-            bytes: 0,
-        };
-        Box::pin(std::future::ready(Ok(session.boxed())))
+        Box::pin(async move {
+            self.contact.wait().await;
+            let lane = self.lane.take().unwrap_or_else(|| self.open_lane());
+            let session = Session {
+                network: self,
+                lane: Some(lane),
+                input: Some(input),
+                under_way: VecDeque::new(),
+                bytes: 0,
+            };
+            Ok(session.boxed())
+        })
     }
 
     async fn vote(
@@ -232,14 +235,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         }
     }
 
-    /// Doubling pauses, each shortened by up to half at random, so that nodes do not knock in step.
+    /// Short: a peer that cannot be reached is waited for by its [`Contact`]. This is for one that answers, but takes nothing.
     fn backoff(&self) -> Option<Backoff> {
-        let mut pause = BACKOFF_MIN;
-        Some(Backoff::new(std::iter::from_fn(move || {
-            let this = pause.mul_f64(0.5 + random_fraction() / 2.0);
-            pause = (pause * 2).min(BACKOFF_MAX);
-            Some(this)
-        })))
+        Some(Backoff::new(std::iter::repeat_with(|| PAUSE_MIN.mul_f64(0.5 + random_fraction() / 2.0))))
     }
 }
 
@@ -343,6 +341,10 @@ where
                 Err(self.network.rpc_error(RPCTypes::AppendEntries, &ended))
             }
         };
+        match &answer {
+            Ok(_) => self.network.contact.answered(),
+            Err(_) => self.network.contact.failed(),
+        }
         // After anything but an acknowledgement, what else is under way has lost its meaning.
         if matches!(answer, Ok(Ok(_))) {
             self.lane = Some(lane);

@@ -1,11 +1,6 @@
 //! A running node.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use esker_engine::{
     Committed, Environment, OpenReport, Options, Replica, RequestId, WriteBatch, replica::Hooks,
@@ -23,6 +18,7 @@ use super::{
     compare::Comparing,
     config::RaftConfig,
     forward::Forwards,
+    host,
     identity::Belonging,
     log_store::{LogStore, Progress},
     network::NetworkFactory,
@@ -62,9 +58,6 @@ pub(crate) struct Handle {
     pub(crate) arrivals: Arc<Arrivals>,
     /// One change of the membership at a time.
     pub(crate) membership_turn: tokio::sync::Mutex<()>,
-    /// The highest number a member ever had, as far as this leader knows: it gives none twice. Another may; the instance
-    /// tells them apart.
-    pub(crate) highest_member: AtomicU64,
     pub(crate) comparing: Comparing,
     /// When a leader was heard of last.
     heard: Mutex<Instant>,
@@ -121,6 +114,7 @@ impl Opened {
             peer_address: start.config.peer_address.clone(),
             http_address: start.config.http_address.clone(),
             voter: start.config.voter,
+            ..wire::Member::default()
         };
         let service = Arc::new(Service::new(
             me,
@@ -180,7 +174,6 @@ impl Opened {
             forwards: Forwards::default(),
             arrivals: Arc::default(),
             membership_turn: tokio::sync::Mutex::new(()),
-            highest_member: AtomicU64::new(me.node),
             comparing: Comparing::default(),
             heard: Mutex::new(Instant::now()),
             promised: Mutex::default(),
@@ -188,9 +181,9 @@ impl Opened {
         });
         service.start(Arc::clone(&handle));
         let tasks = vec![
-            tokio::spawn(reads::run(Arc::clone(&handle), waiters)),
-            tokio::spawn(keep_house(Arc::clone(&handle))),
-            tokio::spawn(compare(Arc::clone(&handle))),
+            host::spawn(reads::run(Arc::clone(&handle), waiters)),
+            host::spawn(keep_house(Arc::clone(&handle))),
+            host::spawn(compare(Arc::clone(&handle))),
         ];
         let node = RaftNode { handle, service, tasks: Mutex::new(tasks) };
         node.found(founders).await?;
@@ -468,6 +461,7 @@ async fn keep_house(handle: Arc<Handle>) {
         tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         if matches!(handle.leadership(), Leadership::Mine) {
             handle.promote_who_caught_up().await;
+            handle.tidy_members().await;
             handle.leave_the_lead_if_full().await;
         }
         let saved = handle.shared.replica.saved().0.index;

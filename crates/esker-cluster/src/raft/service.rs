@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     GROUP, Handle,
     forward::refused,
+    host,
     node::Leadership,
     propose::Write,
     reads, snapshot,
@@ -104,7 +105,9 @@ impl Service {
             }
             Some(_) => {
                 let starting = || PeerError::Unreachable("this node is just starting".into());
-                inner.handle.get().cloned().ok_or_else(starting)
+                let handle = inner.handle.get().cloned().ok_or_else(starting)?;
+                handle.shared.heard_of(&caller.from);
+                Ok(handle)
             }
         }
     }
@@ -255,7 +258,7 @@ impl PeerApi for Service {
             Err(e) => return stream::iter([Err(e)]).boxed(),
         };
         let (replies, queue) = mpsc::channel(ANSWERS_WAITING);
-        tokio::spawn(async move {
+        host::spawn(async move {
             if let Err(e) = snapshot::take(&handle, &caller, chunks, &replies).await {
                 tracing::warn!(from = caller.from.node, error = %e, "a snapshot could not be taken over");
                 let _gone = replies.send(Err(e)).await.is_err();
@@ -305,7 +308,7 @@ impl PeerApi for Service {
             Err(e) => return stream::iter([Err(e)]).boxed(),
         };
         let (outcomes, queue) = mpsc::unbounded_channel();
-        tokio::spawn(take_proposals(handle, requests, outcomes));
+        host::spawn(take_proposals(handle, requests, outcomes));
         let messages = stream::unfold(queue, |mut queue| async move {
             let mut outcomes = Vec::new();
             let count = queue.recv_many(&mut outcomes, MESSAGE_OUTCOMES_MAX).await;
@@ -339,7 +342,7 @@ async fn take_proposals(
     while let Some(request) = requests.next().await {
         for proposal in request.proposals {
             let (handle, outcomes) = (Arc::clone(&handle), outcomes.clone());
-            tokio::spawn(async move {
+            host::spawn(async move {
                 let id = proposal.id;
                 let outcome = take_proposal(&handle, proposal).await;
                 let outcome = wire::propose_reply::Outcome { id, outcome: Some(outcome) };

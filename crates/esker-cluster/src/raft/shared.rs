@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use esker_engine::Replica;
 use parking_lot::Mutex;
 
-use super::{config::RaftConfig, log_store::Progress, snapshot::Outgoing, types::Node};
+use super::{config::RaftConfig, contact::Contact, log_store::Progress, snapshot::Outgoing, types::Node};
 use crate::peer::{Caller, Connector, Id, Identity, PeerApi, PeerError, PeerResult};
 
 /// See the module.
@@ -25,6 +25,7 @@ pub(crate) struct Shared {
 struct Peer {
     node: Node,
     api: Arc<dyn PeerApi>,
+    contact: Arc<Contact>,
 }
 
 impl Shared {
@@ -65,8 +66,23 @@ impl Shared {
         }
         let to = Identity { node: target, instance: node.instance };
         let api = self.connector.connect(&node.peer_address, self.caller_to(to));
-        peers.insert(target, Peer { node: node.clone(), api: Arc::clone(&api) });
+        let contact = Arc::default();
+        peers.insert(target, Peer { node: node.clone(), api: Arc::clone(&api), contact });
         api
+    }
+
+    /// Whether a peer that was connected before can be reached.
+    pub(crate) fn contact(&self, target: u64) -> Arc<Contact> {
+        self.peers.lock().get(&target).map(|peer| Arc::clone(&peer.contact)).unwrap_or_default()
+    }
+
+    /// A peer has called: it is there.
+    pub(crate) fn heard_of(&self, caller: &Identity) {
+        let peers = self.peers.lock();
+        if let Some(peer) = peers.get(&caller.node).filter(|peer| peer.node.instance == caller.instance) {
+            peer.api.called();
+            peer.contact.heard();
+        }
     }
 
     /// This node, calling a peer that was connected before.

@@ -64,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) http_address: String,
     /// Whether it is, or shall become, a voter.
     pub(crate) voter: bool,
+    /// The highest number that this member remembers to have been given (`numbering.rs`).
+    pub(crate) numbers_given: u64,
 }
 
 /// Told of a proposal once it is durable on the leader: its version.
@@ -149,13 +151,14 @@ pub(crate) fn member_to_wire(id: u64, node: &Node) -> wire::Member {
         peer_address: node.peer_address.clone(),
         http_address: node.http_address.clone(),
         voter: node.voter,
+        numbers_given: node.numbers_given,
     }
 }
 
 pub(crate) fn member_from_wire(member: wire::Member) -> Result<(u64, Node), &'static str> {
     let instance = Id::try_from(&*member.instance).map_err(|_| "an instance has 16 bytes")?;
-    let wire::Member { node, peer_address, http_address, voter, .. } = member;
-    Ok((node, Node { instance, peer_address, http_address, voter }))
+    let wire::Member { node, peer_address, http_address, voter, numbers_given, .. } = member;
+    Ok((node, Node { instance, peer_address, http_address, voter, numbers_given }))
 }
 
 pub(crate) fn membership_to_wire(membership: &Membership) -> wire::Membership {
@@ -283,6 +286,7 @@ mod tests {
             peer_address: format!("h{n}:7070"),
             http_address: format!("h{n}:8080"),
             voter: n < 3,
+            numbers_given: u64::from(n) * 2,
         };
         let sets = vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])];
         let nodes: std::collections::BTreeMap<_, _> = (1..=4).map(|n| (u64::from(n), node(n))).collect();

@@ -8,7 +8,11 @@ mod support;
 
 use std::time::Duration;
 
-use esker_cluster::{Ack, Batch, Consistency, Error, MemberChange, Role, WriteOptions};
+use esker_cluster::{
+    Ack, Batch, Consistency, Error, MemberChange, Role, WriteOptions,
+    peer::{Caller, Id, Identity, PeerApi, wire},
+    raft::RaftConfig,
+};
 use esker_engine::RequestId;
 
 use crate::support::{Cluster, eventually};
@@ -155,6 +159,44 @@ async fn nodes_join_leave_and_come_back_wiped() {
     })
     .await;
     assert_eq!(cluster.get(anew, "k").await.unwrap().as_deref(), Some("v"));
+}
+
+/// What a leader remembers is not enough: the next one has to know, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_is_given_once_whoever_leads() {
+    let mut cluster = Cluster::formed(3).await;
+    let joined = cluster.join(1).await;
+    cluster.store(1).change_members(MemberChange::Remove(joined)).await.unwrap();
+    cluster.kill(joined).await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader).await;
+    cluster.start(leader).await;
+    cluster.leader().await;
+    let next = cluster.join(1).await;
+    assert!(next > joined, "{next} was given before");
+}
+
+/// A request to join that was under way for long, when the node that sent it has lost its directory since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_gone_does_not_join() {
+    let cluster = Cluster::formed(3).await;
+    let there = cluster.member(1, 2).unwrap();
+    let nobody = Identity { node: 0, instance: Id::default() };
+    let caller = Caller { cluster: Id::default(), from: nobody, to: nobody };
+    let gone = wire::Member {
+        instance: vec![7; 16].into(),
+        peer_address: there.peer_address,
+        http_address: there.http_address,
+        voter: true,
+        ..wire::Member::default()
+    };
+    let cluster_name = RaftConfig::default().cluster_name;
+    let add = wire::AddMember { member: Some(gone), cluster_name };
+    let change = Some(wire::change_members_request::Change::Add(add));
+    let request = wire::ChangeMembersRequest { group: 0, change };
+    let reply = cluster.node(1).service().change_members(caller, request).await.unwrap();
+    assert!(reply.refused.contains("is another than the one that asks"), "{reply:?}");
+    assert_eq!(cluster.node(1).view().members.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

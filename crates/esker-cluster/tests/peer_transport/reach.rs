@@ -96,6 +96,20 @@ async fn a_node_that_comes_back_is_found() {
 }
 
 #[tokio::test]
+async fn a_node_that_calls_is_tried_before_its_pause_is_over() {
+    let dialer =
+        Dialer::new(PeerOptions { backoff_min: HOUR, backoff_max: HOUR, ..Default::default() }, None);
+    let address = nobody();
+    let peer = dialer.connect(address);
+    unreachable(&peer).await;
+    let node = Node::start_with(listen(address.port()), PeerOptions::default(), None);
+    unreachable(&peer).await;
+    peer.called();
+    soon(ask(&peer)).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_made_again_by_the_next_call() {
     let node = Node::start();
     let options = PeerOptions { backoff_min: HOUR, backoff_max: HOUR, ..Default::default() };

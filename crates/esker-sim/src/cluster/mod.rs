@@ -8,9 +8,10 @@
 //!
 //! What runs is what the server runs, from the Store down, but for: the Store's pool of threads (reads go to the
 //! replica's reader), tonic (calls go through [`SimNetwork`](crate::network::SimNetwork)), and the engine's threads (a task
-//! appends and writes checkpoints). Time-outs of the consensus follow tokio's clock, which is one for all nodes; the clocks
-//! that [`SimClock`](crate::machine::SimClock) bends are those of the store.
+//! appends and writes checkpoints). All that a node does it does on its machine's [`Host`](esker_cluster::raft::Host), which
+//! can stand still; the consensus and the store go by that machine's clocks, what a node waits for otherwise by tokio's.
 
+mod hosted;
 mod logs;
 mod panics;
 mod process;
@@ -133,7 +134,7 @@ impl Cluster {
     /// What the leader knows of the cluster, if there is one: of several that take themselves for it, the newest.
     pub fn leaders_view(&self) -> Option<ClusterView> {
         let processes = self.taking_part();
-        let views = processes.values().filter_map(|process| process.node()).map(|node| node.view());
+        let views = processes.values().filter_map(|process| process.view());
         views.filter(|view| view.role == Role::Leader).max_by_key(|view| view.term)
     }
 
@@ -188,8 +189,8 @@ impl Nodes for Cluster {
         let cluster = self.clone();
         async move {
             let opened = process::open(&cluster, node, &machine, host)?;
-            sleep(machine.take_disk_time()).await;
-            let api: Arc<dyn PeerApi> = opened.service();
+            machine.wait_for_disk().await;
+            let api = opened.service();
             let process = opened.take_part(cluster.clone(), node);
             cluster.inner.running.lock().insert(node, process);
             Ok(api)
@@ -203,9 +204,10 @@ impl Nodes for Cluster {
         }
     }
 
-    fn has_exited(&self, node: u64) -> bool {
-        let failed = |process: &Process| process.node().is_some_and(|node| node.failure().is_some());
-        self.process(node).is_some_and(|process| process.exited().is_some() || failed(&process))
+    fn gave_up(&self, node: u64) -> Option<String> {
+        let process = self.process(node)?;
+        let failure = || Some(process.node()?.failure()?.to_string());
+        process.exited().map(str::to_owned).or_else(failure)
     }
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'static, Result<(), String>> {
@@ -217,7 +219,8 @@ impl Nodes for Cluster {
         let process = self.process(node);
         async move {
             let process = process.ok_or("the node is down")?;
-            process.replica().checkpoint().map_err(|e| e.to_string())
+            let checkpoint = process.run(async { process.replica().checkpoint().map_err(|e| e.to_string()) });
+            checkpoint.await.unwrap_or_else(|| Err("the node went down".into()))
         }
         .boxed()
     }

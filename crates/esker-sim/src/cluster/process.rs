@@ -6,14 +6,18 @@ use std::{
     time::Duration,
 };
 
-use esker_cluster::raft::{Opened, RaftNode, Service, Start, random_id};
+use esker_cluster::{
+    ClusterView,
+    peer::PeerApi,
+    raft::{Host, Opened, RaftNode, Start, random_id},
+};
 use esker_engine::{Environment, Options, Replica};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
-use super::Cluster;
+use super::{Cluster, hosted::Hosted};
 use crate::{Rng, machine::Machine, network::SimHost};
 
 /// Where a node has its data on its machine.
@@ -28,6 +32,7 @@ const BURIAL_PATIENCE: Duration = Duration::from_secs(10);
 /// See the module.
 pub(super) struct Process {
     replica: Replica,
+    host: Host,
     node: OnceLock<Arc<RaftNode>>,
     /// Why it gave up.
     exited: OnceLock<String>,
@@ -53,7 +58,7 @@ pub(super) fn open(cluster: &Cluster, node: u64, machine: &Machine, host: SimHos
         },
         options: options(cluster),
         config: cluster.config(node),
-        connector: Arc::new(host),
+        connector: Arc::new(host.clone()),
         queued: Some(Box::new(move || wake.notify_one())),
     };
     let opened = Opened::open(Path::new(DIR), start).map_err(|e| e.to_string())?;
@@ -61,7 +66,7 @@ pub(super) fn open(cluster: &Cluster, node: u64, machine: &Machine, host: SimHos
         cluster.inner.sim.trace.note(format_args!("n{node}: {notice:?}"));
     }
     let rng = cluster.inner.rng.fork("disk");
-    let disk = DiskDriver { replica: opened.replica().clone(), machine: machine.clone(), queued, rng };
+    let disk = DiskDriver { replica: opened.replica().clone(), machine: machine.clone(), host, queued, rng };
     Ok(Ready { opened, disk })
 }
 
@@ -76,14 +81,15 @@ fn options(cluster: &Cluster) -> Options {
 }
 
 impl Ready {
-    pub(super) fn service(&self) -> Arc<Service> {
-        self.opened.service()
+    pub(super) fn service(&self) -> Arc<dyn PeerApi> {
+        Arc::new(Hosted { service: self.opened.service(), host: self.disk.machine.host().clone() })
     }
 
     /// Lets it find its cluster and take part, until it is killed.
     pub(super) fn take_part(self, cluster: Cluster, node: u64) -> Arc<Process> {
         let process = Arc::new(Process {
             replica: self.opened.replica().clone(),
+            host: self.disk.machine.host().clone(),
             node: OnceLock::new(),
             exited: OnceLock::new(),
             alive: watch::Sender::new(true),
@@ -96,15 +102,23 @@ impl Ready {
 /// The life of a process. Once it is dead its disk and its network are gone, so that nobody hears of what its tasks still do;
 /// and they are ended.
 async fn live(ready: Ready, process: Arc<Process>, cluster: Cluster, node: u64) {
-    let disk = tokio::spawn(ready.disk.run());
+    let (replica, queued) = (ready.disk.replica.clone(), Arc::clone(&ready.disk.queued));
+    let disk = tokio::spawn(process.host.run(ready.disk.run(Arc::clone(&process))));
     match process.run(ready.opened.join()).await {
         Some(Ok(joined)) => {
-            cluster.inner.sim.trace.note(format_args!("n{node} takes part as {}", joined.view().node_id));
             let joined = Arc::new(joined);
             let _first = process.node.set(Arc::clone(&joined)).is_ok();
+            let number = process.view().map(|view| view.node_id);
+            cluster.inner.sim.trace.note(format_args!("n{node} takes part as {number:?}"));
             process.death().await;
-            if timeout(BURIAL_PATIENCE, joined.stop()).await.is_err() {
-                cluster.trouble(format!("n{node} does not stop"));
+            disk.abort();
+            let buried = timeout(BURIAL_PATIENCE, joined.stop());
+            tokio::select! {
+                biased;
+                stopped = buried => if stopped.is_err() {
+                    cluster.trouble(format!("n{node} does not stop"));
+                },
+                () = fail_what_is_queued(&replica, &queued) => {}
             }
         }
         Some(Err(e)) => {
@@ -117,10 +131,24 @@ async fn live(ready: Ready, process: Arc<Process>, cluster: Cluster, node: u64) 
     disk.abort();
 }
 
+/// The disk of a dead process is off: whoever waits for it learns so, however slow it was.
+async fn fail_what_is_queued(replica: &Replica, queued: &Notify) {
+    loop {
+        replica.pump();
+        queued.notified().await;
+    }
+}
+
 impl Process {
     /// The node, once it takes part.
     pub(super) fn node(&self) -> Option<Arc<RaftNode>> {
         self.node.get().cloned()
+    }
+
+    /// The cluster as it sees it, by its own clock; `None` if it takes no part yet.
+    pub(super) fn view(&self) -> Option<ClusterView> {
+        let node = self.node()?;
+        Some(self.host.enter(|| node.view()))
     }
 
     /// Why it gave up, if it did: whoever runs it starts it again.
@@ -141,12 +169,12 @@ impl Process {
         let _dead = alive.wait_for(|alive| !alive).await.is_ok();
     }
 
-    /// The outcome of `work`, or `None` if the process died first.
+    /// The outcome of `work`, done by the process, or `None` if it died first.
     pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             () = self.death() => None,
-            done = work => Some(done),
+            done = self.host.run(work) => Some(done),
         }
     }
 }
@@ -155,19 +183,27 @@ impl Process {
 struct DiskDriver {
     replica: Replica,
     machine: Machine,
+    host: SimHost,
     queued: Arc<Notify>,
     rng: Rng,
 }
 
 impl DiskDriver {
-    async fn run(self) {
+    async fn run(self, process: Arc<Process>) {
         let mut pause = Duration::ZERO;
         loop {
             // Either is a reason to look.
             let _elapsed = timeout(pause, self.queued.notified()).await.is_err();
-            sleep(self.machine.take_disk_time() + self.rng.duration(Duration::ZERO..DISK_DELAY_MAX)).await;
+            self.machine.wait_for_disk().await;
+            sleep(self.rng.duration(Duration::ZERO..DISK_DELAY_MAX)).await;
             let is_full = !self.replica.pump();
             pause = self.replica.maintain();
+            if self.machine.power_has_failed() {
+                // Before anybody hears what came of it.
+                self.host.go_off();
+                process.kill();
+                return;
+            }
             if is_full {
                 pause = pause.min(FULL_DISK_INTERVAL);
             }

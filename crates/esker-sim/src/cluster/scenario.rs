@@ -12,7 +12,7 @@ use crate::{
     checker::{self, Failure, Promises, State, check_end_state, check_progress, check_replicas_equal},
     clients::{Clients, Workload},
     history::{History, Recorder},
-    network::SimNetwork,
+    network::{Down, SimNetwork},
     plan::{Plan, PlanOptions, Weights},
     sim::{self, Sim},
     world::{World, address},
@@ -124,6 +124,8 @@ pub async fn in_simulation(sim: Sim, options: ScenarioOptions) -> Report {
     let healed = world.run(&plan).await;
     clients.stop().await;
     let agreement = agreement(&cluster).await;
+    // The network holds the nodes, and they hold the network.
+    (1..=options.nodes).for_each(|node| network.stop(&address(node), Down::Refuses));
     let history = recorder.history();
     history.operations.iter().for_each(|operation| sim.trace.note(operation));
     let mut failures = checker::check(&history, Promises::default());
@@ -170,8 +172,7 @@ fn members_applied(cluster: &Cluster) -> Result<Vec<u64>, String> {
         let is_here = |node: &u64| address(*node) == member.peer_address;
         let node = processes.keys().copied().find(is_here);
         let node = node.ok_or_else(|| format!("member {} does not take part", member.id))?;
-        let here = processes[&node].node().map(|node| node.view());
-        let here = here.filter(|here| here.node_id == member.id);
+        let here = processes[&node].view().filter(|here| here.node_id == member.id);
         let here = here.ok_or_else(|| format!("member {} is another now", member.id))?;
         if member.role == Role::Learner {
             return Err(format!("member {} has no vote yet", member.id));

@@ -285,6 +285,15 @@ pub struct SimHost {
     origin: Origin,
 }
 
+impl SimHost {
+    /// The host is off, at once: nobody hears of what its process still does.
+    pub fn go_off(&self) {
+        if self.origin.is_alive(&self.network) {
+            self.network.stop(&self.origin.address, Down::Silent);
+        }
+    }
+}
+
 /// A process as the sender of messages.
 #[derive(Clone)]
 struct Origin {

@@ -50,8 +50,9 @@ impl Drawing<'_> {
     /// A fault; `None` if what was drawn does not fit now.
     fn fault(&mut self) -> Option<Fault> {
         let weights = &self.options.weights;
-        let kinds: [(u32, Draw<Self>); 11] = [
+        let kinds: [(u32, Draw<Self>); 12] = [
             (weights.crash, Self::crash_or_restart),
+            (weights.pause, Self::pause),
             (weights.partition, Self::partition),
             (weights.link, Self::link),
             (weights.disk, Self::disk),
@@ -102,9 +103,26 @@ impl Drawing<'_> {
         let node = *self.rng.choose(&up);
         self.down.insert(node);
         let seed = self.rng.next();
+        if self.rng.chance(0.35) {
+            return Some(self.power_failure(node, seed));
+        }
         let mode = if self.rng.chance(0.4) { CrashMode::ProcessKill } else { CrashMode::power_loss(seed) };
         let down = if self.rng.chance(0.5) { Down::Refuses } else { Down::Silent };
         Some(Fault::Crash { node, mode, down })
+    }
+
+    /// In the middle of what a busy node writes.
+    fn power_failure(&self, node: u64, seed: u64) -> Fault {
+        let operation = 1 + self.rng.below(8);
+        // Frames are small here: most are torn at their head.
+        let torn = self.rng.index(200);
+        Fault::PowerFailure { node, mode: CrashMode::power_loss(seed), operation, torn }
+    }
+
+    /// Mostly for longer than an election takes.
+    fn pause(&mut self) -> Option<Fault> {
+        let by = self.rng.duration(Duration::from_millis(100)..Duration::from_secs(3));
+        Some(Fault::Pause { node: self.any_node(), by })
     }
 
     fn partition(&mut self) -> Option<Fault> {
@@ -136,9 +154,13 @@ impl Drawing<'_> {
 
     fn disk(&mut self) -> Option<Fault> {
         let node = self.any_node();
-        Some(match self.rng.below(3) {
+        Some(match self.rng.below(4) {
             0 => Fault::HealDisk { node },
             1 => Fault::FullDisk { node },
+            2 => {
+                let by = self.rng.duration(Duration::from_millis(50)..Duration::from_secs(4));
+                Fault::StallDisk { node, by }
+            }
             _ => {
                 let each = self.rng.duration(Duration::from_millis(1)..Duration::from_millis(200));
                 Fault::SlowDisk { node, each }

@@ -20,6 +20,24 @@ pub enum Fault {
         /// What callers meet.
         down: Down,
     },
+    /// The power of a node fails while its disk is written.
+    PowerFailure {
+        /// Which.
+        node: u64,
+        /// What its disk keeps of what was not synced.
+        mode: CrashMode,
+        /// At which write (odd) or sync (even) from now on.
+        operation: u64,
+        /// How many bytes of the write come through.
+        torn: usize,
+    },
+    /// A node stands still and then goes on, as a process that was stopped or a virtual machine that was moved.
+    Pause {
+        /// Which.
+        node: u64,
+        /// For how long.
+        by: Duration,
+    },
     /// A node that is down starts again.
     Restart {
         /// Which.
@@ -71,6 +89,13 @@ pub enum Fault {
         /// How long.
         each: Duration,
     },
+    /// A disk does nothing for a while.
+    StallDisk {
+        /// Whose.
+        node: u64,
+        /// For how long.
+        by: Duration,
+    },
     /// A disk takes no more.
     FullDisk {
         /// Whose.
@@ -89,7 +114,7 @@ pub enum Fault {
         /// Chooses file, byte and bit.
         seed: u64,
     },
-    /// A clock jumps (the wall clock only) and runs at another speed from now on.
+    /// A clock jumps (the wall clock only) and runs at another speed from now on, which the time-outs of the consensus follow.
     SkewClock {
         /// Whose.
         node: u64,
@@ -171,13 +196,15 @@ impl Default for PlanOptions {
 /// How often each kind of fault is drawn, in relation to the others; 0 is never.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Weights {
-    /// Crashes; as often, restarts.
+    /// Crashes, also in the middle of a write; as often, restarts.
     pub crash: u32,
+    /// Nodes that stand still.
+    pub pause: u32,
     /// Partitions: whole, partial, one-way, and healing.
     pub partition: u32,
     /// Clogged, rough and resetting links.
     pub link: u32,
-    /// Slow and full disks, and their healing.
+    /// Slow, stalling and full disks, and their healing.
     pub disk: u32,
     /// Flipped bits.
     pub bit_flip: u32,
@@ -199,6 +226,7 @@ impl Default for Weights {
     fn default() -> Self {
         Self {
             crash: 6,
+            pause: 2,
             partition: 5,
             link: 4,
             disk: 2,
@@ -222,6 +250,7 @@ impl Weights {
         let usual = Self::default();
         let mut weights = Self {
             crash: some(usual.crash),
+            pause: some(usual.pause),
             partition: some(usual.partition),
             link: some(usual.link),
             disk: some(usual.disk),
@@ -244,9 +273,10 @@ impl Weights {
 
     /// Of what was drawn, whether there is anything.
     fn all(&self) -> u32 {
-        let Self { crash, partition, link, disk, bit_flip, wipe, .. } = self;
+        let Self { crash, pause, partition, link, disk, bit_flip, wipe, .. } = self;
         let Self { power_cut, clock, membership, transfer, snapshot, .. } = self;
         crash
+            + pause
             + partition
             + link
             + disk
@@ -301,6 +331,10 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Crash { node, mode, down } => write!(f, "crash n{node}: {mode:?}, {down:?}"),
+            Self::PowerFailure { node, mode, operation, torn } => {
+                write!(f, "power of n{node} fails at write or sync {operation} (torn at {torn}): {mode:?}")
+            }
+            Self::Pause { node, by } => write!(f, "n{node} stands still for {by:?}"),
             Self::Restart { node } => write!(f, "restart n{node}"),
             Self::Partition { groups } => write!(f, "partition {groups:?}"),
             Self::BlockOneWay { from, to } => write!(f, "block n{from} > n{to}"),
@@ -310,6 +344,7 @@ impl fmt::Display for Fault {
             Self::RoughNetwork => f.write_str("rough network"),
             Self::HealNetwork => f.write_str("heal the network"),
             Self::SlowDisk { node, each } => write!(f, "slow disk n{node}: {each:?} each"),
+            Self::StallDisk { node, by } => write!(f, "disk of n{node} stalls for {by:?}"),
             Self::FullDisk { node } => write!(f, "full disk n{node}"),
             Self::HealDisk { node } => write!(f, "heal the disk of n{node}"),
             Self::FlipBit { node, seed } => write!(f, "flip a bit on n{node} (seed {seed})"),
@@ -374,7 +409,7 @@ mod tests {
                 .collect();
             assert!(flipped.len() <= 1, "{plan}");
         }
-        assert_eq!(kinds.len(), 21, "{kinds:?}");
+        assert_eq!(kinds.len(), 24, "{kinds:?}");
     }
 
     #[test]
@@ -383,7 +418,9 @@ mod tests {
             let mut down = BTreeSet::new();
             for event in Plan::draw(seed, &PlanOptions::default()).events {
                 match event.fault {
-                    Fault::Crash { node, .. } => assert!(down.insert(node), "seed {seed}"),
+                    Fault::Crash { node, .. } | Fault::PowerFailure { node, .. } => {
+                        assert!(down.insert(node), "seed {seed}")
+                    }
                     Fault::Restart { node } => assert!(down.remove(&node), "seed {seed}"),
                     Fault::Wipe { node } | Fault::AddMember { node } => drop(down.remove(&node)),
                     Fault::PowerCut { .. } => down.clear(),
@@ -397,6 +434,7 @@ mod tests {
     fn what_has_no_weight_is_not_drawn() {
         let weights = Weights {
             crash: 1,
+            pause: 0,
             partition: 0,
             link: 0,
             disk: 0,
@@ -410,6 +448,6 @@ mod tests {
         };
         let plan = Plan::draw(1, &PlanOptions { weights, ..PlanOptions::default() });
         let kinds: BTreeSet<String> = plan.events.iter().map(|event| name(&event.fault)).collect();
-        assert_eq!(kinds, ["Crash", "HealAll", "Restart"].map(str::to_owned).into());
+        assert_eq!(kinds, ["Crash", "HealAll", "PowerFailure", "Restart"].map(str::to_owned).into());
     }
 }
