@@ -25,8 +25,8 @@ impl fmt::Debug for Discovery {
     }
 }
 
-/// The settings of a node of a cluster. Which of `members`, `join` and `discovery` is given decides how it finds the others; with
-/// neither, it forms a cluster of itself alone, which others may join.
+/// The settings of a node of a cluster. Which of `members`, `join`, `discovery` and `gossip_seeds` is given decides how it finds the others; with
+/// none of them, it forms a cluster of itself alone, which others may join.
 #[derive(Debug, Clone)]
 pub struct RaftConfig {
     /// Its number in `members`; 0: the cluster chooses.
@@ -41,6 +41,10 @@ pub struct RaftConfig {
     pub join: Vec<String>,
     /// Finds such addresses.
     pub discovery: Option<Discovery>,
+    /// Peer addresses of nodes to gossip with: by them, all others are found.
+    pub gossip_seeds: Vec<String>,
+    /// Nodes that find one another by `gossip_seeds` or `discovery` form a cluster of so many, if there is none. 0: they join only.
+    pub cluster_size: usize,
     /// What the cluster is called: nodes of another name are not let in. Default `esker`.
     pub cluster_name: String,
     /// Whether it becomes a voter once it has caught up. Default true.
@@ -69,6 +73,18 @@ pub struct RaftConfig {
     pub blocking_threads: bool,
 }
 
+impl RaftConfig {
+    /// Whether the node tells and is told where others are.
+    pub(crate) fn gossips(&self) -> bool {
+        !self.gossip_seeds.is_empty()
+    }
+
+    /// Whether the node looks for a cluster that is there.
+    pub(crate) fn searches(&self) -> bool {
+        !self.join.is_empty() || self.discovery.is_some() || self.gossips()
+    }
+}
+
 impl Default for RaftConfig {
     fn default() -> Self {
         Self {
@@ -78,6 +94,8 @@ impl Default for RaftConfig {
             members: Vec::new(),
             join: Vec::new(),
             discovery: None,
+            gossip_seeds: Vec::new(),
+            cluster_size: 0,
             cluster_name: "esker".into(),
             voter: true,
             heartbeat: Duration::from_millis(50),

@@ -151,7 +151,12 @@ impl Handle {
         let _turn = self.membership_turn.lock().await;
         let membership = self.membership();
         let mut members = membership.membership().nodes();
-        if let Some((id, _)) = members.find(|(_, member)| member.instance == node.instance) {
+        if let Some((id, member)) = members.find(|(_, member)| member.instance == node.instance) {
+            let is_elsewhere =
+                member.peer_address != node.peer_address || member.http_address != node.http_address;
+            if is_elsewhere {
+                self.move_member(*id, Node { voter: member.voter, ..node }).await?;
+            }
             return Ok(*id);
         }
         let highest = membership.membership().nodes().map(|(id, _)| *id).max().unwrap_or_default();
@@ -162,6 +167,14 @@ impl Handle {
         self.highest_member.fetch_max(id, std::sync::atomic::Ordering::Relaxed);
         self.forget_learners_before(id).await;
         Ok(id)
+    }
+
+    /// A member is at another address now. The instance is the same, and every call names it, so nobody else is taken for it.
+    async fn move_member(&self, id: u64, node: Node) -> Result<()> {
+        tracing::info!(id, address = node.peer_address, "a member has moved");
+        let moved = ChangeMembers::SetNodes([(id, node)].into());
+        self.raft.change_membership(moved, true).await.map_err(change_error)?;
+        Ok(())
     }
 
     /// Removes learners that were where a newcomer is now: wiped before they had caught up. (A voter goes when the newcomer
@@ -329,6 +342,7 @@ impl Handle {
         });
         let members = members.collect();
         let role = match metrics.state {
+            _ if self.is_removed() => Role::Removed,
             openraft::ServerState::Leader => Role::Leader,
             openraft::ServerState::Candidate => Role::Candidate,
             openraft::ServerState::Follower => Role::Follower,
@@ -347,6 +361,7 @@ impl Handle {
             committed,
             applied: self.reads.applied(),
             members,
+            gossip_ignored: self.shared.book.ignored(),
         }
     }
 }

@@ -11,8 +11,10 @@
 //! propose.rs        writes, where this node leads; forward.rs: where another does
 //! reads.rs          linearizable reads
 //! compare.rs        replicas compare their states
-//! members.rs        changes of the membership
+//! members.rs        changes of the membership; removal.rs: how a node notices that it was removed, or has moved
 //! formation.rs      how a node finds or forms its cluster; identity.rs: what it remembers of that
+//! assembly.rs       how nodes that find one another agree to form one; founders.rs: what they have agreed to
+//! gossip.rs         where nodes were heard of
 //! node.rs           a running node
 //! planted.rs        defects on demand, for the simulator to find; not in the server
 //! ```
@@ -21,10 +23,13 @@
 //! could take its place. What it is not trusted with: lease reads, restoring a leader after a restart, purging
 //! by itself (see `node.rs`, `library_config`).
 
+mod assembly;
 mod compare;
 mod config;
 mod formation;
 mod forward;
+mod founders;
+mod gossip;
 mod identity;
 mod log_store;
 mod members;
@@ -33,6 +38,7 @@ mod node;
 mod planted;
 mod propose;
 mod reads;
+mod removal;
 mod runtime;
 mod service;
 mod shared;

@@ -60,8 +60,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Network {
-        let peer = self.shared.connect(target, node);
-        Network { shared: Arc::clone(&self.shared), target, peer, lane: None }
+        Network { shared: Arc::clone(&self.shared), target, node: node.clone(), lane: None }
     }
 }
 
@@ -69,7 +68,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
 pub(crate) struct Network {
     shared: Arc<Shared>,
     target: u64,
-    peer: Arc<dyn PeerApi>,
+    node: Node,
     /// An open call of `Append` with nothing under way.
     lane: Option<Lane>,
 }
@@ -81,10 +80,16 @@ struct Lane {
 }
 
 impl Network {
+    /// Asked for anew by each call: the peer may have moved.
+    fn peer(&self) -> Arc<dyn PeerApi> {
+        self.shared.connect(self.target, &self.node)
+    }
+
     fn open_lane(&self) -> Lane {
         let (requests, queue) = mpsc::unbounded_channel();
+        let peer = self.peer();
         let caller = self.shared.caller(self.target);
-        let replies = self.peer.append(caller, UnboundedReceiverStream::new(queue).boxed());
+        let replies = peer.append(caller, UnboundedReceiverStream::new(queue).boxed());
         Lane { requests, replies: SyncWrapper::new(replies) }
     }
 
@@ -120,6 +125,7 @@ impl Network {
         option: &RPCOption,
         pre: bool,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let peer = self.peer();
         let caller = self.shared.caller(self.target);
         let request = wire::VoteRequest {
             group: super::GROUP,
@@ -127,7 +133,7 @@ impl Network {
             last: log_id_to_wire(request.last_log_id.as_ref()),
             leadership_transfer: request.leadership_transfer,
         };
-        let answer = if pre { self.peer.pre_vote(caller, request) } else { self.peer.vote(caller, request) };
+        let answer = if pre { peer.pre_vote(caller, request) } else { peer.vote(caller, request) };
         let reply = self.call(RPCTypes::Vote, option, answer).await?;
         let vote = vote_from_wire(reply.vote).map_err(malformed)?;
         Ok(VoteResponse { vote, vote_granted: reply.granted, last_log_id: log_id_from_wire(reply.last) })
@@ -199,8 +205,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let peer = self.peer();
         let caller = self.shared.caller(self.target);
-        let send = snapshot::send(&self.shared, self.peer.as_ref(), caller, &vote, snapshot);
+        let send = snapshot::send(&self.shared, peer.as_ref(), caller, &vote, snapshot);
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
@@ -217,6 +224,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let peer = self.peer();
         let caller = self.shared.caller(self.target);
         let request = wire::TransferLeaderRequest {
             group: super::GROUP,
@@ -224,7 +232,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
             to: *request.to_node_id(),
             last: log_id_to_wire(request.last_log_id()),
         };
-        let answer = self.peer.transfer_leader(caller, request);
+        let answer = peer.transfer_leader(caller, request);
         let reply = self.call(RPCTypes::TransferLeader, &option, answer).await?;
         match reply.refused.as_str() {
             "" => Ok(Ok(())),

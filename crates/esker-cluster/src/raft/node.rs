@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ use super::{
     compare::Comparing,
     config::RaftConfig,
     forward::Forwards,
+    founders::FoundersFile,
+    gossip,
     identity::Belonging,
     log_store::{LogStore, Progress},
     network::NetworkFactory,
@@ -39,6 +44,8 @@ use crate::{
 
 /// How often a node looks after its log and its learners.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a node without a leader asks whether it is a member.
+const MEMBERSHIP_INTERVAL: Duration = Duration::from_secs(1);
 /// When a client may come back that found no leader: an election takes about so long.
 const NO_LEADER_RETRY: Duration = Duration::from_millis(200);
 /// A leader that was not heard of for so many of the longest election time-outs is not called one any more.
@@ -66,6 +73,8 @@ pub(crate) struct Handle {
     /// tells them apart.
     pub(crate) highest_member: AtomicU64,
     pub(crate) comparing: Comparing,
+    /// This node is no member any more, and knows.
+    pub(crate) removed: AtomicBool,
     /// When a leader was heard of last.
     heard: Mutex<Instant>,
     /// The highest version that was acknowledged before it was applied (`ack=local`), and the term of the leader that did.
@@ -122,11 +131,7 @@ impl Opened {
             http_address: start.config.http_address.clone(),
             voter: start.config.voter,
         };
-        let service = Arc::new(Service::new(
-            me,
-            belonging.map(|belonging| belonging.cluster),
-            start.config.cluster_name.clone(),
-        ));
+        let service = Arc::new(Service::new(me, belonging.map(|belonging| belonging.cluster), &start.config));
         Ok(Self { start, replica, progress, belonging, service })
     }
 
@@ -151,19 +156,23 @@ impl Opened {
     pub async fn join(self) -> Result<RaftNode> {
         let Self { start, replica, progress, belonging, service } = self;
         let Start { environment, config, connector, .. } = start;
+        let disk = Arc::clone(&environment.disk);
+        let file = FoundersFile { disk, dir: replica.log().dir().to_owned() };
         let (belonging, founders) = match belonging {
-            Some(known) => {
-                (known, super::formation::resume(&config, &connector, &service, &replica, known).await?)
-            }
+            Some(known) => (
+                known,
+                super::formation::resume(&config, &connector, &service, &replica, &file, known).await?,
+            ),
             None => {
-                let formed = super::formation::form(&config, &connector, &service, &replica).await?;
+                let formed = super::formation::form(&config, &connector, &service, &replica, &file).await?;
                 formed.0.write(environment.disk.as_ref(), replica.log().dir())?;
                 formed
             }
         };
         let instance = *replica.log().store();
         let me = Identity { node: belonging.node, instance };
-        let shared = Shared::new(config, belonging.cluster, me, replica.clone(), connector);
+        let book = Arc::clone(service.book());
+        let shared = Shared::new(config, belonging.cluster, me, replica.clone(), connector, book);
         let shared = Arc::new(shared);
         let blocking = shared.blocking_threads;
         let log_store = LogStore::new(replica.clone(), Arc::clone(&progress), blocking);
@@ -182,16 +191,21 @@ impl Opened {
             membership_turn: tokio::sync::Mutex::new(()),
             highest_member: AtomicU64::new(me.node),
             comparing: Comparing::default(),
+            removed: AtomicBool::new(false),
             heard: Mutex::new(Instant::now()),
             promised: Mutex::default(),
             own_requests: Mutex::new(None),
         });
         service.start(Arc::clone(&handle));
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(reads::run(Arc::clone(&handle), waiters)),
             tokio::spawn(keep_house(Arc::clone(&handle))),
             tokio::spawn(compare(Arc::clone(&handle))),
+            tokio::spawn(look_after_membership(Arc::clone(&handle))),
         ];
+        if handle.shared.config.gossips() {
+            tasks.push(tokio::spawn(gossip::run(Arc::clone(&handle))));
+        }
         let node = RaftNode { handle, service, tasks: Mutex::new(tasks) };
         node.found(founders).await?;
         Ok(node)
@@ -404,6 +418,7 @@ impl Handle {
             return Error::Engine(esker_engine::Error::Poisoned(why));
         }
         match &self.raft.metrics().borrow_watched().running_state {
+            Ok(()) if self.is_removed() => Error::Removed,
             Ok(()) => Error::NoLeader { retry_after: NO_LEADER_RETRY },
             Err(fatal) => self.stopped_by(fatal),
         }
@@ -480,6 +495,15 @@ async fn keep_house(handle: Arc<Handle>) {
         if purge(&handle).await.is_err() {
             return;
         }
+    }
+}
+
+/// Finds out whether this node is a member, and where its cluster thinks it is, until the node stops.
+async fn look_after_membership(handle: Arc<Handle>) {
+    loop {
+        tokio::time::sleep(MEMBERSHIP_INTERVAL).await;
+        handle.look_whether_removed().await;
+        handle.tell_of_a_move().await;
     }
 }
 

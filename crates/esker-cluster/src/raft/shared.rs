@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use esker_engine::Replica;
 use parking_lot::Mutex;
 
-use super::{config::RaftConfig, types::Node};
-use crate::peer::{Caller, Connector, Id, Identity, PeerApi};
+use super::{config::RaftConfig, gossip::AddressBook, types::Node};
+use crate::peer::{Caller, Connector, Id, Identity, PeerApi, wire};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -15,6 +15,8 @@ pub(crate) struct Shared {
     pub(crate) me: Identity,
     pub(crate) replica: Replica,
     pub(crate) blocking_threads: bool,
+    /// Where nodes were heard of.
+    pub(crate) book: Arc<AddressBook>,
     connector: Arc<dyn Connector>,
     peers: Mutex<BTreeMap<u64, Peer>>,
 }
@@ -31,9 +33,21 @@ impl Shared {
         me: Identity,
         replica: Replica,
         connector: Arc<dyn Connector>,
+        book: Arc<AddressBook>,
     ) -> Self {
         let blocking_threads = config.blocking_threads;
-        Self { config, cluster, me, replica, blocking_threads, connector, peers: Mutex::default() }
+        Self { config, cluster, me, replica, blocking_threads, book, connector, peers: Mutex::default() }
+    }
+
+    /// This node, as it tells others.
+    pub(crate) fn member(&self) -> wire::Member {
+        wire::Member {
+            node: self.me.node,
+            instance: self.me.instance.to_vec().into(),
+            peer_address: self.config.peer_address.clone(),
+            http_address: self.config.http_address.clone(),
+            voter: self.config.voter,
+        }
     }
 
     pub(crate) fn node_id(&self) -> u64 {
@@ -43,13 +57,19 @@ impl Shared {
     /// The connection to a peer; the same as before as long as the peer is the same instance at the same place.
     pub(crate) fn connect(&self, target: u64, node: &Node) -> Arc<dyn PeerApi> {
         let mut peers = self.peers.lock();
-        if let Some(peer) = peers.get(&target).filter(|peer| same_place(&peer.node, node)) {
+        let node = Node { peer_address: self.address_of(node), ..node.clone() };
+        if let Some(peer) = peers.get(&target).filter(|peer| same_place(&peer.node, &node)) {
             return Arc::clone(&peer.api);
         }
         let to = Identity { node: target, instance: node.instance };
         let api = self.connector.connect(&node.peer_address, self.caller_to(to));
-        peers.insert(target, Peer { node: node.clone(), api: Arc::clone(&api) });
+        peers.insert(target, Peer { node, api: Arc::clone(&api) });
         api
+    }
+
+    /// Where a member is: where it was met lately, else where the list of members has it.
+    pub(crate) fn address_of(&self, node: &Node) -> String {
+        self.book.met_at(&node.instance).unwrap_or_else(|| node.peer_address.clone())
     }
 
     /// This node, calling a peer that was connected before.

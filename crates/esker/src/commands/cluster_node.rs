@@ -124,6 +124,8 @@ fn config(settings: &Settings, cluster: &ClusterSettings, http: SocketAddr, peer
         members: members.collect(),
         join: cluster.join.clone(),
         discovery: cluster.dns.clone().map(|name| discovery(name, peers.port())),
+        gossip_seeds: cluster.gossip_seeds.clone(),
+        cluster_size: cluster.size,
         cluster_name: cluster.name.clone(),
         voter: !cluster.learner,
         heartbeat: cluster.heartbeat,

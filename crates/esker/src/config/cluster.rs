@@ -21,12 +21,14 @@ const HTTP_PORT_BASE: u16 = 8080;
 /// The same for `grpc_port`.
 const PEER_PORT_BASE: u16 = 7070;
 /// Any of these makes the node one of a cluster; which of them is given says how the cluster is found.
-const WAYS_IN: [&str; 3] = ["cluster_nodes", "join", "cluster_dns"];
+const WAYS_IN: [&str; 4] = ["cluster_nodes", "join", "cluster_dns", "gossip_seeds"];
 /// What a single node has no use for.
-const CLUSTER_ONLY: [&str; 13] = [
+const CLUSTER_ONLY: [&str; 15] = [
     "cluster_nodes",
     "join",
     "cluster_dns",
+    "gossip_seeds",
+    "cluster_size",
     "cluster_name",
     "learner",
     "grpc_port",
@@ -83,6 +85,10 @@ pub(crate) struct ClusterSettings {
     pub(crate) join: Vec<String>,
     /// A name whose addresses are members of the cluster to join.
     pub(crate) dns: Option<String>,
+    /// Nodes to gossip with, `host:peer_port` each.
+    pub(crate) gossip_seeds: Vec<String>,
+    /// Of how many nodes that find one another a cluster is formed; 0: none is.
+    pub(crate) size: usize,
     /// Joins without a vote.
     pub(crate) learner: bool,
     /// Where to listen for the other nodes.
@@ -255,8 +261,10 @@ impl ClusterSettings {
             http_address: own.as_ref().map_or_else(|| advertised("port"), ListedNode::http_address),
             peer_address: own.as_ref().map_or_else(|| advertised("grpc_port"), ListedNode::peer_address),
             members: listed(effective)?,
-            join: join(effective)?,
+            join: addresses(effective, "join")?,
             dns,
+            gossip_seeds: addresses(effective, "gossip_seeds")?,
+            size: usize::try_from(effective.count("cluster_size")).expect("the table bounds it"),
             learner: effective.flag("learner"),
             peer_listen: address(effective, "grpc_port")?,
             advertise_host,
@@ -279,25 +287,36 @@ fn one_way_in(effective: &Effective) -> Result<(), String> {
         let (a, b) = (&effective.outcome(first).source, &effective.outcome(second).source);
         return Err(format!("`{first}` ({a}) and `{second}` ({b}) are two ways into a cluster: give one"));
     }
-    if effective.flag("learner") && !matches!(given[..], ["join" | "cluster_dns"]) {
+    let size = effective.outcome("cluster_size");
+    let forms = effective.count("cluster_size") > 0;
+    if forms && !matches!(given[..], ["gossip_seeds" | "cluster_dns"]) {
+        return Err(format!(
+            "{}: `cluster_size` is for nodes that find one another: give `gossip_seeds` or `cluster_dns` with it",
+            size.source
+        ));
+    }
+    if effective.flag("learner") && (forms || !matches!(given[..], ["join" | "cluster_dns" | "gossip_seeds"]))
+    {
         let source = &effective.outcome("learner").source;
         return Err(format!(
-            "{source}: `learner` is for a node that joins: give `join` or `cluster_dns` with it"
+            "{source}: `learner` is for a node that joins: give `join`, `cluster_dns` or `gossip_seeds` with it, and no \
+             `cluster_size`"
         ));
     }
     Ok(())
 }
 
-fn join(effective: &Effective) -> Result<Vec<String>, String> {
+/// A list of `host:peer_port`.
+fn addresses(effective: &Effective, name: &str) -> Result<Vec<String>, String> {
     let has_port = |item: &&str| {
         let port = item.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
         port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
     };
-    let source = &effective.outcome("join").source;
-    items(effective.text("join"))
+    let source = &effective.outcome(name).source;
+    items(effective.text(name))
         .map(|item| match has_port(&item) {
             true => Ok(item.to_owned()),
-            false => Err(format!("{source}: `join`: `{item}` is no address: give host:peer_port")),
+            false => Err(format!("{source}: `{name}`: `{item}` is no address: give host:peer_port")),
         })
         .collect()
 }
@@ -432,6 +451,8 @@ mod tests {
         assert_eq!((alone.node_id, alone.members.len(), alone.join.len(), alone.dns), (0, 0, 0, None));
         assert_eq!(cluster(&[("join", "h:7070, [::1]:7071")]).join, ["h:7070", "[::1]:7071"]);
         assert_eq!(cluster(&[("cluster_dns", "nodes")]).dns.as_deref(), Some("nodes"));
+        let gossip = cluster(&[("gossip_seeds", "h:7070,i:7070"), ("cluster_size", "3")]);
+        assert_eq!((gossip.gossip_seeds, gossip.size), (vec!["h:7070".to_owned(), "i:7070".to_owned()], 3));
         let off = effective(&[("cluster_enabled", "false"), ("join", "h:7070")]).unwrap();
         assert_eq!(Settings::new(&off).unwrap().cluster, None);
         assert!(off.warnings[0].contains("`join` has no effect"), "{:?}", off.warnings);
@@ -444,6 +465,13 @@ mod tests {
         for (given, parts) in [
             (&[("join", "h")][..], &["`join`", "host:peer_port", "--join"][..]),
             (&[("join", "h:1"), ("cluster_nodes", "127.0.0.1")], &["`join`", "`cluster_nodes`", "give one"]),
+            (&[("gossip_seeds", "h:1"), ("join", "i:1")], &["`gossip_seeds`", "`join`", "give one"]),
+            (&[("gossip_seeds", "h")], &["`gossip_seeds`", "host:peer_port"]),
+            (&[("join", "h:1"), ("cluster_size", "3")], &["`cluster_size`", "`gossip_seeds`"]),
+            (
+                &[("gossip_seeds", "h:1"), ("cluster_size", "3"), ("learner", "true")],
+                &["`learner`", "`cluster_size`"],
+            ),
             (&[("cluster_nodes", "a:x")], &["`cluster_nodes`", "`a:x`", "peer_port"]),
             (&[("cluster_nodes", "a:1,a:1")], &["`cluster_nodes`", "another node"]),
             (&[("cluster_enabled", "true"), ("learner", "true")], &["`learner`", "`join`"]),
