@@ -31,6 +31,8 @@ impl fmt::Debug for Discovery {
 pub struct RaftConfig {
     /// Its number in `members`; 0: the cluster chooses.
     pub node_id: u64,
+    /// Whether to take a data directory for the node's own that is not the one in which it was last: it was moved while nothing ran.
+    pub data_dir_moved: bool,
     /// Where the others reach it, `host:port`.
     pub peer_address: String,
     /// Where clients reach its HTTP front, `host:port`.
@@ -67,6 +69,11 @@ pub struct RaftConfig {
     pub log_retention: (u64, u64),
     /// Replicas compare their states about so often, as long as there are writes. Default 60 s.
     pub compare_interval: Duration,
+    /// A leader whose disk has not answered for so long hands the leadership on. Default 3 s.
+    pub disk_stall_handover: Duration,
+    /// A disk that has not answered for so long is given up ([`RaftNode::disk_given_up`](super::RaftNode::disk_given_up)).
+    /// Default 60 s.
+    pub disk_stall_limit: Duration,
     /// Writes are refused with `Busy` while more than so many bytes of them wait for their commit. Default 128 MiB.
     pub write_bytes_under_way: usize,
     /// Whether work that waits for the disk goes to threads of its own. False in a simulation, which has one thread.
@@ -89,6 +96,7 @@ impl Default for RaftConfig {
     fn default() -> Self {
         Self {
             node_id: 0,
+            data_dir_moved: false,
             peer_address: "127.0.0.1:7070".into(),
             http_address: "127.0.0.1:8080".into(),
             members: Vec::new(),
@@ -106,6 +114,8 @@ impl Default for RaftConfig {
             snapshot_bytes_per_second: 64 << 20,
             log_retention: (512 << 20, 1_000_000),
             compare_interval: Duration::from_secs(60),
+            disk_stall_handover: Duration::from_secs(3),
+            disk_stall_limit: Duration::from_secs(60),
             write_bytes_under_way: 128 << 20,
             blocking_threads: true,
         }

@@ -264,6 +264,7 @@ impl Asker<'_> {
 
     /// Asks one address after the other to be taken in, until one does.
     async fn join(&self, addresses: &[String]) -> Result<Belonging> {
+        let mut called = self.service.called();
         let mut round = 0;
         loop {
             for address in &self.addresses(addresses).await {
@@ -290,7 +291,10 @@ impl Asker<'_> {
                 }
             }
             round += 1;
-            pause().await;
+            // A member may have been told to add this node (`esker cluster add`).
+            if let Some(belonging) = self.called_or_pause(&mut called).await {
+                return Ok(belonging);
+            }
         }
     }
 

@@ -96,7 +96,9 @@ impl Handle {
         let reply = self.shared.stranger(peer_address).hello(me).await;
         let reply = reply.map_err(|e| Error::Refused(format!("{peer_address}: {e}")))?;
         if !reply.cluster.is_empty() && *reply.cluster != self.shared.cluster {
-            return Err(Error::Refused(format!("the node at {peer_address} belongs to another cluster")));
+            return Err(Error::Refused(format!(
+                "the node at {peer_address} belongs to another cluster: stop it, empty its directory, and start it with `join`"
+            )));
         }
         let nobody = || Error::Refused(format!("the node at {peer_address} does not say who it is"));
         Ok((reply.me.ok_or_else(nobody)?, reply.cluster_name))

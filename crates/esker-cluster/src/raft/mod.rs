@@ -5,6 +5,7 @@
 //! runtime.rs        its runtime; the home of randomness
 //! log_store.rs      its log storage      ┐ over esker-engine's Replica
 //! state_machine.rs  its state machine    ┘
+//! disk_watch.rs     whether the disk answers
 //! network.rs        its network          ┐ over the peers' protocol
 //! service.rs        the other side of it ┘
 //! snapshot.rs       snapshots on their way
@@ -26,6 +27,7 @@
 mod assembly;
 mod compare;
 mod config;
+mod disk_watch;
 mod formation;
 mod forward;
 mod founders;

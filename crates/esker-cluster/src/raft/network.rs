@@ -60,7 +60,13 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Network {
-        Network { shared: Arc::clone(&self.shared), target, node: node.clone(), lane: None }
+        Network {
+            shared: Arc::clone(&self.shared),
+            target,
+            node: node.clone(),
+            acknowledged: None,
+            lane: None,
+        }
     }
 }
 
@@ -69,6 +75,8 @@ pub(crate) struct Network {
     shared: Arc<Shared>,
     target: u64,
     node: Node,
+    /// Up to here the peer has acknowledged entries to this leader.
+    acknowledged: Option<LogId>,
     /// An open call of `Append` with nothing under way.
     lane: Option<Lane>,
 }
@@ -294,6 +302,7 @@ where
             previous: log_id_to_wire(request.prev_log_id.as_ref()),
             entries: request.entries.iter().map(entry_to_wire).collect(),
             commit: log_id_to_wire(request.leader_commit.as_ref()),
+            acknowledged: log_id_to_wire(self.network.acknowledged.as_ref()),
         };
         let bytes = message.encoded_len();
         self.bytes += bytes;
@@ -311,10 +320,22 @@ where
         };
         self.bytes -= request.bytes;
         match reply.outcome {
-            Some(Outcome::Matched(id)) => Ok(Ok(log_id_from_wire(Some(id)).or(request.last))),
+            Some(Outcome::Matched(id)) => {
+                let matched = log_id_from_wire(Some(id)).or(request.last);
+                self.network.acknowledged = self.network.acknowledged.max(matched);
+                Ok(Ok(matched))
+            }
             Some(Outcome::Conflict(_)) => {
                 let previous =
                     request.previous.ok_or_else(|| malformed("a conflict before the first entry"))?;
+                if Some(previous) <= self.network.acknowledged {
+                    // The library counts on what was acknowledged. The peer finds out by itself and stops.
+                    tracing::error!(
+                        node = self.network.target,
+                        "a member lacks entries that it has acknowledged: its data is an old copy. It must be wiped"
+                    );
+                    return Err(malformed("a log that has gone back"));
+                }
                 Ok(Err(StreamAppendError::Conflict(previous)))
             }
             Some(Outcome::HigherVote(vote)) => vote_from_wire(Some(vote))

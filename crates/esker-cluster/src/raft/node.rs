@@ -73,6 +73,7 @@ pub(crate) struct Handle {
     /// tells them apart.
     pub(crate) highest_member: AtomicU64,
     pub(crate) comparing: Comparing,
+    progress: Arc<Progress>,
     /// This node is no member any more, and knows.
     pub(crate) removed: AtomicBool,
     /// When a leader was heard of last.
@@ -123,7 +124,7 @@ impl Opened {
         let hooks =
             Hooks { written: Box::new(move |_| told.written.notify_waiters()), queued: start.queued.take() };
         let replica = Replica::open(&start.environment, dir, start.options.clone(), hooks)?;
-        let belonging = Belonging::read(start.environment.disk.as_ref(), dir)?;
+        let belonging = Belonging::open(start.environment.disk.as_ref(), dir, start.config.data_dir_moved)?;
         let me = wire::Member {
             node: belonging.map_or(start.config.node_id, |belonging| belonging.node),
             instance: replica.log().store().to_vec().into(),
@@ -176,7 +177,7 @@ impl Opened {
         let shared = Arc::new(shared);
         let blocking = shared.blocking_threads;
         let log_store = LogStore::new(replica.clone(), Arc::clone(&progress), blocking);
-        let machine = StateMachine::new(replica, progress, blocking);
+        let machine = StateMachine::new(replica, Arc::clone(&progress), blocking);
         let (reads, waiters) = Reads::new(machine.applied(), shared.config.leader_patience);
         let network = NetworkFactory::new(Arc::clone(&shared));
         let library = Arc::new(library_config(&shared.config)?);
@@ -191,6 +192,7 @@ impl Opened {
             membership_turn: tokio::sync::Mutex::new(()),
             highest_member: AtomicU64::new(me.node),
             comparing: Comparing::default(),
+            progress,
             removed: AtomicBool::new(false),
             heard: Mutex::new(Instant::now()),
             promised: Mutex::default(),
@@ -293,6 +295,13 @@ impl RaftNode {
         let metrics = metrics.borrow_watched();
         let fatal = metrics.running_state.as_ref().err();
         fatal.map(|fatal| self.handle.stopped_by(fatal))
+    }
+
+    /// Waits until the disk has not answered for so long that the node had better end ([`RaftConfig::disk_stall_limit`]).
+    pub async fn disk_given_up(&self) {
+        while self.handle.disk_stalled_for() < self.handle.shared.config.disk_stall_limit {
+            tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        }
     }
 
     /// The cluster as this node sees it.
@@ -435,12 +444,27 @@ impl Handle {
         }
     }
 
-    /// A leader whose disk is full cannot apply what the others commit: one that has space shall lead.
-    async fn leave_the_lead_if_full(&self) {
-        if self.shared.replica.log().is_disk_full()
-            && let Err(e) = self.transfer(None).await
-        {
-            tracing::warn!(error = %e, "this leader's disk is full and nobody takes over");
+    /// A leader whose disk is full cannot apply what the others commit, and one whose disk does not answer cannot vote: one with a
+    /// disk shall lead.
+    async fn leave_the_lead_if_the_disk_fails(&self) {
+        let why = if self.shared.replica.log().is_disk_full() {
+            "is full"
+        } else if self.disk_stalled_for() >= self.shared.config.disk_stall_handover {
+            "does not answer"
+        } else {
+            return;
+        };
+        match self.transfer(None).await {
+            Ok(leader) => tracing::warn!(leader, "this leader's disk {why}: the leadership was handed on"),
+            Err(e) => tracing::warn!(error = %e, "this leader's disk {why} and nobody takes over"),
+        }
+    }
+
+    /// For how long the disk has not answered. One that is full answers.
+    fn disk_stalled_for(&self) -> Duration {
+        match self.shared.replica.log().is_disk_full() {
+            true => Duration::ZERO,
+            false => self.progress.disk.stalled_for(),
         }
     }
 
@@ -482,7 +506,7 @@ async fn keep_house(handle: Arc<Handle>) {
         tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         if matches!(handle.leadership(), Leadership::Mine) {
             handle.promote_who_caught_up().await;
-            handle.leave_the_lead_if_full().await;
+            handle.leave_the_lead_if_the_disk_fails().await;
         }
         let saved = handle.shared.replica.saved().0.index;
         if saved > announced {

@@ -8,7 +8,7 @@ use super::{
     formation::nobody,
     types::{Membership, Node},
 };
-use crate::peer::{Id, wire};
+use crate::peer::{Id, PeerError, PeerResult, wire};
 
 /// A member that does not answer for so long does not count.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -94,6 +94,24 @@ impl Handle {
                 return;
             }
         }
+    }
+
+    /// A leader says how far this node has acknowledged entries to it. If they are not there, and nobody led in a later term to
+    /// cut them off, the data is an old copy: to go on would be to vote them away.
+    pub(crate) fn check_log_has_not_gone_back(&self, request: &wire::AppendRequest) -> PeerResult<()> {
+        let (Some(vote), Some(acknowledged)) = (&request.vote, &request.acknowledged) else { return Ok(()) };
+        let last = self.shared.replica.last();
+        let is_later = super::reads::own_vote(self).is_some_and(|own| own.leader_id.term > vote.term);
+        if is_later || (acknowledged.term, acknowledged.index) <= (last.term, last.index) {
+            return Ok(());
+        }
+        let why = format!(
+            "this node has acknowledged entry {} and has only {}: its data is an old copy. Start it with an empty directory",
+            acknowledged.index, last.index
+        );
+        tracing::error!("{why}");
+        self.shared.replica.log().poison_with(&esker_engine::Error::InvalidRequest(why.clone()));
+        Err(PeerError::Failed(why))
     }
 
     fn addresses_of_others(&self, membership: &Membership) -> BTreeSet<String> {

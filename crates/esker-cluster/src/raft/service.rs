@@ -257,6 +257,7 @@ impl PeerApi for Service {
         let hearing = Arc::clone(&handle);
         let requests = requests.map(move |request| {
             hearing.note_heard();
+            hearing.check_log_has_not_gone_back(&request)?;
             append_request(request)
         });
         let requests = requests.take_while(move |request| {

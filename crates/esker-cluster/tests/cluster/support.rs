@@ -15,7 +15,7 @@ use esker_cluster::{
 use esker_engine::{Environment, KeyRange, Options, Replica, replica::Hooks};
 use esker_log::{
     clock::SystemClock,
-    disk::{Disk, RealDisk},
+    disk::{Disk, RealDisk, sim::SimDisk},
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
@@ -192,6 +192,8 @@ pub(crate) struct Cluster {
     pub(crate) network: Network,
     dirs: tempfile::TempDir,
     size: u64,
+    /// Of places that have a simulated one.
+    pub(crate) disks: BTreeMap<u64, SimDisk>,
     /// By place; a wiped node has another number than its place.
     running: BTreeMap<u64, Running>,
     joined: BTreeMap<u64, u64>,
@@ -204,10 +206,16 @@ fn address(id: u64) -> String {
 impl Cluster {
     /// A cluster that has a leader.
     pub(crate) async fn formed(size: u64) -> Self {
+        Self::formed_on(size, BTreeMap::new()).await
+    }
+
+    /// The same, where some nodes have simulated disks.
+    pub(crate) async fn formed_on(size: u64, disks: BTreeMap<u64, SimDisk>) -> Self {
         let mut cluster = Self {
             network: Network::default(),
             dirs: tempfile::tempdir().unwrap(),
             size,
+            disks,
             running: BTreeMap::new(),
             joined: BTreeMap::new(),
         };
@@ -224,6 +232,14 @@ impl Cluster {
         self.dirs.path().join(id.to_string())
     }
 
+    fn environment(&self, id: u64) -> Environment {
+        let real = Environment::default();
+        match self.disks.get(&id) {
+            Some(disk) => Environment { disk: Arc::new(disk.clone()), ..real },
+            None => real,
+        }
+    }
+
     fn open(&self, id: u64, join: Vec<String>) -> impl Future<Output = Running> + 'static {
         let members = (1..=self.size).map(|id| MemberAddress {
             id,
@@ -238,6 +254,8 @@ impl Cluster {
             join,
             leader_patience: Duration::from_millis(700),
             commit_patience: Duration::from_secs(2),
+            disk_stall_handover: Duration::from_millis(500),
+            disk_stall_limit: Duration::from_secs(2),
             // Little is kept, so that who lags needs a snapshot soon.
             log_retention: (1 << 20, 50),
             compare_interval: Duration::from_millis(200),
@@ -245,7 +263,7 @@ impl Cluster {
         };
         let connector = Arc::new(Attached { network: self.network.clone(), address: address(id) });
         let start = Start {
-            environment: Environment::default(),
+            environment: self.environment(id),
             options: Options::default(),
             config,
             connector,

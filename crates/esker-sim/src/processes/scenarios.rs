@@ -135,6 +135,35 @@ pub async fn restart_one_by_one(cluster: &mut Cluster, recorder: &Recorder) -> i
     work_goes_on(recorder, WORK_BETWEEN).await
 }
 
+/// Every node is stopped for good, one after another, and a new one takes its place: with an empty directory, at the same
+/// address, under a number of its own. The next goes when the new one has the vote of the old.
+pub async fn replace_one_by_one(cluster: &mut Cluster, recorder: &Recorder) -> io::Result<()> {
+    for node in cluster.numbers() {
+        work_goes_on(recorder, WORK_BETWEEN).await?;
+        cluster.leader().await?;
+        cluster.terminate(node).await?;
+        cluster.wipe(node)?;
+        recorder.restarted(node);
+        cluster.restart(node).await?;
+        has_taken_its_place(cluster, node).await?;
+    }
+    work_goes_on(recorder, WORK_BETWEEN).await
+}
+
+/// Waits until the new node at this place votes, is the only one there, and lacks nothing that the leader knows of.
+async fn has_taken_its_place(cluster: &Cluster, node: u64) -> io::Result<()> {
+    let address = cluster.peer_address(node);
+    let client = Client::new(&cluster.endpoint(node)).map_err(io::Error::other)?;
+    wait_for("the new node has the vote of the old one", GAP_MAX, async || {
+        let Ok(answer) = client.nodes().await else { return Ok(None) };
+        let here: Vec<_> =
+            answer.nodes.iter().filter(|member| member.peer_address.as_ref() == Some(&address)).collect();
+        Ok(matches!(here[..], [member] if member.voter && answer.nodes.len() == cluster.numbers().len())
+            .then_some(()))
+    })
+    .await
+}
+
 /// A write that takes longer is tried elsewhere.
 const PROBE_PATIENCE: Duration = Duration::from_millis(200);
 /// After this the cluster counts as lost.

@@ -23,13 +23,14 @@ const PEER_PORT_BASE: u16 = 7070;
 /// Any of these makes the node one of a cluster; which of them is given says how the cluster is found.
 const WAYS_IN: [&str; 4] = ["cluster_nodes", "join", "cluster_dns", "gossip_seeds"];
 /// What a single node has no use for.
-const CLUSTER_ONLY: [&str; 15] = [
+const CLUSTER_ONLY: [&str; 16] = [
     "cluster_nodes",
     "join",
     "cluster_dns",
     "gossip_seeds",
     "cluster_size",
     "cluster_name",
+    "data_dir_moved",
     "learner",
     "grpc_port",
     "advertise_host",
@@ -40,6 +41,9 @@ const CLUSTER_ONLY: [&str; 15] = [
     "peer_tls_certificate",
     "peer_tls_key",
 ];
+
+/// What bounds a single node's queue; a cluster's is bounded by `write_bytes_under_way`.
+const SINGLE_ONLY: [&str; 2] = ["queue_max_bytes", "queue_max_batches"];
 
 /// A node as `cluster_nodes` gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +93,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) gossip_seeds: Vec<String>,
     /// Of how many nodes that find one another a cluster is formed; 0: none is.
     pub(crate) size: usize,
+    /// The data directory was moved on purpose.
+    pub(crate) data_dir_moved: bool,
     /// Joins without a vote.
     pub(crate) learner: bool,
     /// Where to listen for the other nodes.
@@ -112,17 +118,10 @@ pub(crate) struct ClusterSettings {
 /// Settles which node this one is, and with it the ports that are given nowhere; adds to the warnings.
 pub(super) fn place(effective: &mut Effective) -> Result<(), String> {
     if !enabled(effective) {
-        let idle = CLUSTER_ONLY.iter().map(|name| effective.outcome(name));
-        let idle = idle.filter(|outcome| outcome.source != Source::Default && !is_nothing(&outcome.value));
-        let warnings: Vec<_> = idle
-            .map(|outcome| {
-                let (name, source) = (outcome.setting.name, &outcome.source);
-                format!("{source}: `{name}` has no effect: the node is in no cluster (`cluster_enabled`)")
-            })
-            .collect();
-        effective.warnings.extend(warnings);
+        warn_of_idle(effective, &CLUSTER_ONLY, "the node is in no cluster (`cluster_enabled`)");
         return Ok(());
     }
+    warn_of_idle(effective, &SINGLE_ONLY, "in a cluster `write_bytes_under_way` bounds what waits");
     let Some(own) = own_node(effective)? else { return Ok(()) };
     for (name, value) in
         [("node_id", own.id), ("port", u64::from(own.http_port)), ("grpc_port", u64::from(own.peer_port))]
@@ -135,6 +134,17 @@ pub(super) fn place(effective: &mut Effective) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Adds a warning for each of these that is given.
+fn warn_of_idle(effective: &mut Effective, names: &[&str], why: &str) {
+    let given = names.iter().map(|name| effective.outcome(name));
+    let given = given.filter(|outcome| outcome.source != Source::Default && !is_nothing(&outcome.value));
+    let warning = |outcome: &super::Outcome| {
+        format!("{}: `{}` has no effect: {why}", outcome.source, outcome.setting.name)
+    };
+    let warnings: Vec<_> = given.map(warning).collect();
+    effective.warnings.extend(warnings);
 }
 
 fn is_nothing(value: &Value) -> bool {
@@ -265,6 +275,7 @@ impl ClusterSettings {
             dns,
             gossip_seeds: addresses(effective, "gossip_seeds")?,
             size: usize::try_from(effective.count("cluster_size")).expect("the table bounds it"),
+            data_dir_moved: effective.flag("data_dir_moved"),
             learner: effective.flag("learner"),
             peer_listen: address(effective, "grpc_port")?,
             advertise_host,
@@ -458,6 +469,9 @@ mod tests {
         assert!(off.warnings[0].contains("`join` has no effect"), "{:?}", off.warnings);
         let idle = effective(&[("learner", "true"), ("cluster_nodes", "")]).unwrap();
         assert_eq!(idle.warnings.len(), 1, "{:?}", idle.warnings);
+        let queue = effective(&[("join", "h:1"), ("queue_max_bytes", "1MiB")]).unwrap();
+        assert!(queue.warnings[0].contains("`queue_max_bytes` has no effect"), "{:?}", queue.warnings);
+        assert_eq!(effective(&[("queue_max_bytes", "1MiB")]).unwrap().warnings, Vec::<String>::new());
     }
 
     #[test]

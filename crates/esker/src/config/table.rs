@@ -297,6 +297,14 @@ pub(crate) const TABLE: &[Setting] = &[
          groups that do not find one another cannot form a cluster each. With 0 the node only joins.",
     ),
     setting(
+        "data_dir_moved",
+        Flag,
+        Value("false"),
+        "Takes the data directory for this node's own though it is not where it was: a node of a cluster refuses a directory that \
+         is a copy, because an old one could vote away what was acknowledged since. Only for a directory that was moved to \
+         another file system while the node was stopped, and of which no other copy ever ran. Give it for one start.",
+    ),
+    setting(
         "cluster_name",
         Text,
         Value("esker"),
