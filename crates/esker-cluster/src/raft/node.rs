@@ -46,6 +46,8 @@ use crate::{
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(250);
 /// How often a node without a leader asks whether it is a member.
 const MEMBERSHIP_INTERVAL: Duration = Duration::from_secs(1);
+/// It asks when it has had no leader for so many of them.
+const LEADERLESS_LOOKS: u32 = 3;
 /// When a client may come back that found no leader: an election takes about so long.
 const NO_LEADER_RETRY: Duration = Duration::from_millis(200);
 /// A leader that was not heard of for so many of the longest election time-outs is not called one any more.
@@ -524,9 +526,14 @@ async fn keep_house(handle: Arc<Handle>) {
 
 /// Finds out whether this node is a member, and where its cluster thinks it is, until the node stops.
 async fn look_after_membership(handle: Arc<Handle>) {
+    let mut leaderless = 0;
     loop {
         tokio::time::sleep(MEMBERSHIP_INTERVAL).await;
-        handle.look_whether_removed().await;
+        leaderless = if handle.leader().is_some() { 0 } else { leaderless + 1 };
+        // An election is no reason to ask.
+        if leaderless == 0 || leaderless >= LEADERLESS_LOOKS {
+            handle.look_whether_removed().await;
+        }
         handle.tell_of_a_move().await;
     }
 }

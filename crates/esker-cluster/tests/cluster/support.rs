@@ -13,10 +13,7 @@ use esker_cluster::{
     raft::{MemberAddress, Opened, RaftConfig, RaftNode, Start},
 };
 use esker_engine::{Environment, KeyRange, Options, Replica, replica::Hooks};
-use esker_log::{
-    clock::SystemClock,
-    disk::{Disk, RealDisk, sim::SimDisk},
-};
+use esker_log::{clock::SystemClock, disk::sim::SimDisk};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
 
@@ -312,8 +309,8 @@ impl Cluster {
         running.store.close().await.unwrap();
         drop(running);
         // The others' calls hold on to it until they notice.
-        let lock = self.dir(self.place(id)).join("LOCK");
-        eventually("the data is let go of", async || RealDisk.lock(&lock).is_ok()).await;
+        let (disk, lock) = (self.environment(self.place(id)).disk, self.dir(self.place(id)).join("LOCK"));
+        eventually("the data is let go of", async || disk.lock(&lock).is_ok()).await;
     }
 
     /// Stops a node in order.
