@@ -101,7 +101,7 @@ fn append(payload: &Bytes) -> wire::AppendRequest {
     let vote = Some(wire::Vote { term: 1, node: 1, committed: true });
     let kind = wire::EntryKind::Records.into();
     let entries = vec![wire::Entry { id, kind, payload: payload.clone(), records: 1 }];
-    wire::AppendRequest { group: 0, vote, previous: id, entries, commit: id }
+    wire::AppendRequest { group: 0, vote, previous: id, entries, commit: id, acknowledged: None }
 }
 
 /// Appends answered per second with so many under way.

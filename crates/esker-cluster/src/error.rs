@@ -20,6 +20,8 @@ pub enum Error {
         /// When to come back.
         retry_after: Duration,
     },
+    /// This node is no member of its cluster any more. Nothing was written: go to another node.
+    Removed,
     /// Another node leads, and this one is told to redirect. Nothing was written: go to the leader.
     NotLeader {
         /// The leader's number.
@@ -42,6 +44,9 @@ impl fmt::Display for Error {
             Self::AlreadyRunning(what) => write!(f, "{what} is already running: wait for it to finish"),
             Self::Engine(e) => e.fmt(f),
             Self::NoLeader { .. } => f.write_str("the cluster has no leader now: retry shortly"),
+            Self::Removed => f.write_str(
+                "this node was removed from its cluster and answers stale reads only: go to another node",
+            ),
             Self::NotLeader { leader, http_address } => {
                 write!(f, "node {leader} leads the cluster: go to http://{http_address}")
             }

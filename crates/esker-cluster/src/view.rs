@@ -17,8 +17,10 @@ pub enum Role {
     Candidate,
     /// It follows without a vote.
     Learner,
-    /// It belongs to no cluster yet, or no more.
+    /// It belongs to no cluster yet.
     Outside,
+    /// It was a member, and is none any more.
+    Removed,
 }
 
 /// A member as the answering node knows it.
@@ -59,6 +61,8 @@ pub struct ClusterView {
     pub applied: Version,
     /// Every member, by number.
     pub members: Vec<Member>,
+    /// Sightings of nodes, told by others, that were malformed or too many.
+    pub gossip_ignored: u64,
 }
 
 /// A change of the membership.

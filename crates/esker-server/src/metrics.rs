@@ -231,7 +231,8 @@ fn cluster_figures(writer: &mut Writer<'_>, view: &ClusterView) -> fmt::Result {
     ] {
         writer.gauge(name, help, figure)?;
     }
-    Ok(())
+    let help = "Places of nodes, told by other nodes, that were malformed or too many";
+    writer.counter("esker_gossip_ignored", help, view.gossip_ignored)
 }
 
 fn process_figures(writer: &mut Writer<'_>) -> fmt::Result {

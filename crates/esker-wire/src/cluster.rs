@@ -18,8 +18,10 @@ pub enum Role {
     Candidate,
     /// It follows without a vote.
     Learner,
-    /// It belongs to no cluster yet, or no more.
+    /// It belongs to no cluster yet.
     Outside,
+    /// It was a member, and is none any more.
+    Removed,
 }
 
 impl Role {
@@ -31,6 +33,7 @@ impl Role {
             Self::Candidate => "candidate",
             Self::Learner => "learner",
             Self::Outside => "outside",
+            Self::Removed => "removed",
         }
     }
 }

@@ -335,6 +335,24 @@ fn settings_have_their_precedence() {
     assert!(warned.status.success() && stderr(&warned).contains("KV_MAX_FILES"), "{warned:?}");
 }
 
+/// CHECKS 27: what was copied is refused, with a word on what to do; what was moved is accepted when that is said.
+#[test]
+fn a_copied_node_is_refused() {
+    let home = TempDir::new().unwrap();
+    let (data, copy) = (home.path().join("data"), home.path().join("copy"));
+    let alone = ["--cluster-enabled", "--grpc-port", "0"];
+    let mut server = Server::start(&data, &alone);
+    server.kill();
+    let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    let (code, told) = Server::try_start(&copy, &alone).err().unwrap();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("is a copy") && told.contains("empty directory"), "{told}");
+    drop(Server::start(&copy, &[&alone[..], &["--data-dir-moved"]].concat()));
+    drop(Server::start(&copy, &alone));
+    drop(Server::start(&data, &alone));
+}
+
 #[test]
 fn completions_and_version() {
     for shell in ["bash", "zsh", "fish"] {

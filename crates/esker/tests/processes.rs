@@ -195,3 +195,18 @@ async fn a_rolling_restart_costs_clients_nothing() {
     assert_eq!(report.errors(), [""; 0]);
     report.check(200);
 }
+
+/// Each node is lost with its directory and replaced by a new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_replacement_costs_clients_nothing() {
+    let _turn = TURN.lock().await;
+    let mut cluster = Cluster::start(&options(3)).await.unwrap();
+    let settings = Settings::default();
+    let endpoints: Vec<String> = cluster.numbers().into_iter().map(|node| cluster.endpoint(node)).collect();
+    let any = Client::with_settings(&endpoints.join(","), settings.clone()).unwrap();
+    let patient = Workload { patience: Duration::from_secs(10), nodes: Vec::new(), ..workload(3) };
+    let report = under_load(&mut cluster, &patient, &settings, any, scenarios::replace_one_by_one);
+    let report = report.await.unwrap();
+    assert_eq!(report.errors(), 0, "{:?}", report.failed());
+    report.check(200);
+}

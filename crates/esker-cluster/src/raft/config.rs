@@ -25,12 +25,14 @@ impl fmt::Debug for Discovery {
     }
 }
 
-/// The settings of a node of a cluster. Which of `members`, `join` and `discovery` is given decides how it finds the others; with
-/// neither, it forms a cluster of itself alone, which others may join.
+/// The settings of a node of a cluster. Which of `members`, `join`, `discovery` and `gossip_seeds` is given decides how it finds the others; with
+/// none of them, it forms a cluster of itself alone, which others may join.
 #[derive(Debug, Clone)]
 pub struct RaftConfig {
     /// Its number in `members`; 0: the cluster chooses.
     pub node_id: u64,
+    /// Whether to take a data directory for the node's own that is not the one in which it was last: it was moved while nothing ran.
+    pub data_dir_moved: bool,
     /// Where the others reach it, `host:port`.
     pub peer_address: String,
     /// Where clients reach its HTTP front, `host:port`.
@@ -41,6 +43,10 @@ pub struct RaftConfig {
     pub join: Vec<String>,
     /// Finds such addresses.
     pub discovery: Option<Discovery>,
+    /// Peer addresses of nodes to gossip with: by them, all others are found.
+    pub gossip_seeds: Vec<String>,
+    /// Nodes that find one another by `gossip_seeds` or `discovery` form a cluster of so many, if there is none. 0: they join only.
+    pub cluster_size: usize,
     /// What the cluster is called: nodes of another name are not let in. Default `esker`.
     pub cluster_name: String,
     /// Whether it becomes a voter once it has caught up. Default true.
@@ -63,21 +69,41 @@ pub struct RaftConfig {
     pub log_retention: (u64, u64),
     /// Replicas compare their states about so often, as long as there are writes. Default 60 s.
     pub compare_interval: Duration,
+    /// A leader whose disk has not answered for so long hands the leadership on. Default 3 s.
+    pub disk_stall_handover: Duration,
+    /// A disk that has not answered for so long is given up ([`RaftNode::disk_given_up`](super::RaftNode::disk_given_up)).
+    /// Default 60 s.
+    pub disk_stall_limit: Duration,
     /// Writes are refused with `Busy` while more than so many bytes of them wait for their commit. Default 128 MiB.
     pub write_bytes_under_way: usize,
     /// Whether work that waits for the disk goes to threads of its own. False in a simulation, which has one thread.
     pub blocking_threads: bool,
 }
 
+impl RaftConfig {
+    /// Whether the node tells and is told where others are.
+    pub(crate) fn gossips(&self) -> bool {
+        !self.gossip_seeds.is_empty()
+    }
+
+    /// Whether the node looks for a cluster that is there.
+    pub(crate) fn searches(&self) -> bool {
+        !self.join.is_empty() || self.discovery.is_some() || self.gossips()
+    }
+}
+
 impl Default for RaftConfig {
     fn default() -> Self {
         Self {
             node_id: 0,
+            data_dir_moved: false,
             peer_address: "127.0.0.1:7070".into(),
             http_address: "127.0.0.1:8080".into(),
             members: Vec::new(),
             join: Vec::new(),
             discovery: None,
+            gossip_seeds: Vec::new(),
+            cluster_size: 0,
             cluster_name: "esker".into(),
             voter: true,
             heartbeat: Duration::from_millis(50),
@@ -88,6 +114,8 @@ impl Default for RaftConfig {
             snapshot_bytes_per_second: 64 << 20,
             log_retention: (512 << 20, 1_000_000),
             compare_interval: Duration::from_secs(60),
+            disk_stall_handover: Duration::from_secs(3),
+            disk_stall_limit: Duration::from_secs(60),
             write_bytes_under_way: 128 << 20,
             blocking_threads: true,
         }

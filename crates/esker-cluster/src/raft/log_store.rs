@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
+    disk_watch::DiskWatch,
     planted::{Bug, is_planted},
     types::{
         Appended, Entry, LeaderId, LogId, TypeConfig, Vote, decode_vote, encode_vote, entry_from_log,
@@ -29,6 +30,8 @@ const READ_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Progress {
     /// Something was written, or a snapshot was installed.
     pub(crate) written: Notify,
+    /// What waits for the disk.
+    pub(crate) disk: DiskWatch,
     stopping: watch::Sender<bool>,
 }
 
@@ -221,7 +224,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     /// CHECKS 3: the vote is durable when this returns.
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let (tell, told) = oneshot::channel();
-        let done = Box::new(move |outcome: Result<()>| drop(tell.send(outcome)));
+        let progress = Arc::clone(&self.progress);
+        let done = Box::new(move |outcome: Result<()>| {
+            progress.disk.end();
+            drop(tell.send(outcome));
+        });
+        self.progress.disk.begin();
         self.replica.save_vote(encode_vote(vote), done);
         let told = self.progress.await_unless_stopped(told).await?;
         told.map_err(io::Error::other)?.map_err(io_error)
@@ -264,7 +272,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         self.wait_for_place(first).await?;
         let progress = Arc::clone(&self.progress);
+        self.progress.disk.begin();
         let mut done: OnAppended = Box::new(move |outcome: Result<()>| {
+            progress.disk.end();
             if outcome.is_ok() {
                 tell_all(appended);
             } else {

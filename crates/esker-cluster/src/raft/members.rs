@@ -98,7 +98,9 @@ impl Handle {
         let reply = self.shared.stranger(peer_address).hello(me).await;
         let reply = reply.map_err(|e| Error::Refused(format!("{peer_address}: {e}")))?;
         if !reply.cluster.is_empty() && *reply.cluster != self.shared.cluster {
-            return Err(Error::Refused(format!("the node at {peer_address} belongs to another cluster")));
+            return Err(Error::Refused(format!(
+                "the node at {peer_address} belongs to another cluster: stop it, empty its directory, and start it with `join`"
+            )));
         }
         let nobody = || Error::Refused(format!("the node at {peer_address} does not say who it is"));
         Ok((reply.me.ok_or_else(nobody)?, reply.cluster_name))
@@ -177,7 +179,13 @@ impl Handle {
         let _turn = self.take_turn().await?;
         let membership = self.membership();
         let mut members = membership.membership().nodes();
-        if let Some((id, _)) = members.find(|(_, member)| member.instance == node.instance) {
+        if let Some((id, member)) = members.find(|(_, member)| member.instance == node.instance) {
+            let is_elsewhere =
+                member.peer_address != node.peer_address || member.http_address != node.http_address;
+            if is_elsewhere {
+                let (voter, numbers_given) = (member.voter, member.numbers_given);
+                self.move_member(*id, Node { voter, numbers_given, ..node }).await?;
+            }
             return Ok(*id);
         }
         self.check_is_there(&node).await?;
@@ -186,6 +194,14 @@ impl Handle {
         let added = self.raft.add_learner(id, Node { numbers_given: 0, ..node }, false).await;
         added.map_err(change_error)?;
         Ok(id)
+    }
+
+    /// A member is at another address now. The instance is the same, and every call names it, so nobody else is taken for it.
+    async fn move_member(&self, id: u64, node: Node) -> Result<()> {
+        tracing::info!(id, address = node.peer_address, "a member has moved");
+        let moved = ChangeMembers::SetNodes([(id, node)].into());
+        self.raft.change_membership(moved, true).await.map_err(change_error)?;
+        Ok(())
     }
 
     /// A request to be taken in may come late, from a node that was wiped since: it would be a member that never answers,
@@ -366,6 +382,7 @@ impl Handle {
         });
         let members = members.collect();
         let role = match metrics.state {
+            _ if self.is_removed() => Role::Removed,
             openraft::ServerState::Leader => Role::Leader,
             openraft::ServerState::Candidate => Role::Candidate,
             openraft::ServerState::Follower => Role::Follower,
@@ -384,6 +401,7 @@ impl Handle {
             committed,
             applied: self.reads.applied(),
             members,
+            gossip_ignored: self.shared.book.ignored(),
         }
     }
 }

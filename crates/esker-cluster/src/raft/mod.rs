@@ -5,14 +5,18 @@
 //! runtime.rs        its runtime; the home of randomness. host.rs: machines that stand still, for simulations
 //! log_store.rs      its log storage      ┐ over esker-engine's Replica
 //! state_machine.rs  its state machine    ┘
+//! disk_watch.rs     whether the disk answers
 //! network.rs        its network          ┐ over the peers' protocol; contact.rs: pauses before a dead peer is tried
 //! service.rs        the other side of it ┘
-//! snapshot.rs       snapshots on their way
+//! snapshot/         snapshots on their way
 //! propose.rs        writes, where this node leads; forward.rs: where another does
 //! reads.rs          linearizable reads
 //! compare.rs        replicas compare their states
-//! members.rs        changes of the membership; numbering.rs: the numbers that members are given
+//! members.rs        changes of the membership; numbering.rs: the numbers that members are given; removal.rs: how a node
+//!                   notices that it was removed, or has moved
 //! formation.rs      how a node finds or forms its cluster; identity.rs: what it remembers of that
+//! assembly.rs       how nodes that find one another agree to form one; founders.rs: what they have agreed to
+//! gossip.rs         where nodes were heard of
 //! node.rs           a running node
 //! planted.rs        defects on demand, for the simulator to find; not in the server
 //! ```
@@ -21,13 +25,17 @@
 //! could take its place. What it is not trusted with: lease reads, restoring a leader after a restart, purging
 //! by itself (see `node.rs`, `library_config`).
 
+mod assembly;
 mod compare;
 mod config;
 #[cfg(test)]
 mod conformance;
 mod contact;
+mod disk_watch;
 mod formation;
 mod forward;
+mod founders;
+mod gossip;
 mod host;
 mod identity;
 mod log_store;
@@ -38,6 +46,7 @@ mod numbering;
 mod planted;
 mod propose;
 mod reads;
+mod removal;
 mod runtime;
 mod service;
 mod shared;

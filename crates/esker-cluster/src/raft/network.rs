@@ -58,9 +58,13 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Network {
-        let peer = self.shared.connect(target, node);
-        let contact = self.shared.contact(target);
-        Network { shared: Arc::clone(&self.shared), target, peer, contact, lane: None }
+        Network {
+            shared: Arc::clone(&self.shared),
+            target,
+            node: node.clone(),
+            acknowledged: None,
+            lane: None,
+        }
     }
 }
 
@@ -68,24 +72,37 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
 pub(crate) struct Network {
     shared: Arc<Shared>,
     target: u64,
-    peer: Arc<dyn PeerApi>,
-    contact: Arc<Contact>,
+    node: Node,
+    /// Up to here the peer has acknowledged entries to this leader.
+    acknowledged: Option<LogId>,
     /// An open call of `Append` with nothing under way.
     lane: Option<Lane>,
 }
 
 struct Lane {
+    /// Of the connection that it goes over.
+    contact: Arc<Contact>,
     requests: mpsc::UnboundedSender<wire::AppendRequest>,
     /// The library asks its networks to be shared; nobody does.
     replies: SyncWrapper<BoxStream<'static, PeerResult<wire::AppendReply>>>,
 }
 
 impl Network {
+    /// Asked for anew by each call: the peer may have moved.
+    fn peer(&self) -> Arc<dyn PeerApi> {
+        self.shared.connect(self.target, &self.node)
+    }
+
+    fn contact(&self) -> Arc<Contact> {
+        self.shared.contact(self.target)
+    }
+
     fn open_lane(&self) -> Lane {
         let (requests, queue) = mpsc::unbounded_channel();
+        let peer = self.peer();
         let caller = self.shared.caller(self.target);
-        let replies = self.peer.append(caller, UnboundedReceiverStream::new(queue).boxed());
-        Lane { requests, replies: SyncWrapper::new(replies) }
+        let replies = peer.append(caller, UnboundedReceiverStream::new(queue).boxed());
+        Lane { contact: self.contact(), requests, replies: SyncWrapper::new(replies) }
     }
 
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<TypeConfig> {
@@ -120,6 +137,7 @@ impl Network {
         option: &RPCOption,
         pre: bool,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let peer = self.peer();
         let caller = self.shared.caller(self.target);
         let request = wire::VoteRequest {
             group: super::GROUP,
@@ -127,7 +145,7 @@ impl Network {
             last: log_id_to_wire(request.last_log_id.as_ref()),
             leadership_transfer: request.leadership_transfer,
         };
-        let answer = if pre { self.peer.pre_vote(caller, request) } else { self.peer.vote(caller, request) };
+        let answer = if pre { peer.pre_vote(caller, request) } else { peer.vote(caller, request) };
         let reply = self.call(RPCTypes::Vote, option, answer).await?;
         let vote = vote_from_wire(reply.vote).map_err(malformed)?;
         Ok(VoteResponse { vote, vote_granted: reply.granted, last_log_id: log_id_from_wire(reply.last) })
@@ -166,7 +184,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            self.contact.wait().await;
+            self.contact().wait().await;
             let lane = self.lane.take().unwrap_or_else(|| self.open_lane());
             let session = Session {
                 network: self,
@@ -202,8 +220,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let peer = self.peer();
         let caller = self.shared.caller(self.target);
-        let send = snapshot::send(&self.shared, self.peer.as_ref(), caller, &vote, snapshot);
+        let send = snapshot::send(&self.shared, peer.as_ref(), caller, &vote, snapshot);
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
@@ -220,6 +239,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let peer = self.peer();
         let caller = self.shared.caller(self.target);
         let request = wire::TransferLeaderRequest {
             group: super::GROUP,
@@ -227,7 +247,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
             to: *request.to_node_id(),
             last: log_id_to_wire(request.last_log_id()),
         };
-        let answer = self.peer.transfer_leader(caller, request);
+        let answer = peer.transfer_leader(caller, request);
         let reply = self.call(RPCTypes::TransferLeader, &option, answer).await?;
         match reply.refused.as_str() {
             "" => Ok(Ok(())),
@@ -284,6 +304,7 @@ where
             previous: log_id_to_wire(request.prev_log_id.as_ref()),
             entries: request.entries.iter().map(entry_to_wire).collect(),
             commit: log_id_to_wire(request.leader_commit.as_ref()),
+            acknowledged: log_id_to_wire(self.network.acknowledged.as_ref()),
         };
         let bytes = message.encoded_len();
         self.bytes += bytes;
@@ -301,10 +322,22 @@ where
         };
         self.bytes -= request.bytes;
         match reply.outcome {
-            Some(Outcome::Matched(id)) => Ok(Ok(log_id_from_wire(Some(id)).or(request.last))),
+            Some(Outcome::Matched(id)) => {
+                let matched = log_id_from_wire(Some(id)).or(request.last);
+                self.network.acknowledged = self.network.acknowledged.max(matched);
+                Ok(Ok(matched))
+            }
             Some(Outcome::Conflict(_)) => {
                 let previous =
                     request.previous.ok_or_else(|| malformed("a conflict before the first entry"))?;
+                if Some(previous) <= self.network.acknowledged {
+                    // The library counts on what was acknowledged. The peer finds out by itself and stops.
+                    tracing::error!(
+                        node = self.network.target,
+                        "a member lacks entries that it has acknowledged: its data is an old copy. It must be wiped"
+                    );
+                    return Err(malformed("a log that has gone back"));
+                }
                 Ok(Err(StreamAppendError::Conflict(previous)))
             }
             Some(Outcome::HigherVote(vote)) => vote_from_wire(Some(vote))
@@ -342,8 +375,8 @@ where
             }
         };
         match &answer {
-            Ok(_) => self.network.contact.answered(),
-            Err(_) => self.network.contact.failed(),
+            Ok(_) => lane.contact.answered(),
+            Err(_) => lane.contact.failed(),
         }
         // After anything but an acknowledgement, what else is under way has lost its meaning.
         if matches!(answer, Ok(Ok(_))) {

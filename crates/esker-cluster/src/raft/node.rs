@@ -1,6 +1,11 @@
 //! A running node.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use esker_engine::{
     Committed, Environment, OpenReport, Options, Replica, RequestId, WriteBatch, replica::Hooks,
@@ -18,7 +23,8 @@ use super::{
     compare::Comparing,
     config::RaftConfig,
     forward::Forwards,
-    host,
+    founders::FoundersFile,
+    gossip, host,
     identity::Belonging,
     log_store::{LogStore, Progress},
     network::NetworkFactory,
@@ -35,6 +41,10 @@ use crate::{
 
 /// How often a node looks after its log and its learners.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a node without a leader asks whether it is a member.
+const MEMBERSHIP_INTERVAL: Duration = Duration::from_secs(1);
+/// It asks when it has had no leader for so many of them.
+const LEADERLESS_LOOKS: u32 = 3;
 /// When a client may come back that found no leader: an election takes about so long.
 const NO_LEADER_RETRY: Duration = Duration::from_millis(200);
 /// A leader that was not heard of for so many of the longest election time-outs is not called one any more.
@@ -59,6 +69,8 @@ pub(crate) struct Handle {
     /// One change of the membership at a time.
     pub(crate) membership_turn: tokio::sync::Mutex<()>,
     pub(crate) comparing: Comparing,
+    /// This node is no member any more, and knows.
+    pub(crate) removed: AtomicBool,
     /// When a leader was heard of last.
     heard: Mutex<Instant>,
     /// The highest version that was acknowledged before it was applied (`ack=local`), and the term of the leader that did.
@@ -107,7 +119,7 @@ impl Opened {
         let hooks =
             Hooks { written: Box::new(move |_| told.written.notify_waiters()), queued: start.queued.take() };
         let replica = Replica::open(&start.environment, dir, start.options.clone(), hooks)?;
-        let belonging = Belonging::read(start.environment.disk.as_ref(), dir)?;
+        let belonging = Belonging::open(start.environment.disk.as_ref(), dir, start.config.data_dir_moved)?;
         let me = wire::Member {
             node: belonging.map_or(start.config.node_id, |belonging| belonging.node),
             instance: replica.log().store().to_vec().into(),
@@ -116,11 +128,7 @@ impl Opened {
             voter: start.config.voter,
             ..wire::Member::default()
         };
-        let service = Arc::new(Service::new(
-            me,
-            belonging.map(|belonging| belonging.cluster),
-            start.config.cluster_name.clone(),
-        ));
+        let service = Arc::new(Service::new(me, belonging.map(|belonging| belonging.cluster), &start.config));
         Ok(Self { start, replica, progress, belonging, service })
     }
 
@@ -145,20 +153,24 @@ impl Opened {
     pub async fn join(self) -> Result<RaftNode> {
         let Self { start, replica, progress, belonging, service } = self;
         let Start { environment, config, connector, .. } = start;
+        let disk = Arc::clone(&environment.disk);
+        let file = FoundersFile { disk, dir: replica.log().dir().to_owned() };
         let (belonging, founders) = match belonging {
-            Some(known) => {
-                (known, super::formation::resume(&config, &connector, &service, &replica, known).await?)
-            }
+            Some(known) => (
+                known,
+                super::formation::resume(&config, &connector, &service, &replica, &file, known).await?,
+            ),
             None => {
-                let formed = super::formation::form(&config, &connector, &service, &replica).await?;
+                let formed = super::formation::form(&config, &connector, &service, &replica, &file).await?;
                 formed.0.write(environment.disk.as_ref(), replica.log().dir())?;
                 formed
             }
         };
         let instance = *replica.log().store();
         let me = Identity { node: belonging.node, instance };
+        let book = Arc::clone(service.book());
         let own = (replica.clone(), Arc::clone(&progress));
-        let shared = Arc::new(Shared::new(config, belonging.cluster, me, own, connector));
+        let shared = Arc::new(Shared::new(config, belonging.cluster, me, own, connector, book));
         let blocking = shared.blocking_threads;
         let log_store = LogStore::new(replica.clone(), Arc::clone(&progress), blocking);
         let machine = StateMachine::new(replica, progress, Arc::clone(&shared.outgoing), blocking);
@@ -175,16 +187,21 @@ impl Opened {
             arrivals: Arc::default(),
             membership_turn: tokio::sync::Mutex::new(()),
             comparing: Comparing::default(),
+            removed: AtomicBool::new(false),
             heard: Mutex::new(Instant::now()),
             promised: Mutex::default(),
             own_requests: Mutex::new(None),
         });
         service.start(Arc::clone(&handle));
-        let tasks = vec![
+        let mut tasks = vec![
             host::spawn(reads::run(Arc::clone(&handle), waiters)),
             host::spawn(keep_house(Arc::clone(&handle))),
             host::spawn(compare(Arc::clone(&handle))),
+            host::spawn(look_after_membership(Arc::clone(&handle))),
         ];
+        if handle.shared.config.gossips() {
+            tasks.push(host::spawn(gossip::run(Arc::clone(&handle))));
+        }
         let node = RaftNode { handle, service, tasks: Mutex::new(tasks) };
         node.found(founders).await?;
         Ok(node)
@@ -272,6 +289,13 @@ impl RaftNode {
         let metrics = metrics.borrow_watched();
         let fatal = metrics.running_state.as_ref().err();
         fatal.map(|fatal| self.handle.stopped_by(fatal))
+    }
+
+    /// Waits until the disk has not answered for so long that the node had better end ([`RaftConfig::disk_stall_limit`]).
+    pub async fn disk_given_up(&self) {
+        while self.handle.disk_stalled_for() < self.handle.shared.config.disk_stall_limit {
+            tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        }
     }
 
     /// The cluster as this node sees it.
@@ -398,6 +422,7 @@ impl Handle {
             return Error::Engine(esker_engine::Error::Poisoned(why));
         }
         match &self.raft.metrics().borrow_watched().running_state {
+            Ok(()) if self.is_removed() => Error::Removed,
             Ok(()) => Error::NoLeader { retry_after: NO_LEADER_RETRY },
             Err(fatal) => self.stopped_by(fatal),
         }
@@ -414,12 +439,27 @@ impl Handle {
         }
     }
 
-    /// A leader whose disk is full cannot apply what the others commit: one that has space shall lead.
-    async fn leave_the_lead_if_full(&self) {
-        if self.shared.replica.log().is_disk_full()
-            && let Err(e) = self.transfer(None).await
-        {
-            tracing::warn!(error = %e, "this leader's disk is full and nobody takes over");
+    /// A leader whose disk is full cannot apply what the others commit, and one whose disk does not answer cannot vote: one with a
+    /// disk shall lead.
+    async fn leave_the_lead_if_the_disk_fails(&self) {
+        let why = if self.shared.replica.log().is_disk_full() {
+            "is full"
+        } else if self.disk_stalled_for() >= self.shared.config.disk_stall_handover {
+            "does not answer"
+        } else {
+            return;
+        };
+        match self.transfer(None).await {
+            Ok(leader) => tracing::warn!(leader, "this leader's disk {why}: the leadership was handed on"),
+            Err(e) => tracing::warn!(error = %e, "this leader's disk {why} and nobody takes over"),
+        }
+    }
+
+    /// For how long the disk has not answered. One that is full answers.
+    fn disk_stalled_for(&self) -> Duration {
+        match self.shared.replica.log().is_disk_full() {
+            true => Duration::ZERO,
+            false => self.shared.progress.disk.stalled_for(),
         }
     }
 
@@ -462,7 +502,7 @@ async fn keep_house(handle: Arc<Handle>) {
         if matches!(handle.leadership(), Leadership::Mine) {
             handle.promote_who_caught_up().await;
             handle.tidy_members().await;
-            handle.leave_the_lead_if_full().await;
+            handle.leave_the_lead_if_the_disk_fails().await;
         }
         let saved = handle.shared.replica.saved().0.index;
         if saved > announced {
@@ -476,6 +516,20 @@ async fn keep_house(handle: Arc<Handle>) {
         if purge(&handle).await.is_err() {
             return;
         }
+    }
+}
+
+/// Finds out whether this node is a member, and where its cluster thinks it is, until the node stops.
+async fn look_after_membership(handle: Arc<Handle>) {
+    let mut leaderless = 0;
+    loop {
+        tokio::time::sleep(MEMBERSHIP_INTERVAL).await;
+        leaderless = if handle.leader().is_some() { 0 } else { leaderless + 1 };
+        // An election is no reason to ask.
+        if leaderless == 0 || leaderless >= LEADERLESS_LOOKS {
+            handle.look_whether_removed().await;
+        }
+        handle.tell_of_a_move().await;
     }
 }
 

@@ -78,6 +78,7 @@ impl Handle {
         let mut unknown: Option<String> = None;
         loop {
             let attempt = match self.leadership() {
+                _ if self.is_removed() => Err(Attempt::Failed(Error::Removed)),
                 Leadership::Mine => self.propose(&write, deadline).await,
                 Leadership::Other { id, node } if self.shared.config.redirect => {
                     Err(Attempt::Failed(Error::NotLeader { leader: id, http_address: node.http_address }))

@@ -88,6 +88,9 @@ pub(crate) async fn run(handle: Arc<Handle>, mut waiters: mpsc::UnboundedReceive
 /// Asks until somebody knows. The caller bounds the time.
 async fn ask(handle: &Arc<Handle>) -> Result<Version> {
     loop {
+        if handle.is_removed() {
+            return Err(Error::Removed);
+        }
         match handle.leadership() {
             Leadership::Mine => {
                 if let Some(index) = confirm(handle).await {

@@ -19,8 +19,12 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     GROUP, Handle,
+    config::RaftConfig,
     forward::refused,
+    founders::Founders,
+    gossip::AddressBook,
     host,
+    identity::Belonging,
     node::Leadership,
     propose::Write,
     reads, snapshot,
@@ -53,15 +57,40 @@ pub(crate) struct Inner {
     cluster_name: String,
     handle: OnceLock<Arc<Handle>>,
     /// Told of the cluster on whose behalf a peer called a node that belongs to none.
-    called: tokio::sync::watch::Sender<Option<Id>>,
+    called: tokio::sync::watch::Sender<Option<Belonging>>,
+    /// Where nodes were heard of.
+    book: Arc<AddressBook>,
+    /// Of how many nodes a cluster is to be formed; 0: none is.
+    cluster_size: u32,
+    /// Whom this node has agreed to form a cluster with.
+    founding: Mutex<Option<wire::Founding>>,
 }
 
 impl Service {
-    pub(crate) fn new(me: wire::Member, cluster: Option<Id>, cluster_name: String) -> Self {
+    pub(crate) fn new(me: wire::Member, cluster: Option<Id>, config: &RaftConfig) -> Self {
         let (called, _) = tokio::sync::watch::channel(None);
-        let handle = OnceLock::new();
-        let (me, cluster) = (Mutex::new(me), Mutex::new(cluster));
-        Self { inner: Arc::new(Inner { me, cluster, cluster_name, handle, called }) }
+        let book = Arc::new(AddressBook::new(Id::try_from(&*me.instance).unwrap_or_default()));
+        let inner = Inner {
+            me: Mutex::new(me),
+            cluster: Mutex::new(cluster),
+            cluster_name: config.cluster_name.clone(),
+            handle: OnceLock::new(),
+            called,
+            book,
+            cluster_size: u32::try_from(config.cluster_size).unwrap_or(u32::MAX),
+            founding: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Where nodes were heard of.
+    pub(crate) fn book(&self) -> &Arc<AddressBook> {
+        &self.inner.book
+    }
+
+    /// Tells from here on whom this node has agreed to form a cluster with. It is on disk already.
+    pub(crate) fn publish(&self, agreed: Option<&Founders>) {
+        *self.inner.founding.lock() = agreed.map(Founders::to_wire);
     }
 
     /// From here on the node answers for its cluster.
@@ -75,8 +104,8 @@ impl Service {
         self.inner.me.lock().clone()
     }
 
-    /// The cluster on whose behalf a peer has called, while this node belongs to none.
-    pub(crate) fn called(&self) -> tokio::sync::watch::Receiver<Option<Id>> {
+    /// On whose behalf a peer has called, and as what number, while this node belongs to no cluster.
+    pub(crate) fn called(&self) -> tokio::sync::watch::Receiver<Option<Belonging>> {
         self.inner.called.subscribe()
     }
 
@@ -97,7 +126,7 @@ impl Service {
         match cluster {
             None => {
                 // Only who asked this very instance for its identity knows it: this is the cluster it shall be in.
-                inner.called.send_replace(Some(caller.cluster));
+                inner.called.send_replace(Some(Belonging { cluster: caller.cluster, node: caller.to.node }));
                 Err(PeerError::Unreachable("this node is just joining".into()))
             }
             Some(cluster) if cluster != caller.cluster => {
@@ -167,6 +196,13 @@ impl PeerApi for Service {
         let cluster_name = inner.cluster_name.clone();
         let me = Some(self.me());
         let mut reply = wire::HelloReply { me, cluster, cluster_name, ..wire::HelloReply::default() };
+        if request.cluster_name == inner.cluster_name {
+            request.me.iter().for_each(|member| inner.book.hear_of_itself(member));
+            inner.book.hear(&request.known);
+            reply.known = inner.book.tell();
+            reply.cluster_size = inner.cluster_size;
+            reply.founding = inner.founding.lock().clone();
+        }
         if let Some(handle) = inner.handle.get() {
             reply.leader = handle.leader().unwrap_or_default();
             reply.summary = handle.comparing.summary().filter(|_| request.summary);
@@ -223,6 +259,7 @@ impl PeerApi for Service {
         let hearing = Arc::clone(&handle);
         let requests = requests.map(move |request| {
             hearing.note_heard();
+            hearing.check_log_has_not_gone_back(&request)?;
             append_request(request)
         });
         let requests = requests.take_while(move |request| {

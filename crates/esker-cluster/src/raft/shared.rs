@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use esker_engine::Replica;
 use parking_lot::Mutex;
 
-use super::{config::RaftConfig, contact::Contact, log_store::Progress, snapshot::Outgoing, types::Node};
-use crate::peer::{Caller, Connector, Id, Identity, PeerApi, PeerError, PeerResult};
+use super::{
+    config::RaftConfig, contact::Contact, gossip::AddressBook, log_store::Progress, snapshot::Outgoing,
+    types::Node,
+};
+use crate::peer::{Caller, Connector, Id, Identity, PeerApi, PeerError, PeerResult, wire};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -18,6 +21,8 @@ pub(crate) struct Shared {
     /// The snapshot that is being sent.
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) blocking_threads: bool,
+    /// Where nodes were heard of.
+    pub(crate) book: Arc<AddressBook>,
     connector: Arc<dyn Connector>,
     peers: Mutex<BTreeMap<u64, Peer>>,
 }
@@ -35,10 +40,23 @@ impl Shared {
         me: Identity,
         (replica, progress): (Replica, Arc<Progress>),
         connector: Arc<dyn Connector>,
+        book: Arc<AddressBook>,
     ) -> Self {
         let blocking_threads = config.blocking_threads;
         let (outgoing, peers) = (Arc::default(), Mutex::default());
-        Self { config, cluster, me, replica, progress, outgoing, blocking_threads, connector, peers }
+        Self { config, cluster, me, replica, progress, outgoing, blocking_threads, book, connector, peers }
+    }
+
+    /// This node, as it tells others.
+    pub(crate) fn member(&self) -> wire::Member {
+        wire::Member {
+            node: self.me.node,
+            instance: self.me.instance.to_vec().into(),
+            peer_address: self.config.peer_address.clone(),
+            http_address: self.config.http_address.clone(),
+            voter: self.config.voter,
+            ..wire::Member::default()
+        }
     }
 
     /// Does what may wait for the disk: on a thread of its own, unless there is only one.
@@ -61,14 +79,20 @@ impl Shared {
     /// The connection to a peer; the same as before as long as the peer is the same instance at the same place.
     pub(crate) fn connect(&self, target: u64, node: &Node) -> Arc<dyn PeerApi> {
         let mut peers = self.peers.lock();
-        if let Some(peer) = peers.get(&target).filter(|peer| same_place(&peer.node, node)) {
+        let node = Node { peer_address: self.address_of(node), ..node.clone() };
+        if let Some(peer) = peers.get(&target).filter(|peer| same_place(&peer.node, &node)) {
             return Arc::clone(&peer.api);
         }
         let to = Identity { node: target, instance: node.instance };
         let api = self.connector.connect(&node.peer_address, self.caller_to(to));
         let contact = Arc::default();
-        peers.insert(target, Peer { node: node.clone(), api: Arc::clone(&api), contact });
+        peers.insert(target, Peer { node, api: Arc::clone(&api), contact });
         api
+    }
+
+    /// Where a member is: where it was met lately, else where the list of members has it.
+    pub(crate) fn address_of(&self, node: &Node) -> String {
+        self.book.met_at(&node.instance).unwrap_or_else(|| node.peer_address.clone())
     }
 
     /// Whether a peer that was connected before can be reached.

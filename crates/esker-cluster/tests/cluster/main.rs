@@ -6,7 +6,7 @@
 mod snapshots;
 mod support;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use esker_cluster::{
     Ack, Batch, Consistency, Error, MemberChange, Role, WriteOptions,
@@ -14,6 +14,7 @@ use esker_cluster::{
     raft::RaftConfig,
 };
 use esker_engine::RequestId;
+use esker_log::disk::sim::{CrashMode, Ops, SimDisk};
 
 use crate::support::{Cluster, eventually};
 
@@ -259,4 +260,86 @@ async fn a_replica_that_has_diverged_is_found_and_stops() {
         assert_eq!(cluster.store(id).status().trouble, None);
     }
     cluster.put(leader, "still", "here").await.unwrap();
+}
+
+/// CHECKS 24: it finds out by asking the others, says so, and answers nothing but stale reads. One that is only cut off does not
+/// take itself for removed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_node_notices_and_one_that_is_cut_off_is_not_removed() {
+    let cluster = Cluster::formed(3).await;
+    cluster.put(1, "k", "v").await.unwrap();
+    let leader = cluster.leader().await;
+    let removed = cluster.up().into_iter().find(|id| *id != leader).unwrap();
+    let other = cluster.up().into_iter().find(|id| ![leader, removed].contains(id)).unwrap();
+    cluster.get(removed, "k").await.unwrap();
+
+    cluster.network.isolate(other);
+    eventually("it has no leader", async || cluster.leader_now(other).is_none()).await;
+    cluster.store(leader).change_members(MemberChange::Remove(removed)).await.unwrap_err();
+    cluster.network.heal();
+    cluster.leader().await;
+    eventually("it was removed", async || {
+        let leader = cluster.leader_now(other).unwrap_or(other);
+        // The first attempt may have come to pass, late.
+        let _twice = cluster.store(leader).change_members(MemberChange::Remove(removed)).await;
+        cluster.member(other, removed).is_none()
+    })
+    .await;
+    eventually("it notices", async || cluster.node(removed).view().role == Role::Removed).await;
+    assert_ne!(cluster.node(other).view().role, Role::Removed);
+    assert_eq!(cluster.leader_now(removed), None);
+    let write = cluster.put(removed, "k", "w").await.unwrap_err();
+    assert!(matches!(write, Error::Removed), "{write}");
+    let read = cluster.get(removed, "k").await.unwrap_err();
+    assert!(matches!(read, Error::Removed), "{read}");
+    let stale = cluster.store(removed).get(b"k").await.unwrap().unwrap();
+    assert_eq!(stale.value.into_vec(), b"v");
+    cluster.put(other, "k", "w").await.unwrap();
+}
+
+/// CHECKS 15: the disk of the leader hangs: another one leads, and goes on; after a while the node gives up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_whose_disk_hangs_hands_over_and_gives_up() {
+    let disks: BTreeMap<u64, SimDisk> = (1..=3).map(|id| (id, SimDisk::new())).collect();
+    let cluster = Cluster::formed_on(3, disks).await;
+    let leader = cluster.leader().await;
+    cluster.put(leader, "k", "v").await.unwrap();
+    let hangs = &cluster.disks[&leader];
+    hangs.stall(Ops::Syncs);
+    cluster.put(leader, "k", "w").await.unwrap();
+    let other = cluster.up().into_iter().find(|id| *id != leader).unwrap();
+    eventually("another leads", async || cluster.leader_now(other).is_some_and(|now| now != leader)).await;
+    eventually("it takes writes", async || cluster.put(other, "k", "x").await.is_ok()).await;
+    let given_up = cluster.node(leader).disk_given_up();
+    tokio::time::timeout(Duration::from_secs(20), given_up).await.expect("it gives up");
+    hangs.end_stall();
+}
+
+/// CHECKS 27: what the leader knows a node to have acknowledged is not there any more, though the files are where they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_whose_log_went_back_is_refused() {
+    let disks: BTreeMap<u64, SimDisk> = (1..=3).map(|id| (id, SimDisk::new())).collect();
+    let mut cluster = Cluster::formed_on(3, disks).await;
+    let leader = cluster.leader().await;
+    cluster.put(leader, "k", "old").await.unwrap();
+    let restored = cluster.up().into_iter().find(|id| *id != leader).unwrap();
+    cluster.get(restored, "k").await.unwrap();
+    // A snapshot of the block device: not even the directory is another one.
+    let snapshot = cluster.disks[&restored].after_crash(CrashMode::ProcessKill);
+    for n in 0..20 {
+        cluster.put_with(leader, &format!("k{n}"), "new", all()).await.unwrap();
+    }
+    cluster.kill(restored).await;
+    cluster.disks.insert(restored, snapshot);
+    cluster.start(restored).await;
+    eventually("it is refused", async || {
+        cluster.store(restored).status().trouble.is_some_and(|why| why.contains("old copy"))
+    })
+    .await;
+    cluster.put(leader, "k", "newer").await.unwrap();
+    assert_eq!(cluster.leader().await, leader);
+}
+
+fn all() -> WriteOptions {
+    WriteOptions { ack: Ack::All, ..WriteOptions::default() }
 }

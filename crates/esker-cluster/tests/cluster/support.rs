@@ -13,10 +13,7 @@ use esker_cluster::{
     raft::{MemberAddress, Opened, RaftConfig, RaftNode, Start},
 };
 use esker_engine::{Environment, KeyRange, Options, Replica, replica::Hooks};
-use esker_log::{
-    clock::SystemClock,
-    disk::{Disk, RealDisk, sim::SimDisk},
-};
+use esker_log::{clock::SystemClock, disk::sim::SimDisk};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -256,9 +253,9 @@ struct Running {
 pub(crate) struct Cluster {
     pub(crate) network: Network,
     dirs: tempfile::TempDir,
-    /// Of nodes whose disk is simulated.
-    disks: BTreeMap<u64, SimDisk>,
     size: u64,
+    /// Of places that have a simulated one.
+    pub(crate) disks: BTreeMap<u64, SimDisk>,
     /// By place; a wiped node has another number than its place.
     running: BTreeMap<u64, Running>,
     joined: BTreeMap<u64, u64>,
@@ -279,8 +276,8 @@ impl Cluster {
         let mut cluster = Self {
             network: Network::default(),
             dirs: tempfile::tempdir().unwrap(),
-            disks,
             size,
+            disks,
             running: BTreeMap::new(),
             joined: BTreeMap::new(),
         };
@@ -301,6 +298,14 @@ impl Cluster {
         self.dirs.path().join(id.to_string())
     }
 
+    fn environment(&self, id: u64) -> Environment {
+        let real = Environment::default();
+        match self.disks.get(&id) {
+            Some(disk) => Environment { disk: Arc::new(disk.clone()), ..real },
+            None => real,
+        }
+    }
+
     fn open(&self, id: u64, join: Vec<String>) -> impl Future<Output = Running> + 'static {
         let members = (1..=self.size).map(|id| MemberAddress {
             id,
@@ -315,6 +320,8 @@ impl Cluster {
             join,
             leader_patience: Duration::from_millis(700),
             commit_patience: Duration::from_secs(2),
+            disk_stall_handover: Duration::from_millis(500),
+            disk_stall_limit: Duration::from_secs(2),
             // Little is kept, so that who lags needs a snapshot soon.
             log_retention: (1 << 20, 50),
             compare_interval: Duration::from_millis(200),
@@ -322,7 +329,7 @@ impl Cluster {
         };
         let connector = Arc::new(Attached { network: self.network.clone(), address: address(id) });
         let start = Start {
-            environment: Environment { disk: self.disk(id), ..Environment::default() },
+            environment: self.environment(id),
             options: Options::default(),
             config,
             connector,
@@ -371,7 +378,7 @@ impl Cluster {
         running.store.close().await.unwrap();
         drop(running);
         // The others' calls hold on to it until they notice.
-        let (lock, disk) = (self.dir(self.place(id)).join("LOCK"), self.disk(self.place(id)));
+        let (disk, lock) = (self.environment(self.place(id)).disk, self.dir(self.place(id)).join("LOCK"));
         eventually("the data is let go of", async || disk.lock(&lock).is_ok()).await;
     }
 

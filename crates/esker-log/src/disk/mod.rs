@@ -45,6 +45,15 @@ pub struct DirEntry {
     pub len: u64,
 }
 
+/// What tells a file or directory from a copy of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Its number in its file system. Numbers are used again.
+    pub inode: u64,
+    /// When it was created, in seconds and nanoseconds; `None` where the file system does not tell.
+    pub created: Option<(i64, u32)>,
+}
+
 /// A directory tree of files. Paths are used as given.
 pub trait Disk: Send + Sync + 'static {
     /// Opens or creates a file. A created file's name is durable only after [`Disk::sync_dir`].
@@ -64,6 +73,9 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Makes the names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// What tells the file or directory at `path` from a copy of it.
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity>;
 
     /// Takes the exclusive lock on the file at `path` (created if absent) until the guard is dropped or the
     /// process ends. [`io::ErrorKind::WouldBlock`] if another holds it.

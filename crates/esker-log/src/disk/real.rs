@@ -16,11 +16,11 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, FlockOperation, OFlags},
+    fs::{AtFlags, CWD, FallocateFlags, FlockOperation, OFlags, StatxFlags},
     io::{Errno, ReadWriteFlags, retry_on_intr},
 };
 
-use super::{DirEntry, DirLock, Disk, File, OpenMode};
+use super::{DirEntry, DirLock, Disk, File, FileIdentity, OpenMode};
 
 /// The most buffers Linux takes in one call (`IOV_MAX`).
 const BUFFERS_MAX: usize = 1024;
@@ -101,6 +101,14 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         sync_directory(dir)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
+        let asked = StatxFlags::INO | StatxFlags::BTIME;
+        let found = retry_on_intr(|| rustix::fs::statx(CWD, path, AtFlags::empty(), asked))?;
+        let tells = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let created = tells.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
+        Ok(FileIdentity { inode: found.stx_ino, created })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {

@@ -125,6 +125,7 @@ impl From<esker_cluster::Error> for ApiError {
             Error::NoLeader { retry_after } => {
                 Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::NoLeader, message) }
             }
+            Error::Removed => Self::new(ErrorCode::NoLeader, message),
             Error::NotLeader { leader, http_address } => Self::not_leader(leader, http_address, message),
             Error::OutcomeUnknown(_) => {
                 Self { retry_after: Some(RETRY_SOON), ..Self::new(ErrorCode::OutcomeUnknown, message) }
@@ -199,6 +200,7 @@ mod tests {
         let not_leader = Error::NotLeader { leader: 3, http_address: "h:8082".into() };
         for (error, status, code, after, after_ms) in [
             (Error::NoLeader { retry_after }, 503, ErrorCode::NoLeader, Some("1"), Some("70")),
+            (Error::Removed, 503, ErrorCode::NoLeader, Some("1"), None),
             (not_leader, 307, ErrorCode::NotLeader, None, None),
             (Error::OutcomeUnknown("why".into()), 503, ErrorCode::OutcomeUnknown, Some("1"), Some("50")),
             (Error::Refused("why".into()), 409, ErrorCode::Conflict, None, None),

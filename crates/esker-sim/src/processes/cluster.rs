@@ -126,6 +126,17 @@ impl Cluster {
         futures_util::future::try_join_all(starting.map(|node| node.start(within))).await.map(|_| ())
     }
 
+    /// Takes away the data of a node that does not run: it is another node when it is started again.
+    pub fn wipe(&mut self, node: u64) -> io::Result<()> {
+        std::fs::remove_dir_all(self.node(node).data_dir())
+    }
+
+    /// The address where a node listens for its peers.
+    pub fn peer_address(&self, node: u64) -> String {
+        let Address { host, peers, .. } = &self.addresses[&node];
+        format!("{host}:{peers}")
+    }
+
     /// SIGKILL; the node is gone when this returns.
     pub fn kill(&mut self, node: u64) -> io::Result<()> {
         self.node(node).kill()
@@ -207,7 +218,7 @@ fn arguments(
     let path = |path: PathBuf| path.display().to_string();
     let mut arguments = vec![path(options.binary.clone()), "serve".into()];
     let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-    add("--data-dir", path(home.join("data")));
+    add("--data-dir", path(Node::data_dir_in(home)));
     add("--ready-file", path(Node::ready_file(home)));
     add("--host", host.clone());
     add("--port", http.to_string());

@@ -29,6 +29,14 @@ impl Node {
         dir.join("ready")
     }
 
+    pub(super) fn data_dir_in(dir: &Path) -> PathBuf {
+        dir.join("data")
+    }
+
+    pub(super) fn data_dir(&self) -> PathBuf {
+        Self::data_dir_in(&self.dir)
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.process.is_some()
     }

@@ -135,6 +135,36 @@ pub async fn restart_one_by_one(cluster: &mut Cluster, recorder: &Recorder) -> i
     work_goes_on(recorder, WORK_BETWEEN).await
 }
 
+/// Every node is stopped for good, one after another, and a new one takes its place: with an empty directory, at the same
+/// address, under a number of its own. The next goes when the new one has the vote of the old.
+pub async fn replace_one_by_one(cluster: &mut Cluster, recorder: &Recorder) -> io::Result<()> {
+    for node in cluster.numbers() {
+        work_goes_on(recorder, WORK_BETWEEN).await?;
+        cluster.leader().await?;
+        cluster.terminate(node).await?;
+        cluster.wipe(node)?;
+        recorder.restarted(node);
+        cluster.restart(node).await?;
+        has_taken_its_place(cluster, node).await?;
+    }
+    work_goes_on(recorder, WORK_BETWEEN).await
+}
+
+/// Waits until the new node at this place votes, and nobody else is there any more. What it knows may be old, and show the one
+/// before it: it has to find itself.
+async fn has_taken_its_place(cluster: &Cluster, node: u64) -> io::Result<()> {
+    let address = cluster.peer_address(node);
+    let client = Client::new(&cluster.endpoint(node)).map_err(io::Error::other)?;
+    wait_for("the new node has the vote of the old one", GAP_MAX, async || {
+        let (Ok(status), Ok(answer)) = (client.status().await, client.nodes().await) else { return Ok(None) };
+        let mut here = answer.nodes.iter().filter(|member| member.peer_address.as_ref() == Some(&address));
+        let is_itself = here.next().is_some_and(|member| member.id == status.node_id && member.voter);
+        let is_alone = here.next().is_none() && answer.nodes.len() == cluster.numbers().len();
+        Ok((is_itself && is_alone).then_some(()))
+    })
+    .await
+}
+
 /// A write that takes longer is tried elsewhere.
 const PROBE_PATIENCE: Duration = Duration::from_millis(200);
 /// After this the cluster counts as lost.

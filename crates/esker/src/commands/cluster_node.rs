@@ -23,6 +23,9 @@ const THREADS_MAX: usize = 4;
 /// What is left over when the node stops is given up after this.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The exit code of an error.
+const DISK_GIVEN_UP: i32 = 1;
+
 /// A running node. Its runtime lives as long as it does.
 pub(super) struct ClusterNode {
     raft: Arc<RaftNode>,
@@ -110,7 +113,17 @@ pub(super) fn start(
     })?;
     let Some(node) = joined else { return Ok(None) };
     let raft = Arc::new(node);
+    runtime.spawn(end_with_the_disk(Arc::clone(&raft)));
     Ok(Some((ClusterNode { raft, peer_address, runtime: Some(runtime), _stop_peers: stop_peers }, report)))
+}
+
+/// A process whose disk hangs is of no use, and may not even be able to stop in order: whoever looks after it shall notice.
+async fn end_with_the_disk(raft: Arc<RaftNode>) {
+    raft.disk_given_up().await;
+    eprintln!(
+        "esker: the disk has not answered for a minute: giving up. Look at the disk, then start the node again"
+    );
+    std::process::exit(DISK_GIVEN_UP);
 }
 
 fn config(settings: &Settings, cluster: &ClusterSettings, http: SocketAddr, peers: SocketAddr) -> RaftConfig {
@@ -126,6 +139,9 @@ fn config(settings: &Settings, cluster: &ClusterSettings, http: SocketAddr, peer
         members: members.collect(),
         join: cluster.join.clone(),
         discovery: cluster.dns.clone().map(|name| discovery(name, peers.port())),
+        data_dir_moved: cluster.data_dir_moved,
+        gossip_seeds: cluster.gossip_seeds.clone(),
+        cluster_size: cluster.size,
         cluster_name: cluster.name.clone(),
         voter: !cluster.learner,
         heartbeat: cluster.heartbeat,

@@ -21,13 +21,16 @@ const HTTP_PORT_BASE: u16 = 8080;
 /// The same for `grpc_port`.
 const PEER_PORT_BASE: u16 = 7070;
 /// Any of these makes the node one of a cluster; which of them is given says how the cluster is found.
-const WAYS_IN: [&str; 3] = ["cluster_nodes", "join", "cluster_dns"];
+const WAYS_IN: [&str; 4] = ["cluster_nodes", "join", "cluster_dns", "gossip_seeds"];
 /// What a single node has no use for.
-const CLUSTER_ONLY: [&str; 13] = [
+const CLUSTER_ONLY: [&str; 16] = [
     "cluster_nodes",
     "join",
     "cluster_dns",
+    "gossip_seeds",
+    "cluster_size",
     "cluster_name",
+    "data_dir_moved",
     "learner",
     "grpc_port",
     "advertise_host",
@@ -38,6 +41,9 @@ const CLUSTER_ONLY: [&str; 13] = [
     "peer_tls_certificate",
     "peer_tls_key",
 ];
+
+/// What bounds a single node's queue; a cluster's is bounded by `write_bytes_under_way`.
+const SINGLE_ONLY: [&str; 2] = ["queue_max_bytes", "queue_max_batches"];
 
 /// A node as `cluster_nodes` gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +89,12 @@ pub(crate) struct ClusterSettings {
     pub(crate) join: Vec<String>,
     /// A name whose addresses are members of the cluster to join.
     pub(crate) dns: Option<String>,
+    /// Nodes to gossip with, `host:peer_port` each.
+    pub(crate) gossip_seeds: Vec<String>,
+    /// Of how many nodes that find one another a cluster is formed; 0: none is.
+    pub(crate) size: usize,
+    /// The data directory was moved on purpose.
+    pub(crate) data_dir_moved: bool,
     /// Joins without a vote.
     pub(crate) learner: bool,
     /// Where to listen for the other nodes.
@@ -106,17 +118,10 @@ pub(crate) struct ClusterSettings {
 /// Settles which node this one is, and with it the ports that are given nowhere; adds to the warnings.
 pub(super) fn place(effective: &mut Effective) -> Result<(), String> {
     if !enabled(effective) {
-        let idle = CLUSTER_ONLY.iter().map(|name| effective.outcome(name));
-        let idle = idle.filter(|outcome| outcome.source != Source::Default && !is_nothing(&outcome.value));
-        let warnings: Vec<_> = idle
-            .map(|outcome| {
-                let (name, source) = (outcome.setting.name, &outcome.source);
-                format!("{source}: `{name}` has no effect: the node is in no cluster (`cluster_enabled`)")
-            })
-            .collect();
-        effective.warnings.extend(warnings);
+        warn_of_idle(effective, &CLUSTER_ONLY, "the node is in no cluster (`cluster_enabled`)");
         return Ok(());
     }
+    warn_of_idle(effective, &SINGLE_ONLY, "in a cluster `write_bytes_under_way` bounds what waits");
     let Some(own) = own_node(effective)? else { return Ok(()) };
     for (name, value) in
         [("node_id", own.id), ("port", u64::from(own.http_port)), ("grpc_port", u64::from(own.peer_port))]
@@ -129,6 +134,17 @@ pub(super) fn place(effective: &mut Effective) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Adds a warning for each of these that is given.
+fn warn_of_idle(effective: &mut Effective, names: &[&str], why: &str) {
+    let given = names.iter().map(|name| effective.outcome(name));
+    let given = given.filter(|outcome| outcome.source != Source::Default && !is_nothing(&outcome.value));
+    let warning = |outcome: &super::Outcome| {
+        format!("{}: `{}` has no effect: {why}", outcome.source, outcome.setting.name)
+    };
+    let warnings: Vec<_> = given.map(warning).collect();
+    effective.warnings.extend(warnings);
 }
 
 fn is_nothing(value: &Value) -> bool {
@@ -255,8 +271,11 @@ impl ClusterSettings {
             http_address: own.as_ref().map_or_else(|| advertised("port"), ListedNode::http_address),
             peer_address: own.as_ref().map_or_else(|| advertised("grpc_port"), ListedNode::peer_address),
             members: listed(effective)?,
-            join: join(effective)?,
+            join: addresses(effective, "join")?,
             dns,
+            gossip_seeds: addresses(effective, "gossip_seeds")?,
+            size: usize::try_from(effective.count("cluster_size")).expect("the table bounds it"),
+            data_dir_moved: effective.flag("data_dir_moved"),
             learner: effective.flag("learner"),
             peer_listen: address(effective, "grpc_port")?,
             advertise_host,
@@ -279,25 +298,36 @@ fn one_way_in(effective: &Effective) -> Result<(), String> {
         let (a, b) = (&effective.outcome(first).source, &effective.outcome(second).source);
         return Err(format!("`{first}` ({a}) and `{second}` ({b}) are two ways into a cluster: give one"));
     }
-    if effective.flag("learner") && !matches!(given[..], ["join" | "cluster_dns"]) {
+    let size = effective.outcome("cluster_size");
+    let forms = effective.count("cluster_size") > 0;
+    if forms && !matches!(given[..], ["gossip_seeds" | "cluster_dns"]) {
+        return Err(format!(
+            "{}: `cluster_size` is for nodes that find one another: give `gossip_seeds` or `cluster_dns` with it",
+            size.source
+        ));
+    }
+    if effective.flag("learner") && (forms || !matches!(given[..], ["join" | "cluster_dns" | "gossip_seeds"]))
+    {
         let source = &effective.outcome("learner").source;
         return Err(format!(
-            "{source}: `learner` is for a node that joins: give `join` or `cluster_dns` with it"
+            "{source}: `learner` is for a node that joins: give `join`, `cluster_dns` or `gossip_seeds` with it, and no \
+             `cluster_size`"
         ));
     }
     Ok(())
 }
 
-fn join(effective: &Effective) -> Result<Vec<String>, String> {
+/// A list of `host:peer_port`.
+fn addresses(effective: &Effective, name: &str) -> Result<Vec<String>, String> {
     let has_port = |item: &&str| {
         let port = item.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
         port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
     };
-    let source = &effective.outcome("join").source;
-    items(effective.text("join"))
+    let source = &effective.outcome(name).source;
+    items(effective.text(name))
         .map(|item| match has_port(&item) {
             true => Ok(item.to_owned()),
-            false => Err(format!("{source}: `join`: `{item}` is no address: give host:peer_port")),
+            false => Err(format!("{source}: `{name}`: `{item}` is no address: give host:peer_port")),
         })
         .collect()
 }
@@ -432,11 +462,16 @@ mod tests {
         assert_eq!((alone.node_id, alone.members.len(), alone.join.len(), alone.dns), (0, 0, 0, None));
         assert_eq!(cluster(&[("join", "h:7070, [::1]:7071")]).join, ["h:7070", "[::1]:7071"]);
         assert_eq!(cluster(&[("cluster_dns", "nodes")]).dns.as_deref(), Some("nodes"));
+        let gossip = cluster(&[("gossip_seeds", "h:7070,i:7070"), ("cluster_size", "3")]);
+        assert_eq!((gossip.gossip_seeds, gossip.size), (vec!["h:7070".to_owned(), "i:7070".to_owned()], 3));
         let off = effective(&[("cluster_enabled", "false"), ("join", "h:7070")]).unwrap();
         assert_eq!(Settings::new(&off).unwrap().cluster, None);
         assert!(off.warnings[0].contains("`join` has no effect"), "{:?}", off.warnings);
         let idle = effective(&[("learner", "true"), ("cluster_nodes", "")]).unwrap();
         assert_eq!(idle.warnings.len(), 1, "{:?}", idle.warnings);
+        let queue = effective(&[("join", "h:1"), ("queue_max_bytes", "1MiB")]).unwrap();
+        assert!(queue.warnings[0].contains("`queue_max_bytes` has no effect"), "{:?}", queue.warnings);
+        assert_eq!(effective(&[("queue_max_bytes", "1MiB")]).unwrap().warnings, Vec::<String>::new());
     }
 
     #[test]
@@ -444,6 +479,13 @@ mod tests {
         for (given, parts) in [
             (&[("join", "h")][..], &["`join`", "host:peer_port", "--join"][..]),
             (&[("join", "h:1"), ("cluster_nodes", "127.0.0.1")], &["`join`", "`cluster_nodes`", "give one"]),
+            (&[("gossip_seeds", "h:1"), ("join", "i:1")], &["`gossip_seeds`", "`join`", "give one"]),
+            (&[("gossip_seeds", "h")], &["`gossip_seeds`", "host:peer_port"]),
+            (&[("join", "h:1"), ("cluster_size", "3")], &["`cluster_size`", "`gossip_seeds`"]),
+            (
+                &[("gossip_seeds", "h:1"), ("cluster_size", "3"), ("learner", "true")],
+                &["`learner`", "`cluster_size`"],
+            ),
             (&[("cluster_nodes", "a:x")], &["`cluster_nodes`", "`a:x`", "peer_port"]),
             (&[("cluster_nodes", "a:1,a:1")], &["`cluster_nodes`", "another node"]),
             (&[("cluster_enabled", "true"), ("learner", "true")], &["`learner`", "`join`"]),

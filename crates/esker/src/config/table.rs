@@ -248,8 +248,8 @@ pub(crate) const TABLE: &[Setting] = &[
         Flag,
         Value("false"),
         "Makes the node one of a cluster, which goes on serving while a majority of its nodes does. Implied by `cluster_nodes`, \
-         `join` and `cluster_dns`, unless it is given as false. Without any of them the node forms a cluster of its own, which \
-         others may join.",
+         `join`, `cluster_dns` and `gossip_seeds`, unless it is given as false. Without any of them the node forms a cluster of \
+         its own, which others may join.",
     ),
     setting(
         "node_id",
@@ -277,8 +277,32 @@ pub(crate) const TABLE: &[Setting] = &[
         Optional("a name"),
         Value(""),
         "Joins the cluster that nodes at this name's addresses are members of, each with this node's `grpc_port`. The name is \
-         looked up until one of them takes this node in. A cluster is never formed so: begin it with `cluster_nodes` or \
-         `cluster_enabled`.",
+         looked up until one of them takes this node in. With `cluster_size`, nodes that find one another there form a cluster \
+         if there is none.",
+    ),
+    setting(
+        "gossip_seeds",
+        Optional("host:peer_port of one or more nodes, with commas between"),
+        Value(""),
+        "Finds the other nodes by gossip, which begins with these: they tell of the others. It goes over the peers' port. Joins \
+         the cluster that is found; with `cluster_size`, forms one if there is none. May name this node itself, so that the list can \
+         be the same on all.",
+    ),
+    setting(
+        "cluster_size",
+        Count(0, 64),
+        Value("0"),
+        "Of how many nodes a cluster is formed by those that find one another with `gossip_seeds` or `cluster_dns`, if there is \
+         none: the same number on all of them. More nodes join. Give more than half of the nodes that you start, so that two \
+         groups that do not find one another cannot form a cluster each. With 0 the node only joins.",
+    ),
+    setting(
+        "data_dir_moved",
+        Flag,
+        Value("false"),
+        "Takes the data directory for this node's own though it is not where it was: a node of a cluster refuses a directory that \
+         is a copy, because an old one could vote away what was acknowledged since. Only for a directory that was moved to \
+         another file system while the node was stopped, and of which no other copy ever ran. Give it for one start.",
     ),
     setting(
         "cluster_name",

@@ -33,7 +33,7 @@
 //! # Faults
 //!
 //! Every operation that could matter has a number (see [`OpKind`]); [`SimDisk::inject`] makes any of them fail.
-//! [`File::len`] is not numbered.
+//! [`File::len`] and [`Disk::identity`] are not numbered.
 //!
 //! # Left out
 //!
@@ -65,7 +65,7 @@ use self::{
     file::{SimFile, loses_dirty},
     state::Machine,
 };
-use super::{DirEntry, DirLock, Disk, File, OpenMode};
+use super::{DirEntry, DirLock, Disk, File, FileIdentity, OpenMode};
 
 pub use self::{
     crash::CrashMode,
@@ -91,6 +91,13 @@ impl SimDisk {
     pub fn crash(&self, mode: CrashMode) -> Self {
         self.machine.power_off();
         self.after_crash(mode)
+    }
+
+    /// A copy of what is there now, made file by file: the same bytes in other files.
+    pub fn copied(&self) -> Self {
+        let mut found = self.machine.state().after_crash(CrashMode::ProcessKill);
+        found.copies += 1;
+        Self { machine: Arc::new(Machine::new(found)) }
     }
 
     /// What [`SimDisk::crash`] would give now, while this machine goes on.
@@ -180,6 +187,13 @@ impl Disk for SimDisk {
         state.reap();
         state.trace.counters.dir_syncs += 1;
         Ok(())
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
+        let state = self.machine.running()?;
+        let is_dir = state.names.dirs.contains(path);
+        let inode = if is_dir { 0 } else { state.lookup(path)? };
+        Ok(FileIdentity { inode, created: Some((state.copies, 0)) })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {

@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) names: Names,
     /// The paths of the locks that are held.
     pub(super) locks: BTreeSet<PathBuf>,
+    /// Of how many copies, one of the other, this is the last.
+    pub(super) copies: i64,
     next_inode: InodeId,
     next_seq: Seq,
     /// After a crash: every operation fails.
@@ -224,7 +226,8 @@ impl State {
             _ => survivors(&self.inodes, &self.names, mode),
         };
         let (next_inode, next_seq, limits) = (self.next_inode, self.next_seq, self.limits);
-        let mut found = Self { inodes, names, next_inode, next_seq, limits, ..Self::default() };
+        let copies = self.copies;
+        let mut found = Self { inodes, names, copies, next_inode, next_seq, limits, ..Self::default() };
         found.inodes.values_mut().for_each(|inode| inode.handles = 0);
         found.reap();
         found

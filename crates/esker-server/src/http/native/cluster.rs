@@ -36,8 +36,10 @@ pub(super) async fn status(
 fn status_answer(status: Status, cluster: Option<ClusterView>) -> StatusAnswer {
     let stats = status.stats;
     let leaderless = cluster.as_ref().is_some_and(|view| view.leader.is_none());
+    let is_removed = cluster.as_ref().is_some_and(|view| view.role == esker_cluster::Role::Removed);
+    let removed = || esker_cluster::Error::Removed.to_string();
     let no_leader = || "this node knows of no leader of its cluster: neither reads nor writes".into();
-    let trouble = status.trouble.or_else(|| leaderless.then(no_leader));
+    let trouble = status.trouble.or_else(|| is_removed.then(removed)).or_else(|| leaderless.then(no_leader));
     let mut answer = StatusAnswer {
         node_id: status.node_id,
         mode: Mode::Single,
@@ -80,6 +82,7 @@ fn role(role: esker_cluster::Role) -> Role {
         esker_cluster::Role::Candidate => Role::Candidate,
         esker_cluster::Role::Learner => Role::Learner,
         esker_cluster::Role::Outside => Role::Outside,
+        esker_cluster::Role::Removed => Role::Removed,
     }
 }
 
@@ -193,6 +196,7 @@ pub(super) mod tests {
             term: 7,
             committed: 100,
             applied: 99,
+            gossip_ignored: 0,
             members: vec![
                 member(1, StoreRole::Leader, Some(101), None),
                 member(2, StoreRole::Follower, Some(90), Some(20)),

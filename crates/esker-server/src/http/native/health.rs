@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use esker_cluster::{ClusterView, Status};
+use esker_cluster::{ClusterView, Role, Status};
 use esker_wire::{ErrorCode, cluster::HealthAnswer};
 use http::Response;
 
@@ -38,6 +38,7 @@ pub(super) async fn ready(State(front): State<Arc<Front>>) -> Result<Response<An
 
 fn refuse_leaderless(cluster: Option<ClusterView>) -> Result<(), ApiError> {
     match cluster {
+        Some(ClusterView { role: Role::Removed, .. }) => Err(ApiError::from(esker_cluster::Error::Removed)),
         Some(ClusterView { leader: None, .. }) => Err(ApiError::new(
             ErrorCode::NoLeader,
             "this node knows of no leader of its cluster: retry later",
@@ -89,6 +90,9 @@ mod tests {
         assert!(refuse_leaderless(None).is_ok() && refuse_leaderless(Some(view.clone())).is_ok());
         view.leader = None;
         let refused = refuse_leaderless(Some(view)).err().unwrap().into_answer();
+        assert_eq!(refused.status(), 503);
+        let removed = ClusterView { role: Role::Removed, ..super::super::cluster::tests::view() };
+        let refused = refuse_leaderless(Some(removed)).err().unwrap().into_answer();
         assert_eq!(refused.status(), 503);
     }
 }
