@@ -40,15 +40,6 @@ impl<T> Report<T> {
         told.collect()
     }
 
-    /// How the first of those ended.
-    pub fn failed(&self) -> Option<&Outcome> {
-        self.history
-            .operations
-            .iter()
-            .map(|operation| &operation.outcome)
-            .find(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(_)))
-    }
-
     /// Refusals among them.
     pub fn refusals(&self) -> usize {
         let refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
