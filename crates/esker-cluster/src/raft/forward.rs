@@ -1,7 +1,7 @@
 //! Writes handed on to the leader: one open call per leader, many writes in a message, answered in any order.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::Arc,
     time::Duration,
 };
@@ -92,7 +92,7 @@ async fn run(shared: Arc<Shared>, leader: u64, node: Node, mut queue: mpsc::Unbo
     let peer = shared.connect(leader, &node);
     let (messages, outgoing) = mpsc::channel(MESSAGES_WAITING);
     let mut replies = peer.propose(shared.caller(leader), ReceiverStream::new(outgoing).boxed());
-    let mut under_way: HashMap<u64, oneshot::Sender<Forwarded>> = HashMap::new();
+    let mut under_way: BTreeMap<u64, oneshot::Sender<Forwarded>> = BTreeMap::new();
     let mut next_id = 0;
     let mut batch = Vec::new();
     loop {
@@ -138,7 +138,7 @@ fn proposal(id: u64, waiting: &Waiting) -> wire::Proposal {
     }
 }
 
-fn answer(under_way: &mut HashMap<u64, oneshot::Sender<Forwarded>>, reply: wire::ProposeReply) {
+fn answer(under_way: &mut BTreeMap<u64, oneshot::Sender<Forwarded>>, reply: wire::ProposeReply) {
     use wire::propose_reply::outcome::Outcome;
     for outcome in reply.outcomes {
         let Some(answer) = under_way.remove(&outcome.id) else { continue };

@@ -290,10 +290,6 @@ impl Cluster {
         cluster
     }
 
-    fn disk(&self, id: u64) -> Arc<dyn Disk> {
-        self.disks.get(&id).map_or(Arc::new(RealDisk), |disk| Arc::new(disk.clone()))
-    }
-
     fn dir(&self, id: u64) -> PathBuf {
         self.dirs.path().join(id.to_string())
     }
