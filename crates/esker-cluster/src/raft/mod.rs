@@ -6,7 +6,8 @@
 //! log_store.rs      its log storage      ┐ over esker-engine's Replica
 //! state_machine.rs  its state machine    ┘
 //! disk_watch.rs     whether the disk answers
-//! network.rs        its network          ┐ over the peers' protocol; contact.rs: pauses before a dead peer is tried
+//! network.rs        its network          ┐ over the peers' protocol; contact.rs: pauses before a dead peer is tried;
+//!                                        │ acknowledged.rs: how far the peers have
 //! service.rs        the other side of it ┘
 //! snapshot/         snapshots on their way
 //! propose.rs        writes, where this node leads; forward.rs: where another does
@@ -25,6 +26,7 @@
 //! could take its place. What it is not trusted with: lease reads, restoring a leader after a restart, purging
 //! by itself (see `node.rs`, `library_config`).
 
+mod acknowledged;
 mod assembly;
 mod compare;
 mod config;

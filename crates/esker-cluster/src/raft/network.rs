@@ -58,13 +58,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Network {
-        Network {
-            shared: Arc::clone(&self.shared),
-            target,
-            node: node.clone(),
-            acknowledged: None,
-            lane: None,
-        }
+        Network { shared: Arc::clone(&self.shared), target, node: node.clone(), lane: None }
     }
 }
 
@@ -73,8 +67,6 @@ pub(crate) struct Network {
     shared: Arc<Shared>,
     target: u64,
     node: Node,
-    /// Up to here the peer has acknowledged entries to this leader.
-    acknowledged: Option<LogId>,
     /// An open call of `Append` with nothing under way.
     lane: Option<Lane>,
 }
@@ -91,6 +83,11 @@ impl Network {
     /// Asked for anew by each call: the peer may have moved.
     fn peer(&self) -> Arc<dyn PeerApi> {
         self.shared.connect(self.target, &self.node)
+    }
+
+    /// Up to here the peer has acknowledged entries to the leader of this term.
+    fn acknowledged(&self, term: u64) -> Option<LogId> {
+        self.shared.acknowledged.up_to(self.target, term)
     }
 
     fn contact(&self) -> Arc<Contact> {
@@ -266,6 +263,8 @@ type AppendAnswers<'s> = BoxStream<'s, AppendAnswer>;
 
 /// A request that waits for its answer.
 struct UnderWay {
+    /// The leader's.
+    term: u64,
     previous: Option<LogId>,
     last: Option<LogId>,
     bytes: usize,
@@ -297,6 +296,7 @@ where
     }
 
     fn send(&mut self, request: &AppendEntriesRequest<TypeConfig>) {
+        let term = request.vote.leader_id.term;
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let message = wire::AppendRequest {
             group: super::GROUP,
@@ -304,11 +304,11 @@ where
             previous: log_id_to_wire(request.prev_log_id.as_ref()),
             entries: request.entries.iter().map(entry_to_wire).collect(),
             commit: log_id_to_wire(request.leader_commit.as_ref()),
-            acknowledged: log_id_to_wire(self.network.acknowledged.as_ref()),
+            acknowledged: log_id_to_wire(self.network.acknowledged(term).as_ref()),
         };
         let bytes = message.encoded_len();
         self.bytes += bytes;
-        self.under_way.push_back(UnderWay { previous: request.prev_log_id, last, bytes });
+        self.under_way.push_back(UnderWay { term, previous: request.prev_log_id, last, bytes });
         if let Some(lane) = &self.lane {
             // If the lane is broken, the replies say so.
             let _broken = lane.requests.send(message).is_err();
@@ -324,13 +324,13 @@ where
         match reply.outcome {
             Some(Outcome::Matched(id)) => {
                 let matched = log_id_from_wire(Some(id)).or(request.last);
-                self.network.acknowledged = self.network.acknowledged.max(matched);
+                self.network.shared.acknowledged.note(self.network.target, request.term, matched);
                 Ok(Ok(matched))
             }
             Some(Outcome::Conflict(_)) => {
                 let previous =
                     request.previous.ok_or_else(|| malformed("a conflict before the first entry"))?;
-                if Some(previous) <= self.network.acknowledged {
+                if Some(previous) <= self.network.acknowledged(request.term) {
                     // The library counts on what was acknowledged. The peer finds out by itself and stops.
                     tracing::error!(
                         node = self.network.target,

@@ -6,8 +6,8 @@ use esker_engine::Replica;
 use parking_lot::Mutex;
 
 use super::{
-    config::RaftConfig, contact::Contact, gossip::AddressBook, log_store::Progress, snapshot::Outgoing,
-    types::Node,
+    acknowledged::Acknowledged, config::RaftConfig, contact::Contact, gossip::AddressBook,
+    log_store::Progress, snapshot::Outgoing, types::Node,
 };
 use crate::peer::{Caller, Connector, Id, Identity, PeerApi, PeerError, PeerResult, wire};
 
@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     /// The snapshot that is being sent.
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) blocking_threads: bool,
+    /// How far the peers have acknowledged entries.
+    pub(crate) acknowledged: Acknowledged,
     /// Where nodes were heard of.
     pub(crate) book: Arc<AddressBook>,
     connector: Arc<dyn Connector>,
@@ -43,8 +45,19 @@ impl Shared {
         book: Arc<AddressBook>,
     ) -> Self {
         let blocking_threads = config.blocking_threads;
-        let (outgoing, peers) = (Arc::default(), Mutex::default());
-        Self { config, cluster, me, replica, progress, outgoing, blocking_threads, book, connector, peers }
+        Self {
+            config,
+            cluster,
+            me,
+            replica,
+            progress,
+            outgoing: Arc::default(),
+            blocking_threads,
+            acknowledged: Acknowledged::default(),
+            book,
+            connector,
+            peers: Mutex::default(),
+        }
     }
 
     /// This node, as it tells others.

@@ -200,7 +200,7 @@ mod tests {
         let not_leader = Error::NotLeader { leader: 3, http_address: "h:8082".into() };
         for (error, status, code, after, after_ms) in [
             (Error::NoLeader { retry_after }, 503, ErrorCode::NoLeader, Some("1"), Some("70")),
-            (Error::Removed, 503, ErrorCode::NoLeader, Some("1"), None),
+            (Error::Removed, 503, ErrorCode::NoLeader, Some("1"), Some("1000")),
             (not_leader, 307, ErrorCode::NotLeader, None, None),
             (Error::OutcomeUnknown("why".into()), 503, ErrorCode::OutcomeUnknown, Some("1"), Some("50")),
             (Error::Refused("why".into()), 409, ErrorCode::Conflict, None, None),
