@@ -41,8 +41,18 @@ impl Server {
 
     /// The same; an error is the exit code and what was told on standard error.
     pub(crate) fn try_start(dir: &Path, more: &[&str]) -> Result<Self, (Option<i32>, String)> {
+        Self::try_start_with(dir, more, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub(crate) fn try_start_with(
+        dir: &Path,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self, (Option<i32>, String)> {
         let mut command = esker(&["serve", "--port", "0", "--log-level", "error", "--data-dir"]);
         let mut child = command
+            .envs(environment.iter().copied())
             .arg(dir)
             .args(more)
             .stdout(Stdio::piped())
