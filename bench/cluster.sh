@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Three nodes on this machine: synced replicated puts and linearizable gets, Esker over HTTP beside etcd over gRPC, in turn.
+# Three nodes on this machine: synced replicated puts and linearizable gets, Esker over HTTP beside etcd over gRPC, in
+# turn, and beside Esker on its own.
 # bench/cluster.sh [ROUNDS] [SECONDS]     needs: etcd (apt: etcd-server)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,8 +41,10 @@ line() { awk '/per second/ { next } /^(insert|read)/ { printf "%s %s: %s/s, p50 
 for round in $(seq "$rounds"); do
     start_etcd "$round"
     for clients in 50 200; do
-        echo "etcd  $("$load" put "$etcd_endpoints" $clients "$seconds" $records)"
-        echo "etcd  $("$load" get "$etcd_endpoints" $clients "$seconds" $records)"
+        for to in "" leader; do # spread over the nodes, and all to the leader
+            echo "etcd  $("$load" put "$etcd_endpoints" $clients "$seconds" $records $to) $to"
+            echo "etcd  $("$load" get "$etcd_endpoints" $clients "$seconds" $records $to) $to"
+        done
     done
     echo "etcd  written by the nodes, MB: $(written)"
     stop
@@ -51,5 +54,13 @@ for round in $(seq "$rounds"); do
         echo "esker $("$ESKER" bench read --target $esker_endpoints --connections $clients --duration "${seconds}s" --records $records --value-bytes 100 | line "$clients clients")"
     done
     echo "esker written by the nodes, MB: $(written)"
+    stop
+    "$ESKER" serve --port 18391 --data-dir "$work/single$round" >"$work/single.log" 2>&1 & pids+=($!)
+    wait_for "$ESKER" put --endpoint http://127.0.0.1:18391 ready ready
+    for clients in 50 200; do
+        echo "single $("$ESKER" bench fill --target http://127.0.0.1:18391 --connections $clients --duration "${seconds}s" --records 100000000 --value-bytes 100 | line "$clients clients")"
+        echo "single $("$ESKER" bench read --target http://127.0.0.1:18391 --connections $clients --duration "${seconds}s" --records $records --value-bytes 100 | line "$clients clients")"
+    done
+    echo "single written, MB: $(written)"
     stop
 done

@@ -1,5 +1,5 @@
-//! `etcd-load put|get ENDPOINTS CLIENTS SECONDS RECORDS`: so many clients, each with one request under way, on a connection for
-//! every two of them, spread over the endpoints (comma-separated). Keys as `esker bench` makes them in size: 16 bytes,
+//! `etcd-load put|get ENDPOINTS CLIENTS SECONDS RECORDS [leader]`: so many clients, each with one request under way, on a
+//! connection for every two of them, spread over the endpoints (comma-separated), or all to the one that leads. Keys as `esker bench` makes them in size: 16 bytes,
 //! values of 100.
 
 use std::time::{Duration, Instant};
@@ -13,11 +13,18 @@ const CLIENTS_PER_CONNECTION: usize = 2;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, what, endpoints, clients, seconds, records] = &args[..] else {
-        return Err("usage: etcd-load put|get ENDPOINTS CLIENTS SECONDS RECORDS".into());
+    let (args, to_leader) = match args.split_last() {
+        Some((last, rest)) if last == "leader" => (rest, true),
+        _ => (&args[..], false),
+    };
+    let [_, what, endpoints, clients, seconds, records] = args else {
+        return Err("usage: etcd-load put|get ENDPOINTS CLIENTS SECONDS RECORDS [leader]".into());
     };
     let (clients, records) = (clients.parse::<usize>()?, records.parse::<u64>()?);
-    let endpoints: Vec<&str> = endpoints.split(',').collect();
+    let mut endpoints: Vec<&str> = endpoints.split(',').collect();
+    if to_leader {
+        endpoints = vec![leader(&endpoints).await?];
+    }
     let mut connections = Vec::new();
     for n in 0..clients.div_ceil(CLIENTS_PER_CONNECTION) {
         connections.push(Client::connect([endpoints[n % endpoints.len()]], None).await?);
@@ -44,6 +51,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         millis(0.999)
     );
     Ok(())
+}
+
+async fn leader<'a>(endpoints: &[&'a str]) -> Result<&'a str, Box<dyn std::error::Error>> {
+    for endpoint in endpoints {
+        let status = Client::connect([endpoint], None).await?.maintenance_client().status().await?;
+        if status.header().is_some_and(|header| header.member_id() == status.leader()) {
+            return Ok(endpoint);
+        }
+    }
+    Err("none of the endpoints leads".into())
 }
 
 async fn work(
