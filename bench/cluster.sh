@@ -36,7 +36,7 @@ start_esker() {
     done
     wait_for "$ESKER" put --endpoint "$esker_endpoints" ready ready
 }
-line() { awk '/per second/ { next } /^(insert|read)/ { printf "%s %s: %s/s, p50 %s, p99 %s, p99.9 %s\n", $1, what, $3, $4, $6, $7 }' what="$1"; }
+line() { awk '/per second| on / { next } /^(insert|read)/ { printf "%s %s: %s/s, p50 %s, p99 %s, p99.9 %s\n", $1, what, $3, $4, $6, $7 }' what="$1"; }
 
 for round in $(seq "$rounds"); do
     start_etcd "$round"
