@@ -129,6 +129,8 @@ impl Opened {
             ..wire::Member::default()
         };
         let service = Arc::new(Service::new(me, belonging.map(|belonging| belonging.cluster), &start.config));
+        // Before anybody is answered: those it planned with would take its silence about the plan for its end.
+        service.publish(founders_file(&start, &replica).read()?.as_ref());
         Ok(Self { start, replica, progress, belonging, service })
     }
 
@@ -152,9 +154,8 @@ impl Opened {
     /// Errors: `Refused` (another cluster, settings that cannot be), `Engine`.
     pub async fn join(self) -> Result<RaftNode> {
         let Self { start, replica, progress, belonging, service } = self;
+        let file = founders_file(&start, &replica);
         let Start { environment, config, connector, .. } = start;
-        let disk = Arc::clone(&environment.disk);
-        let file = FoundersFile { disk, dir: replica.log().dir().to_owned() };
         let (belonging, founders) = match belonging {
             Some(known) => (
                 known,
@@ -206,6 +207,10 @@ impl Opened {
         node.found(founders).await?;
         Ok(node)
     }
+}
+
+fn founders_file(start: &Start, replica: &Replica) -> FoundersFile {
+    FoundersFile { disk: Arc::clone(&start.environment.disk), dir: replica.log().dir().to_owned() }
 }
 
 /// Time-outs, and what the library is told not to do by itself.
@@ -558,4 +563,57 @@ async fn purge(handle: &Handle) -> Result<(), Fatal<TypeConfig>> {
         handle.raft.trigger().purge_log(super::types::library_index(upto)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_log::{clock::ManualClock, disk::sim::SimDisk};
+
+    use super::*;
+    use crate::{
+        peer::{Caller, PeerApi},
+        raft::founders::Founders,
+    };
+
+    struct Nobody;
+
+    impl Connector for Nobody {
+        fn connect(&self, address: &str, _: Caller) -> Arc<dyn PeerApi> {
+            panic!("{address} is called")
+        }
+    }
+
+    /// Those who agreed to a plan take an answer that does not name it for its end.
+    #[tokio::test]
+    async fn a_founder_tells_of_its_plan_from_its_first_answer_on() {
+        let disk = SimDisk::new();
+        let start = || Start {
+            environment: Environment {
+                disk: Arc::new(disk.clone()),
+                clock: Arc::<ManualClock>::default(),
+                threads: false,
+                ..Environment::default()
+            },
+            options: Options::default(),
+            config: RaftConfig { blocking_threads: false, ..RaftConfig::default() },
+            connector: Arc::new(Nobody),
+            queued: None,
+        };
+        let dir = Path::new("/node");
+        let opened = Opened::open(dir, start()).unwrap();
+        let nodes = [1, 2].map(|n| Node {
+            instance: [n; 16],
+            peer_address: format!("h{n}:1"),
+            http_address: format!("h{n}:2"),
+            ..Node::default()
+        });
+        let plan = Founders::new([9; 16], nodes.into());
+        founders_file(&start(), opened.replica()).write(&plan).unwrap();
+        drop(opened);
+
+        let opened = Opened::open(dir, start()).unwrap();
+        let request = wire::HelloRequest { cluster_name: "esker".into(), ..wire::HelloRequest::default() };
+        let reply = opened.service().hello(request).await.unwrap();
+        assert_eq!(reply.founding.and_then(Founders::from_wire), Some(plan));
+    }
 }
