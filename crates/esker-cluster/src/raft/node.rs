@@ -383,13 +383,6 @@ impl Handle {
         Arc::clone(&self.raft.server_metrics().borrow_watched().membership_config)
     }
 
-    /// Whether everything known to be committed was applied, so that the membership is not an old one.
-    pub(crate) fn knows_all_members(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.current_leader.is_some() && metrics.last_applied.is_some()
-    }
-
     pub(crate) fn leadership(&self) -> Leadership {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();

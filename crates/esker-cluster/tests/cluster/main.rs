@@ -162,6 +162,32 @@ async fn nodes_join_leave_and_come_back_wiped() {
     assert_eq!(cluster.get(anew, "k").await.unwrap().as_deref(), Some("v"));
 }
 
+/// CHECKS 24: a voter that is behind has not heard of a newer one. If the leader is lost, they need each other's votes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_is_behind_votes_for_a_newer_member() {
+    let mut cluster = Cluster::formed(3).await;
+    let leader = cluster.leader().await;
+    cluster.put(leader, "k", "v").await.unwrap();
+    let mut others = cluster.up().into_iter().filter(|id| *id != leader);
+    let (behind, leaves) = (others.next().unwrap(), others.next().unwrap());
+    cluster.get(behind, "k").await.unwrap();
+    cluster.network.isolate(behind);
+    let joined = cluster.join(leader).await;
+    eventually("it becomes a voter", async || {
+        cluster.member(leader, joined).is_some_and(|member| member.role == Role::Follower)
+    })
+    .await;
+    cluster.store(leader).change_members(MemberChange::Remove(leaves)).await.unwrap();
+    cluster.kill(leaves).await;
+    cluster.put(leader, "k", "w").await.unwrap();
+    cluster.kill(leader).await;
+    assert!(cluster.member(behind, joined).is_none(), "it has not heard of it");
+    cluster.network.heal();
+    // Only this one has everything.
+    eventually("it leads", async || cluster.leader_now(behind) == Some(joined)).await;
+    assert_eq!(cluster.get(behind, "k").await.unwrap().as_deref(), Some("w"));
+}
+
 /// What a leader remembers is not enough: the next one has to know, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_number_is_given_once_whoever_leads() {
