@@ -453,15 +453,12 @@ impl Handle {
         }
     }
 
-    /// For how long the disk has not answered. One that is full answers.
+    /// For how long the disk has not answered.
     fn disk_stalled_for(&self) -> Duration {
-        match self.shared.replica.log().is_disk_full() {
-            true => Duration::ZERO,
-            false => self.shared.progress.disk.stalled_for(),
-        }
+        self.shared.progress.disk.stalled_for()
     }
 
-    /// Waits until every voter holds an entry.
+    /// Waits until every voter has an entry on its disk, this one included: what it is told of itself is what is durable.
     pub(crate) async fn wait_for_all(
         &self,
         version: esker_engine::Version,

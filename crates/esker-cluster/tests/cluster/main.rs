@@ -341,6 +341,21 @@ async fn a_leader_whose_disk_hangs_hands_over_and_gives_up() {
     hangs.end_stall();
 }
 
+/// With `ack=all` the leader's own disk counts, too, though the others are enough to commit and the leader applies what it has
+/// only written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_disks_are_the_leaders_too() {
+    let disks: BTreeMap<u64, SimDisk> = (1..=3).map(|id| (id, SimDisk::new())).collect();
+    let cluster = Cluster::formed_on(3, disks).await;
+    let leader = cluster.leader().await;
+    cluster.put_with(leader, "k", "v", all()).await.unwrap();
+    let hangs = &cluster.disks[&leader];
+    hangs.stall(Ops::Syncs);
+    let refused = cluster.put_with(leader, "k", "w", all()).await.unwrap_err();
+    assert!(matches!(refused, Error::OutcomeUnknown(_)), "{refused}");
+    hangs.end_stall();
+}
+
 /// CHECKS 27: what the leader knows a node to have acknowledged is not there any more, though the files are where they were.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_whose_log_went_back_is_refused() {
