@@ -197,6 +197,8 @@ impl Opened {
         let mut tasks = vec![
             host::spawn(reads::run(Arc::clone(&handle), waiters)),
             host::spawn(keep_house(Arc::clone(&handle))),
+            host::spawn(watch_disk(Arc::clone(&handle))),
+            host::spawn(lead_with_a_disk_only(Arc::clone(&handle))),
             host::spawn(compare(Arc::clone(&handle))),
             host::spawn(look_after_membership(Arc::clone(&handle))),
         ];
@@ -469,13 +471,12 @@ impl Handle {
             loop {
                 let all = {
                     let now = metrics.borrow_watched();
-                    let me = self.shared.node_id();
                     let matched = |id| {
                         let matched = now.replication.as_ref().and_then(|replication| replication.get(&id));
                         matched.cloned().flatten().map_or(0, |id| index_of(id.index()))
                     };
                     let mut voters = now.membership_config.voter_ids();
-                    voters.all(|id| id == me || matched(id) >= version)
+                    voters.all(|id| matched(id) >= version)
                 };
                 if all || metrics.changed().await.is_err() {
                     return all;
@@ -489,6 +490,25 @@ impl Handle {
     }
 }
 
+/// Looks whether the disk answers, until the node stops.
+async fn watch_disk(handle: Arc<Handle>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        handle.shared.progress.disk.look(handle.shared.replica.log().is_disk_full());
+    }
+}
+
+/// Sees to it that this node does not lead without a disk, until it stops. A task of its own: what else a leader does, a change
+/// of the membership, say, may itself wait for that disk.
+async fn lead_with_a_disk_only(handle: Arc<Handle>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        if matches!(handle.leadership(), Leadership::Mine) {
+            handle.leave_the_lead_if_the_disk_fails().await;
+        }
+    }
+}
+
 /// Looks after the log and the learners until the node stops.
 async fn keep_house(handle: Arc<Handle>) {
     let mut announced = 0;
@@ -497,7 +517,6 @@ async fn keep_house(handle: Arc<Handle>) {
         if matches!(handle.leadership(), Leadership::Mine) {
             handle.promote_who_caught_up().await;
             handle.tidy_members().await;
-            handle.leave_the_lead_if_the_disk_fails().await;
         }
         let saved = handle.shared.replica.saved().0.index;
         if saved > announced {
