@@ -99,11 +99,17 @@ impl Handle {
     /// cut them off, the data is an old copy: to go on would be to vote them away.
     pub(crate) fn check_log_has_not_gone_back(&self, request: &wire::AppendRequest) -> PeerResult<()> {
         let (Some(vote), Some(acknowledged)) = (&request.vote, &request.acknowledged) else { return Ok(()) };
-        let last = self.shared.replica.last();
-        let is_later = super::reads::own_vote(self).is_some_and(|own| own.leader_id.term > vote.term);
-        if is_later || (acknowledged.term, acknowledged.index) <= (last.term, last.index) {
+        let is_there = || {
+            let last = self.shared.replica.last();
+            (acknowledged.term, acknowledged.index) <= (last.term, last.index)
+        };
+        let is_later = || super::reads::own_vote(self).is_some_and(|own| own.leader_id.term > vote.term);
+        // Before a snapshot is put in place, the library may cut off all that is not committed. Looked at again, because it may
+        // just have been put in place.
+        if is_there() || is_later() || self.arrivals.is_installing() || is_there() {
             return Ok(());
         }
+        let last = self.shared.replica.last();
         let why = format!(
             "this node has acknowledged entry {} and has only {}: its data is an old copy. Start it with an empty directory",
             acknowledged.index, last.index
