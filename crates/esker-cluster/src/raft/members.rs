@@ -184,6 +184,7 @@ impl Handle {
             let is_elsewhere =
                 member.peer_address != node.peer_address || member.http_address != node.http_address;
             if is_elsewhere {
+                self.check_is_there(&node).await?;
                 let (voter, numbers_given) = (member.voter, member.numbers_given);
                 self.move_member(*id, Node { voter, numbers_given, ..node }).await?;
             }
@@ -205,8 +206,8 @@ impl Handle {
         Ok(())
     }
 
-    /// A request to be taken in may come late, from a node that was wiped since: it would be a member that never answers,
-    /// at the address of another.
+    /// A request to be taken in may come late, from a node that was wiped, or has moved, since; and one that moves may have been
+    /// given the wrong address. It would be a member that never answers, and might be taken to have another's place.
     async fn check_is_there(&self, node: &Node) -> Result<()> {
         let (found, _) = self.ask_identity(&node.peer_address).await?;
         if *found.instance == node.instance {
