@@ -1,10 +1,6 @@
 //! Writes handed on to the leader: one open call per leader, many writes in a message, answered in any order.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use esker_engine::Committed;
 use futures_util::StreamExt;
