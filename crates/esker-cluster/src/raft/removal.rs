@@ -86,11 +86,13 @@ impl Handle {
             let request = wire::ChangeMembersRequest { group: super::GROUP, change };
             let caller = nobody(self.shared.node_id(), self.shared.me.instance);
             let call = self.shared.stranger(&address).change_members(caller, request);
-            if let Ok(Ok(reply)) = tokio::time::timeout(PATIENCE, call).await
-                && *reply.cluster == self.shared.cluster
-                && reply.node == self.shared.node_id()
-            {
+            let Ok(Ok(reply)) = tokio::time::timeout(PATIENCE, call).await else { continue };
+            if *reply.cluster == self.shared.cluster && reply.node == self.shared.node_id() {
                 return;
+            }
+            if !reply.refused.is_empty() {
+                let (address, why) = (&me.peer_address, reply.refused);
+                tracing::info!(address, why, "the cluster does not take over this node's new address yet");
             }
         }
     }
