@@ -279,6 +279,33 @@ fn an_entry_that_was_cut_before_it_was_written_does_not_lend_its_place_to_its_tw
     assert_eq!(contents(&open(&disk.crash(CrashMode::DropUnsynced))), expected);
 }
 
+/// Verifying reads for minutes. What takes in a snapshot holds, at its end, locks for which the consensus waits.
+#[test]
+fn a_verification_does_not_hold_up_a_snapshot() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let old = [entry(1, 1, "a", "1")];
+    append(&replica, &old);
+    commit(&replica, &old);
+    replica.checkpoint().unwrap();
+    let mut last = 100;
+    let mut install_meanwhile = |_: u64, _: u64| {
+        last += 1;
+        let (replica, at) = (replica.clone(), end(last, 3));
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut install = replica.begin_install();
+            push_rows(&mut install, 5, 50);
+            finish(&mut install, at).unwrap();
+            tell.send(()).unwrap();
+        });
+        told.recv_timeout(std::time::Duration::from_secs(10)).expect("it is held up");
+    };
+    replica.reader().verify(&mut install_meanwhile).unwrap();
+    assert!(last > 101, "while index files were read, too");
+    assert_eq!(replica.applied(), end(last, 3));
+}
+
 /// CHECKS 12: the old state stands, and the log goes on from its end, now and after a restart.
 #[test]
 fn an_installation_that_fails_at_its_last_step_leaves_the_old_state() {

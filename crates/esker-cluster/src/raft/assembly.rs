@@ -10,7 +10,8 @@
 //!
 //! What keeps two plans from both being carried out:
 //!
-//! 1. A node tells of a plan only once its agreement is on its disk, and agrees to one at a time.
+//! 1. A node tells of a plan only once its agreement is on its disk, and agrees to one at a time. Started again, it tells of it
+//!    with its first answer.
 //! 2. Only the founder carries a plan out, and only when all of it have told that they agree.
 //! 3. Only the founder gives it up; the others are free again when the founder has told them so, and not before. A founder that
 //!    is silent binds them for ever, for it may have founded. Each plan has an id of its own, so that no old agreement counts.

@@ -1,9 +1,15 @@
-//! Whether the disk still answers: since when what was submitted to the log waits, without anything having come back.
+//! Whether the disk still answers: for how long nothing has come back of what was submitted to the log.
+//!
+//! Looked at again and again, and only the time between two looks counts, as far as it is no longer than usual. So a process that
+//! stood still (SIGSTOP, a debugger, a suspended machine) does not take its own pause for the disk's.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+/// More than so much is not counted of the time between two looks: this process was not there to be answered.
+const COUNTED_MAX: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -12,30 +18,57 @@ pub(crate) struct DiskWatch(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     submitted: usize,
-    /// When something came back last, or the first of what waits was submitted.
-    since: Option<Instant>,
+    /// For how long nothing has come back, up to `looked`.
+    stalled: Duration,
+    /// When it was looked last, or something came back, or the first of what waits was submitted.
+    looked: Option<Instant>,
+}
+
+impl Waiting {
+    fn begin_anew(&mut self) {
+        self.stalled = Duration::ZERO;
+        self.looked = Some(Instant::now());
+    }
+}
+
+/// Something that was submitted. Dropped when it comes back, whether well or not, or when it never will.
+#[derive(Debug)]
+pub(crate) struct Submitted(Arc<DiskWatch>);
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        let mut waiting = self.0.0.lock();
+        waiting.submitted = waiting.submitted.saturating_sub(1);
+        waiting.begin_anew();
+    }
 }
 
 impl DiskWatch {
-    /// Something is submitted; [`DiskWatch::end`] is called when it comes back.
-    pub(crate) fn begin(&self) {
+    /// Something is submitted.
+    pub(crate) fn submit(self: &Arc<Self>) -> Submitted {
         let mut waiting = self.0.lock();
         if waiting.submitted == 0 {
-            waiting.since = Some(Instant::now());
+            waiting.begin_anew();
         }
         waiting.submitted += 1;
+        drop(waiting);
+        Submitted(Arc::clone(self))
     }
 
-    /// Something has come back, whether well or not.
-    pub(crate) fn end(&self) {
+    /// Takes note of the time that has passed. A disk that is full answers: what waits for space does not wait for the disk.
+    pub(crate) fn look(&self, is_full: bool) {
         let mut waiting = self.0.lock();
-        waiting.submitted = waiting.submitted.saturating_sub(1);
-        waiting.since = (waiting.submitted > 0).then(Instant::now);
+        if waiting.submitted == 0 || is_full {
+            return waiting.begin_anew();
+        }
+        let now = Instant::now();
+        let since = waiting.looked.replace(now).map_or(Duration::ZERO, |looked| now.duration_since(looked));
+        waiting.stalled += since.min(COUNTED_MAX);
     }
 
-    /// For how long nothing has come back of what waits.
+    /// For how long nothing has come back of what waits, as of the last look.
     pub(crate) fn stalled_for(&self) -> Duration {
-        self.0.lock().since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.0.lock().stalled
     }
 }
 
@@ -43,22 +76,51 @@ impl DiskWatch {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Lets time pass, with a look each second.
+    async fn pass(watch: &DiskWatch, seconds: u32, is_full: bool) {
+        for _ in 0..seconds {
+            tokio::time::advance(SECOND).await;
+            watch.look(is_full);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_answers_slowly_does_not_stall() {
-        let watch = DiskWatch::default();
-        let second = Duration::from_secs(1);
-        tokio::time::advance(second).await;
+        let watch = Arc::<DiskWatch>::default();
+        pass(&watch, 5, false).await;
         assert_eq!(watch.stalled_for(), Duration::ZERO, "nothing waits");
-        watch.begin();
-        tokio::time::advance(second).await;
-        watch.begin();
-        assert_eq!(watch.stalled_for(), second);
-        watch.end();
+        let first = watch.submit();
+        pass(&watch, 5, false).await;
+        let second = watch.submit();
+        assert_eq!(watch.stalled_for(), SECOND * 5);
+        drop(first);
         assert_eq!(watch.stalled_for(), Duration::ZERO, "one came back");
-        tokio::time::advance(second).await;
-        assert_eq!(watch.stalled_for(), second);
-        watch.end();
-        tokio::time::advance(second).await;
+        pass(&watch, 3, false).await;
+        assert_eq!(watch.stalled_for(), SECOND * 3);
+        drop(second);
+        pass(&watch, 3, false).await;
         assert_eq!(watch.stalled_for(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_the_process_is_not_the_disks() {
+        let watch = Arc::<DiskWatch>::default();
+        let _waits = watch.submit();
+        pass(&watch, 1, false).await;
+        tokio::time::advance(SECOND * 600).await;
+        watch.look(false);
+        assert_eq!(watch.stalled_for(), SECOND * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_was_full_for_long_has_not_stalled_when_there_is_space() {
+        let watch = Arc::<DiskWatch>::default();
+        let _waits = watch.submit();
+        pass(&watch, 600, true).await;
+        assert_eq!(watch.stalled_for(), Duration::ZERO);
+        pass(&watch, 1, false).await;
+        assert_eq!(watch.stalled_for(), SECOND);
     }
 }

@@ -86,8 +86,7 @@ pub(super) async fn resume(
     if !is_empty {
         return Ok(None);
     }
-    // All of them had agreed, durably: nobody needs to be asked again.
-    if let Some(plan) = file.read()?.filter(|plan| *plan.founder() == instance) {
+    if let Some(plan) = file.read()?.filter(|plan| is_carried_out(plan, &instance, belonging)) {
         return Ok(Some(plan.numbered()));
     }
     if config.searches() || belonging.node != founder {
@@ -104,6 +103,13 @@ pub(super) async fn resume(
         round += 1;
         pause().await;
     }
+}
+
+/// Whether a node that belongs to a cluster does so by founding it by this plan: then all had agreed, durably, and nobody needs
+/// to be asked again. One that was taken in by another cluster, its own plan at hand, has another number than a founder's, who
+/// has the first.
+fn is_carried_out(plan: &Plan, instance: &Id, belonging: Belonging) -> bool {
+    plan.founder() == instance && plan.number_of(instance) == Some(belonging.node)
 }
 
 struct Asker<'a> {
@@ -415,4 +421,20 @@ fn notice(round: u32, what: impl FnOnce() -> String) {
 
 async fn pause() {
     tokio::time::sleep(ROUND_PAUSE.mul_f64(0.5 + random_fraction())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise a second cluster would begin, with the id of the one that took it in.
+    #[test]
+    fn a_founder_that_was_taken_in_elsewhere_does_not_found() {
+        let nodes = [1, 2, 3].map(|n| Node { instance: [n; 16], ..Node::default() });
+        let plan = Plan::new([9; 16], nodes.into());
+        let as_number = |node| Belonging { cluster: [5; 16], node };
+        assert!(is_carried_out(&plan, &[1; 16], as_number(1)));
+        assert!(!is_carried_out(&plan, &[1; 16], as_number(2)), "it joined a cluster of one");
+        assert!(!is_carried_out(&plan, &[2; 16], as_number(2)), "another founds");
+    }
 }

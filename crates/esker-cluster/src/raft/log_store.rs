@@ -31,7 +31,7 @@ pub(crate) struct Progress {
     /// Something was written, or a snapshot was installed.
     pub(crate) written: Notify,
     /// What waits for the disk.
-    pub(crate) disk: DiskWatch,
+    pub(crate) disk: Arc<DiskWatch>,
     stopping: watch::Sender<bool>,
 }
 
@@ -224,12 +224,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     /// CHECKS 3: the vote is durable when this returns.
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let (tell, told) = oneshot::channel();
-        let progress = Arc::clone(&self.progress);
+        let submitted = self.progress.disk.submit();
         let done = Box::new(move |outcome: Result<()>| {
-            progress.disk.end();
+            drop(submitted);
             drop(tell.send(outcome));
         });
-        self.progress.disk.begin();
         self.replica.save_vote(encode_vote(vote), done);
         let told = self.progress.await_unless_stopped(told).await?;
         told.map_err(io::Error::other)?.map_err(io_error)
@@ -272,9 +271,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         self.wait_for_place(first).await?;
         let progress = Arc::clone(&self.progress);
-        self.progress.disk.begin();
+        let submitted = self.progress.disk.submit();
         let mut done: OnAppended = Box::new(move |outcome: Result<()>| {
-            progress.disk.end();
+            drop(submitted);
             if outcome.is_ok() {
                 tell_all(appended);
             } else {

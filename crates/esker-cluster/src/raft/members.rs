@@ -32,13 +32,14 @@ impl Handle {
     /// Whether the caller belongs to the cluster as it is known here. Who was removed, or wiped, does not.
     pub(crate) fn check_member(&self, caller: &Caller) -> PeerResult<()> {
         let membership = self.membership();
-        let known = membership.membership().get_node(&caller.from.node);
-        // A node that is behind may not know of a newer member yet; of a number it knows, it knows the instance.
-        match known {
+        let membership = membership.membership();
+        match membership.get_node(&caller.from.node) {
             Some(node) if node.instance != caller.from.instance => {
                 Err(PeerError::WrongIdentity(format!("node {} is another instance", caller.from.node)))
             }
-            None if self.knows_all_members() => {
+            // Numbers ascend: this one was given, and taken back. A higher one may be a newer member's, of which this node, that is
+            // behind, has not heard yet: without its vote there may be no leader to tell it.
+            None if caller.from.node <= numbering::highest_given(membership) => {
                 Err(PeerError::WrongIdentity(format!("node {} is no member", caller.from.node)))
             }
             _ => Ok(()),
@@ -183,6 +184,7 @@ impl Handle {
             let is_elsewhere =
                 member.peer_address != node.peer_address || member.http_address != node.http_address;
             if is_elsewhere {
+                self.check_is_there(&node).await?;
                 let (voter, numbers_given) = (member.voter, member.numbers_given);
                 self.move_member(*id, Node { voter, numbers_given, ..node }).await?;
             }
@@ -204,8 +206,8 @@ impl Handle {
         Ok(())
     }
 
-    /// A request to be taken in may come late, from a node that was wiped since: it would be a member that never answers,
-    /// at the address of another.
+    /// A request to be taken in may come late, from a node that was wiped, or has moved, since; and one that moves may have been
+    /// given the wrong address. It would be a member that never answers, and might be taken to have another's place.
     async fn check_is_there(&self, node: &Node) -> Result<()> {
         let (found, _) = self.ask_identity(&node.peer_address).await?;
         if *found.instance == node.instance {

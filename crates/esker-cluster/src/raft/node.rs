@@ -129,6 +129,8 @@ impl Opened {
             ..wire::Member::default()
         };
         let service = Arc::new(Service::new(me, belonging.map(|belonging| belonging.cluster), &start.config));
+        // Before anybody is answered: those it planned with would take its silence about the plan for its end.
+        service.publish(founders_file(&start, &replica).read()?.as_ref());
         Ok(Self { start, replica, progress, belonging, service })
     }
 
@@ -152,9 +154,8 @@ impl Opened {
     /// Errors: `Refused` (another cluster, settings that cannot be), `Engine`.
     pub async fn join(self) -> Result<RaftNode> {
         let Self { start, replica, progress, belonging, service } = self;
+        let file = founders_file(&start, &replica);
         let Start { environment, config, connector, .. } = start;
-        let disk = Arc::clone(&environment.disk);
-        let file = FoundersFile { disk, dir: replica.log().dir().to_owned() };
         let (belonging, founders) = match belonging {
             Some(known) => (
                 known,
@@ -196,6 +197,8 @@ impl Opened {
         let mut tasks = vec![
             host::spawn(reads::run(Arc::clone(&handle), waiters)),
             host::spawn(keep_house(Arc::clone(&handle))),
+            host::spawn(watch_disk(Arc::clone(&handle))),
+            host::spawn(lead_with_a_disk_only(Arc::clone(&handle))),
             host::spawn(compare(Arc::clone(&handle))),
             host::spawn(look_after_membership(Arc::clone(&handle))),
         ];
@@ -206,6 +209,10 @@ impl Opened {
         node.found(founders).await?;
         Ok(node)
     }
+}
+
+fn founders_file(start: &Start, replica: &Replica) -> FoundersFile {
+    FoundersFile { disk: Arc::clone(&start.environment.disk), dir: replica.log().dir().to_owned() }
 }
 
 /// Time-outs, and what the library is told not to do by itself.
@@ -378,13 +385,6 @@ impl Handle {
         Arc::clone(&self.raft.server_metrics().borrow_watched().membership_config)
     }
 
-    /// Whether everything known to be committed was applied, so that the membership is not an old one.
-    pub(crate) fn knows_all_members(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.current_leader.is_some() && metrics.last_applied.is_some()
-    }
-
     pub(crate) fn leadership(&self) -> Leadership {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
@@ -455,15 +455,12 @@ impl Handle {
         }
     }
 
-    /// For how long the disk has not answered. One that is full answers.
+    /// For how long the disk has not answered.
     fn disk_stalled_for(&self) -> Duration {
-        match self.shared.replica.log().is_disk_full() {
-            true => Duration::ZERO,
-            false => self.shared.progress.disk.stalled_for(),
-        }
+        self.shared.progress.disk.stalled_for()
     }
 
-    /// Waits until every voter holds an entry.
+    /// Waits until every voter has an entry on its disk, this one included: what it is told of itself is what is durable.
     pub(crate) async fn wait_for_all(
         &self,
         version: esker_engine::Version,
@@ -474,13 +471,12 @@ impl Handle {
             loop {
                 let all = {
                     let now = metrics.borrow_watched();
-                    let me = self.shared.node_id();
                     let matched = |id| {
                         let matched = now.replication.as_ref().and_then(|replication| replication.get(&id));
                         matched.cloned().flatten().map_or(0, |id| index_of(id.index()))
                     };
                     let mut voters = now.membership_config.voter_ids();
-                    voters.all(|id| id == me || matched(id) >= version)
+                    voters.all(|id| matched(id) >= version)
                 };
                 if all || metrics.changed().await.is_err() {
                     return all;
@@ -494,6 +490,25 @@ impl Handle {
     }
 }
 
+/// Looks whether the disk answers, until the node stops.
+async fn watch_disk(handle: Arc<Handle>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        handle.shared.progress.disk.look(handle.shared.replica.log().is_disk_full());
+    }
+}
+
+/// Sees to it that this node does not lead without a disk, until it stops. A task of its own: what else a leader does, a change
+/// of the membership, say, may itself wait for that disk.
+async fn lead_with_a_disk_only(handle: Arc<Handle>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        if matches!(handle.leadership(), Leadership::Mine) {
+            handle.leave_the_lead_if_the_disk_fails().await;
+        }
+    }
+}
+
 /// Looks after the log and the learners until the node stops.
 async fn keep_house(handle: Arc<Handle>) {
     let mut announced = 0;
@@ -502,7 +517,6 @@ async fn keep_house(handle: Arc<Handle>) {
         if matches!(handle.leadership(), Leadership::Mine) {
             handle.promote_who_caught_up().await;
             handle.tidy_members().await;
-            handle.leave_the_lead_if_the_disk_fails().await;
         }
         let saved = handle.shared.replica.saved().0.index;
         if saved > announced {
@@ -558,4 +572,57 @@ async fn purge(handle: &Handle) -> Result<(), Fatal<TypeConfig>> {
         handle.raft.trigger().purge_log(super::types::library_index(upto)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_log::{clock::ManualClock, disk::sim::SimDisk};
+
+    use super::*;
+    use crate::{
+        peer::{Caller, PeerApi},
+        raft::founders::Founders,
+    };
+
+    struct Nobody;
+
+    impl Connector for Nobody {
+        fn connect(&self, address: &str, _: Caller) -> Arc<dyn PeerApi> {
+            panic!("{address} is called")
+        }
+    }
+
+    /// Those who agreed to a plan take an answer that does not name it for its end.
+    #[tokio::test]
+    async fn a_founder_tells_of_its_plan_from_its_first_answer_on() {
+        let disk = SimDisk::new();
+        let start = || Start {
+            environment: Environment {
+                disk: Arc::new(disk.clone()),
+                clock: Arc::<ManualClock>::default(),
+                threads: false,
+                ..Environment::default()
+            },
+            options: Options::default(),
+            config: RaftConfig { blocking_threads: false, ..RaftConfig::default() },
+            connector: Arc::new(Nobody),
+            queued: None,
+        };
+        let dir = Path::new("/node");
+        let opened = Opened::open(dir, start()).unwrap();
+        let nodes = [1, 2].map(|n| Node {
+            instance: [n; 16],
+            peer_address: format!("h{n}:1"),
+            http_address: format!("h{n}:2"),
+            ..Node::default()
+        });
+        let plan = Founders::new([9; 16], nodes.into());
+        founders_file(&start(), opened.replica()).write(&plan).unwrap();
+        drop(opened);
+
+        let opened = Opened::open(dir, start()).unwrap();
+        let request = wire::HelloRequest { cluster_name: "esker".into(), ..wire::HelloRequest::default() };
+        let reply = opened.service().hello(request).await.unwrap();
+        assert_eq!(reply.founding.and_then(Founders::from_wire), Some(plan));
+    }
 }

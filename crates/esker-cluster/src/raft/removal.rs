@@ -21,8 +21,8 @@ impl Handle {
 
     /// Finds out whether this node was removed, if it hears of no leader. A leader that calls proves the contrary.
     ///
-    /// One member may be behind and not have heard of this node yet. A majority of the others cannot, for a majority had to
-    /// have this node on the list before it became a member.
+    /// One voter may be behind and not have heard of this node yet. A majority of the other voters cannot, for a majority had to
+    /// have this node on the list before it became a member. Learners do not count: all of them may be behind.
     pub(crate) async fn look_whether_removed(&self) {
         if self.leader().is_some() {
             if self.removed.swap(false, Ordering::Relaxed) {
@@ -33,8 +33,7 @@ impl Handle {
         let membership = self.membership();
         let membership = membership.membership();
         let me = self.shared.node_id();
-        let others: Vec<&Node> =
-            membership.nodes().filter(|(id, _)| **id != me).map(|(_, node)| node).collect();
+        let others = other_voters(membership, me);
         if others.is_empty() || self.is_removed() {
             return;
         }
@@ -87,11 +86,13 @@ impl Handle {
             let request = wire::ChangeMembersRequest { group: super::GROUP, change };
             let caller = nobody(self.shared.node_id(), self.shared.me.instance);
             let call = self.shared.stranger(&address).change_members(caller, request);
-            if let Ok(Ok(reply)) = tokio::time::timeout(PATIENCE, call).await
-                && *reply.cluster == self.shared.cluster
-                && reply.node == self.shared.node_id()
-            {
+            let Ok(Ok(reply)) = tokio::time::timeout(PATIENCE, call).await else { continue };
+            if *reply.cluster == self.shared.cluster && reply.node == self.shared.node_id() {
                 return;
+            }
+            if !reply.refused.is_empty() {
+                let (address, why) = (&me.peer_address, reply.refused);
+                tracing::info!(address, why, "the cluster does not take over this node's new address yet");
             }
         }
     }
@@ -100,11 +101,17 @@ impl Handle {
     /// cut them off, the data is an old copy: to go on would be to vote them away.
     pub(crate) fn check_log_has_not_gone_back(&self, request: &wire::AppendRequest) -> PeerResult<()> {
         let (Some(vote), Some(acknowledged)) = (&request.vote, &request.acknowledged) else { return Ok(()) };
-        let last = self.shared.replica.last();
-        let is_later = super::reads::own_vote(self).is_some_and(|own| own.leader_id.term > vote.term);
-        if is_later || (acknowledged.term, acknowledged.index) <= (last.term, last.index) {
+        let is_there = || {
+            let last = self.shared.replica.last();
+            (acknowledged.term, acknowledged.index) <= (last.term, last.index)
+        };
+        let is_later = || super::reads::own_vote(self).is_some_and(|own| own.leader_id.term > vote.term);
+        // Before a snapshot is put in place, the library may cut off all that is not committed. Looked at again, because it may
+        // just have been put in place.
+        if is_there() || is_later() || self.arrivals.is_installing() || is_there() {
             return Ok(());
         }
+        let last = self.shared.replica.last();
         let why = format!(
             "this node has acknowledged entry {} and has only {}: its data is an old copy. Start it with an empty directory",
             acknowledged.index, last.index
@@ -118,5 +125,28 @@ impl Handle {
         let me: &Id = &self.shared.me.instance;
         let others = membership.nodes().filter(|(_, node)| node.instance != *me);
         others.map(|(_, node)| self.shared.address_of(node)).collect()
+    }
+}
+
+fn other_voters(membership: &Membership, me: u64) -> Vec<&Node> {
+    let voters: BTreeSet<u64> = membership.voter_ids().filter(|id| *id != me).collect();
+    membership.nodes().filter(|(id, _)| voters.contains(id)).map(|(_, node)| node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Three learners that are behind would outvote the only voter.
+    #[test]
+    fn learners_are_not_asked_who_was_removed() {
+        let node = |id: u8| Node { instance: [id; 16], ..Node::default() };
+        let nodes: BTreeMap<u64, Node> = (1..=5).map(|id| (u64::from(id), node(id))).collect();
+        let learner = Membership::new(vec![BTreeSet::from([1])], nodes.clone()).unwrap();
+        assert_eq!(other_voters(&learner, 5), [&node(1)]);
+        let voter = Membership::new(vec![BTreeSet::from([1, 2, 5])], nodes).unwrap();
+        assert_eq!(other_voters(&voter, 5), [&node(1), &node(2)]);
     }
 }

@@ -162,6 +162,32 @@ async fn nodes_join_leave_and_come_back_wiped() {
     assert_eq!(cluster.get(anew, "k").await.unwrap().as_deref(), Some("v"));
 }
 
+/// CHECKS 24: a voter that is behind has not heard of a newer one. If the leader is lost, they need each other's votes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_is_behind_votes_for_a_newer_member() {
+    let mut cluster = Cluster::formed(3).await;
+    let leader = cluster.leader().await;
+    cluster.put(leader, "k", "v").await.unwrap();
+    let mut others = cluster.up().into_iter().filter(|id| *id != leader);
+    let (behind, leaves) = (others.next().unwrap(), others.next().unwrap());
+    cluster.get(behind, "k").await.unwrap();
+    cluster.network.isolate(behind);
+    let joined = cluster.join(leader).await;
+    eventually("it becomes a voter", async || {
+        cluster.member(leader, joined).is_some_and(|member| member.role == Role::Follower)
+    })
+    .await;
+    cluster.store(leader).change_members(MemberChange::Remove(leaves)).await.unwrap();
+    cluster.kill(leaves).await;
+    cluster.put(leader, "k", "w").await.unwrap();
+    cluster.kill(leader).await;
+    assert!(cluster.member(behind, joined).is_none(), "it has not heard of it");
+    cluster.network.heal();
+    // Only this one has everything.
+    eventually("it leads", async || cluster.leader_now(behind) == Some(joined)).await;
+    assert_eq!(cluster.get(behind, "k").await.unwrap().as_deref(), Some("w"));
+}
+
 /// What a leader remembers is not enough: the next one has to know, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_number_is_given_once_whoever_leads() {
@@ -312,6 +338,21 @@ async fn a_leader_whose_disk_hangs_hands_over_and_gives_up() {
     eventually("it takes writes", async || cluster.put(other, "k", "x").await.is_ok()).await;
     let given_up = cluster.node(leader).disk_given_up();
     tokio::time::timeout(Duration::from_secs(20), given_up).await.expect("it gives up");
+    hangs.end_stall();
+}
+
+/// With `ack=all` the leader's own disk counts, too, though the others are enough to commit and the leader applies what it has
+/// only written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_disks_are_the_leaders_too() {
+    let disks: BTreeMap<u64, SimDisk> = (1..=3).map(|id| (id, SimDisk::new())).collect();
+    let cluster = Cluster::formed_on(3, disks).await;
+    let leader = cluster.leader().await;
+    cluster.put_with(leader, "k", "v", all()).await.unwrap();
+    let hangs = &cluster.disks[&leader];
+    hangs.stall(Ops::Syncs);
+    let refused = cluster.put_with(leader, "k", "w", all()).await.unwrap_err();
+    assert!(matches!(refused, Error::OutcomeUnknown(_)), "{refused}");
     hangs.end_stall();
 }
 

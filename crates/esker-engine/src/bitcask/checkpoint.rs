@@ -67,6 +67,7 @@ impl Bitcask {
         all: bool,
         settled: Option<&Settled<'_>>,
     ) -> Result<Position> {
+        let _turn = self.files_turn.lock();
         let mut state = self.checkpoints.lock();
         let due = all || self.uncovered_ops.load(Ordering::Relaxed) >= self.checkpoint_ops;
         if due {

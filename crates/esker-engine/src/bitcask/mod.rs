@@ -67,6 +67,8 @@ pub struct Bitcask {
     uncovered_ops: AtomicU64,
     checkpoint_ops: u64,
     open_threads: usize,
+    /// Held while index files are read, written or removed: for long. Taken before `checkpoints`.
+    files_turn: Mutex<()>,
     checkpoints: Mutex<Checkpoints>,
     /// A state that is being gathered to take the place of the present one.
     replacement: Mutex<Option<Replacement>>,
@@ -86,6 +88,7 @@ impl Bitcask {
             uncovered_ops: AtomicU64::new(0),
             checkpoint_ops: options.checkpoint_ops,
             open_threads: options.open_threads,
+            files_turn: Mutex::default(),
             checkpoints: Mutex::default(),
             replacement: Mutex::default(),
             maintenance,
@@ -322,8 +325,8 @@ impl Engine for Bitcask {
     }
 
     fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64> {
-        // No index file is replaced or removed meanwhile.
-        let _checkpoints = self.checkpoints.lock();
+        // No index file is replaced or removed meanwhile. A state may be: consensus does not wait for this.
+        let _turn = self.files_turn.lock();
         verify_index_files(log.disk().as_ref(), log.dir(), log.store(), on_read, damage)
     }
 

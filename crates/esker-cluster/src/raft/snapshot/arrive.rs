@@ -42,6 +42,8 @@ pub(crate) struct Arrivals {
 #[derive(Default)]
 struct State {
     arriving: Option<Arc<Arriving>>,
+    /// One is just being begun, which ends the one before.
+    is_beginning: bool,
     /// One was handed to the library, which has not put it in place yet.
     is_installing: bool,
 }
@@ -103,6 +105,10 @@ pub(crate) async fn take(
         return Err(malformed(format_args!("there is no group {}", head.group)));
     }
     let vote = vote_from_wire(head.vote).map_err(malformed)?;
+    if head.last.is_some_and(|last| last.term > vote.leader_id.term) {
+        // The library takes that for a defect of its own, and would stop.
+        return Err(malformed("a snapshot from behind its leader's term"));
+    }
     let (shared, from) = (&handle.shared, caller.from.node);
     // What cannot be placed shall not gather in memory either.
     while shared.replica.log().is_disk_full() {
@@ -186,27 +192,49 @@ fn superseded() -> PeerError {
 impl Arrivals {
     /// Goes on with what is there of this snapshot, or begins. May wait for the disk.
     pub(super) fn begin(&self, from: u64, head: &wire::SnapshotHead, replica: &Replica) -> PeerResult<Call> {
-        let mut state = self.state.lock();
-        if state.is_installing {
-            return Err(PeerError::Unreachable("another snapshot is being put in place".into()));
-        }
-        let known = state.arriving.as_ref().filter(|known| known.from == from && known.id == head.id);
-        let arriving = match known {
-            Some(known) => Arc::clone(known),
-            None => {
-                let arrival = Arrival::begin(head, replica).map_err(malformed)?;
-                Arc::new(Arriving {
-                    from,
-                    id: head.id.clone(),
-                    arrival: Arc::new(tokio::sync::Mutex::new(Some(arrival))),
-                    calls: AtomicU64::new(0),
-                })
+        let (known, ended) = {
+            let mut state = self.state.lock();
+            if state.is_installing || state.is_beginning {
+                return Err(PeerError::Unreachable("another snapshot is being put in place".into()));
             }
+            // One installation at a time: this one ends what was begun before.
+            let ended = state.arriving.take_if(|known| known.from != from || known.id != head.id);
+            state.is_beginning = state.arriving.is_none();
+            (state.arriving.clone(), ended)
         };
-        // One installation at a time: this one has ended what was begun before.
-        state.arriving = Some(Arc::clone(&arriving));
+        drop(ended);
+        let arriving = match known {
+            Some(known) => known,
+            None => self.begin_anew(from, head, replica)?,
+        };
         let number = arriving.calls.fetch_add(1, Ordering::AcqRel) + 1;
         Ok(Call { arriving, number })
+    }
+
+    /// Without the lock, which tasks of the runtime take: this may wait for a checkpoint, and so for the disk.
+    fn begin_anew(
+        &self,
+        from: u64,
+        head: &wire::SnapshotHead,
+        replica: &Replica,
+    ) -> PeerResult<Arc<Arriving>> {
+        let begun = Arrival::begin(head, replica).map_err(malformed).map(|arrival| {
+            Arc::new(Arriving {
+                from,
+                id: head.id.clone(),
+                arrival: Arc::new(tokio::sync::Mutex::new(Some(arrival))),
+                calls: AtomicU64::new(0),
+            })
+        });
+        let mut state = self.state.lock();
+        state.is_beginning = false;
+        state.arriving = begun.as_ref().ok().cloned();
+        begun
+    }
+
+    /// Whether one is in the library's hands.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.state.lock().is_installing
     }
 
     /// All of it has come: as the library takes it.
@@ -215,7 +243,7 @@ impl Arrivals {
         let mut state = self.state.lock();
         let is_present = state.arriving.as_ref().is_some_and(|it| Arc::ptr_eq(it, &call.arriving));
         let whole = arrival.take().filter(|_| is_present && !state.is_installing).ok_or_else(superseded)?;
-        *state = State { arriving: None, is_installing: true };
+        *state = State { is_installing: true, ..State::default() };
         let Arrival { meta, install, requests, .. } = whole;
         let incoming = Incoming { install, requests: requests.into(), _turn: Installing(Arc::clone(self)) };
         Ok(LibrarySnapshot { meta, snapshot: SnapshotData::Incoming(Box::new(incoming)) })
