@@ -22,7 +22,7 @@ use super::{
 };
 
 /// One request to a follower, and one step of applying, has about so many bytes of payload.
-const READ_BYTES_MAX: usize = 1 << 20;
+const READ_BYTES_MAX: usize = 256 << 10;
 
 /// Where a replica's progress is awaited. Nobody who does may keep the node from stopping: a full disk holds progress up for
 /// as long as it is full.

@@ -50,7 +50,7 @@ const NO_LEADER_RETRY: Duration = Duration::from_millis(200);
 /// A leader that was not heard of for so many of the longest election time-outs is not called one any more.
 const LEADER_SILENCE_ELECTIONS: u32 = 3;
 /// Entries in one request.
-const REQUEST_ENTRIES_MAX: u64 = 4096;
+const REQUEST_ENTRIES_MAX: u64 = 512;
 
 /// Who leads, as this node knows.
 pub(crate) enum Leadership {

@@ -16,7 +16,7 @@ use esker_engine::{Environment, KeyRange, Options, Replica, replica::Hooks};
 use esker_log::{clock::SystemClock, disk::sim::SimDisk};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Waits until something holds, by looking again and again.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -36,9 +36,15 @@ pub(crate) struct Network {
 
 #[derive(Default)]
 struct State {
-    nodes: BTreeMap<String, Arc<dyn PeerApi>>,
+    nodes: BTreeMap<String, Present>,
     isolated: BTreeSet<String>,
     snapshots: Snapshots,
+}
+
+/// A node that is there: dropped when it goes.
+struct Present {
+    node: Arc<dyn PeerApi>,
+    lives: watch::Sender<()>,
 }
 
 /// What befalls snapshots on their way, and what was seen of them.
@@ -79,7 +85,7 @@ impl Network {
     fn set(&self, address: &str, node: Option<Arc<dyn PeerApi>>) {
         let mut state = self.state.lock();
         match node {
-            Some(node) => state.nodes.insert(address.into(), node),
+            Some(node) => state.nodes.insert(address.into(), Present { node, lives: watch::Sender::new(()) }),
             None => state.nodes.remove(address),
         };
     }
@@ -144,9 +150,15 @@ struct Way {
 
 impl Way {
     fn target(&self) -> PeerResult<Arc<dyn PeerApi>> {
+        self.target_and_life().map(|(target, _)| target)
+    }
+
+    /// With what ends when the node goes.
+    fn target_and_life(&self) -> PeerResult<(Arc<dyn PeerApi>, watch::Receiver<()>)> {
         let state = self.network.state.lock();
         let is_cut = state.isolated.contains(&self.from) || state.isolated.contains(&self.to);
-        let target = state.nodes.get(&self.to).filter(|_| !is_cut).cloned();
+        let target = state.nodes.get(&self.to).filter(|_| !is_cut);
+        let target = target.map(|present| (Arc::clone(&present.node), present.lives.subscribe()));
         target.ok_or_else(|| PeerError::Unreachable("cut off".into()))
     }
 
@@ -160,20 +172,38 @@ impl Way {
         }
     }
 
-    /// Both directions end when the way is cut.
+    /// Both directions end when the way is cut. The node's side goes with the node, as a process's does, also if nobody looks
+    /// whether there are answers.
     fn stream<Q: Send + 'static, A: Send + 'static>(
         &self,
         requests: BoxStream<'static, Q>,
         call: impl FnOnce(&dyn PeerApi, Caller, BoxStream<'static, Q>) -> BoxStream<'static, PeerResult<A>>,
     ) -> BoxStream<'static, PeerResult<A>> {
-        let target = match self.target() {
+        let (target, mut life) = match self.target_and_life() {
             Ok(target) => target,
             Err(e) => return futures_util::stream::iter([Err(e)]).boxed(),
         };
         let (there, back) = (self.clone(), self.clone());
         let requests = requests.take_while(move |_| std::future::ready(there.target().is_ok()));
-        let answers = call(target.as_ref(), self.caller, requests.boxed());
-        answers.take_while(move |_| std::future::ready(back.target().is_ok())).boxed()
+        let mut answers = call(target.as_ref(), self.caller, requests.boxed());
+        let (tell, told) = mpsc::channel(1);
+        let caller = tell.clone();
+        let answering = async move {
+            while let Some(answer) = answers.next().await {
+                if tell.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = answering => {}
+                () = caller.closed() => {}
+                _ = async { while life.changed().await.is_ok() {} } => {}
+            }
+        });
+        let told = futures_util::stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
+        told.take_while(move |_| std::future::ready(back.target().is_ok())).boxed()
     }
 }
 
