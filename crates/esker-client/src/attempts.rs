@@ -28,12 +28,14 @@ pub(crate) struct Attempts<'a> {
     round: u32,
     /// At a stretch.
     redirects: u32,
+    /// What was last heard, or waited for in vain, of a server that is there.
+    heard: Option<Error>,
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(settings: &'a Settings, endpoints: &'a Endpoints, call: &'a Call) -> Self {
         let (start, endpoint) = (Instant::now(), endpoints.preferred());
-        Self { settings, endpoints, call, start, endpoint, failed: 0, round: 1, redirects: 0 }
+        Self { settings, endpoints, call, start, endpoint, failed: 0, round: 1, redirects: 0, heard: None }
     }
 
     /// Whom to ask now.
@@ -83,6 +85,18 @@ impl<'a> Attempts<'a> {
         !forbidden && self.settings.retry.wants(error, self.call.is_write(), others)
     }
 
+    /// Where somebody was there, that others were not neither ends the attempts nor is what the caller has to know.
+    fn what_counts(&mut self, error: Error, others: bool) -> Error {
+        match (&error, &self.heard) {
+            (Error::Unreachable { .. }, Some(heard)) if !others => heard.clone(),
+            (Error::Unreachable { .. }, _) => error,
+            _ => {
+                self.heard = Some(error.clone());
+                error
+            }
+        }
+    }
+
     async fn after(&mut self, error: Error) -> Result<()> {
         if let Error::NotLeader { leader: Some(leader), .. } = &error
             && self.redirects < REDIRECTS_MAX
@@ -97,6 +111,8 @@ impl<'a> Attempts<'a> {
         self.failed += 1;
         let others = self.failed < self.endpoints.count();
         let retry = &self.settings.retry;
+        let moves_on = error.moves_on();
+        let error = self.what_counts(error, others);
         if !self.wants(&error, others) {
             return Err(error);
         }
@@ -104,7 +120,7 @@ impl<'a> Attempts<'a> {
         let Some(pause) = retry.pause(&error, others, elapsed, self.round, random::fraction()) else {
             return Err(error);
         };
-        if error.moves_on() {
+        if moves_on {
             self.endpoint = self.endpoints.after(&self.endpoint);
         }
         if !others {
@@ -156,6 +172,33 @@ mod tests {
         assert_eq!(limit(&settings, &both, &get, 1), settings.attempt_timeout);
         settings.retry.within = Duration::ZERO;
         assert_eq!(limit(&settings, &both, &get, 1), WHOLE);
+    }
+
+    /// Without a majority one node is there and silent, and the others are gone: it is asked again, and it is what the caller is
+    /// told of.
+    #[tokio::test(start_paused = true)]
+    async fn that_others_are_gone_does_not_end_it_where_somebody_is_there() {
+        let settings = Settings::default();
+        let endpoints = Endpoints::new(["a:1", "b:1"]).unwrap();
+        let call = Call::new(Method::PUT, "/".into());
+        let mut attempts = Attempts::new(&settings, &endpoints, &call);
+        let mut asked = 0;
+        let error = loop {
+            let error = match attempts.endpoint().contains("a:1") {
+                true => Error::TimedOut { after: Duration::ZERO },
+                false => Error::Unreachable {
+                    endpoint: attempts.endpoint().clone(),
+                    source: Arc::new(std::io::Error::other("refused")),
+                },
+            };
+            asked += 1;
+            match attempts.settle::<()>(Err(error)).await {
+                Ok(_) => tokio::time::advance(Duration::from_millis(500)).await,
+                Err(error) => break error,
+            }
+        };
+        assert!(asked > 4, "{asked}");
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
     }
 
     #[tokio::test]
