@@ -23,6 +23,9 @@ use crate::{
     single::{Accounts, Single},
 };
 
+/// When a reader may come back to a node that has nothing of the cluster's state yet.
+const NOTHING_YET_RETRY: Duration = Duration::from_millis(500);
+
 /// The settings of a Store.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
@@ -185,7 +188,11 @@ impl Store {
             // A single node's reads see every acknowledged write: it is applied before it is acknowledged.
             (Committer::Single { db, .. }, _) => Ok(db.version()),
             (Committer::Raft { node, .. }, Consistency::Linearizable) => node.read_point().await,
-            (Committer::Raft { node, .. }, Consistency::Stale) => Ok(node.applied()),
+            // Whoever has nothing yet, as until its first snapshot, cannot say that a key is absent.
+            (Committer::Raft { node, .. }, Consistency::Stale) => match node.applied() {
+                0 => Err(Error::NoLeader { retry_after: NOTHING_YET_RETRY }),
+                applied => Ok(applied),
+            },
         }
     }
 

@@ -397,7 +397,7 @@ fn as_listed(member: &MemberAddress, reply: wire::HelloReply) -> Result<(u64, No
         return Ok((id, Node { peer_address: address.clone(), ..node }));
     }
     Err(Error::Refused(format!(
-        "the node at {address} takes itself for node {id}, this one for node {}: their lists differ",
+        "the node at {address} is node {id} by its own list, and node {} by this one's: give both the same",
         member.id
     )))
 }

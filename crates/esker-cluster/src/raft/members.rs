@@ -279,6 +279,10 @@ impl Handle {
         if voters == BTreeSet::from([id]) {
             return Err(Error::Refused("the last voter cannot be removed".into()));
         }
+        if id == self.shared.node_id() {
+            // It would lead until the others have learned, and then hear from nobody.
+            return Err(Error::Refused(format!("node {id} leads: transfer the leadership first")));
+        }
         let change = if voters.contains(&id) {
             ChangeMembers::RemoveVoters(BTreeSet::from([id]))
         } else {

@@ -177,6 +177,9 @@ async fn a_voter_that_is_behind_votes_for_a_newer_member() {
         cluster.member(leader, joined).is_some_and(|member| member.role == Role::Follower)
     })
     .await;
+    // A leader that was removed would go on to lead, and then hear from nobody.
+    let refused = cluster.store(leader).change_members(MemberChange::Remove(leader)).await.unwrap_err();
+    assert!(refused.to_string().contains("transfer the leadership first"), "{refused}");
     cluster.store(leader).change_members(MemberChange::Remove(leaves)).await.unwrap();
     cluster.kill(leaves).await;
     cluster.put(leader, "k", "w").await.unwrap();
