@@ -107,21 +107,39 @@ fn admit(stream: TcpStream, service: &Service) {
 }
 
 /// Tells a client over the cap to come back, at little cost.
-fn refuse(mut stream: TcpStream, front: &Arc<Front>) {
+fn refuse(stream: TcpStream, front: &Arc<Front>) {
     front.metrics.connections_refused.add_one();
-    let Some(place) = Place::take(&front.refusals, REFUSALS_MAX) else { return };
-    let time = front.config.timeouts.linger;
+    let answer = raw_answer(
+        ErrorCode::TooManyConnections,
+        "the server has as many connections as it may: retry later or raise its connection limit",
+    );
+    tell(stream, answer.into(), &front.refusals, front.config.timeouts.linger);
+}
+
+/// Gives an answer to whatever is asked, and closes.
+fn tell(mut stream: TcpStream, answer: Arc<[u8]>, refusals: &Arc<AtomicUsize>, time: Duration) {
+    let Some(place) = Place::take(refusals, REFUSALS_MAX) else { return };
     tokio::spawn(async move {
         let _place = place;
-        let answer = raw_answer(
-            ErrorCode::TooManyConnections,
-            "the server has as many connections as it may: retry later or raise its connection limit",
-        );
         // The client may be gone already, which is all the same to a refusal.
         if tokio::time::timeout(time, stream.write_all(&answer)).await.is_ok_and(|written| written.is_ok()) {
             linger(stream, time).await;
         }
     });
+}
+
+/// Tells whoever connects that the server cannot serve yet, and why.
+pub(crate) async fn turn_away(mut listener: impl Accept, why: &str, time: Duration) {
+    let answer: Arc<[u8]> = raw_answer(ErrorCode::Unavailable, why).into();
+    let refusals = Arc::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => tell(stream, Arc::clone(&answer), &refusals, time),
+            Err(e) if is_exhaustion(&e) => tokio::time::sleep(PAUSE_MAX).await,
+            // The client went away before it was accepted.
+            Err(e) => tracing::debug!(error = %e, "a connection failed before it was accepted"),
+        }
+    }
 }
 
 /// One of a bounded number of places; dropping gives it back.

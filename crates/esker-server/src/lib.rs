@@ -21,4 +21,4 @@ mod server;
 pub use config::{REQUEST_TARGET_BYTES_MAX, Runtime, ServerConfig, ServerLimits, Timeouts};
 pub use http::openapi_json;
 pub use listen::BindError;
-pub use server::{DrainReport, Server, ServerError, Sockets, listen_for_peers};
+pub use server::{DrainReport, Server, ServerError, Sockets, TurningAway, listen_for_peers};

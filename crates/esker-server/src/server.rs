@@ -10,11 +10,15 @@ use std::{
 };
 
 use esker_cluster::Store;
-use tokio::{net::TcpListener, runtime, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    runtime,
+    sync::{mpsc, oneshot},
+};
 
 use crate::{
     BindError, Runtime, ServerConfig,
-    accept::accept_all,
+    accept::{accept_all, turn_away},
     http::{Front, Service},
     listen::listen,
 };
@@ -49,6 +53,47 @@ impl Sockets {
     /// Where the native HTTP front listens; never port 0.
     pub fn http_address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+impl Sockets {
+    /// Answers everything with 503 and `why`, until what is returned is dropped: where a server cannot serve yet, whoever asks
+    /// shall not wait in the backlog for as long.
+    pub fn turn_away(&self, config: &ServerConfig, why: &'static str) -> io::Result<TurningAway> {
+        let listeners = self.listeners.iter().map(std::net::TcpListener::try_clone);
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let time = config.timeouts.linger;
+        let thread = std::thread::Builder::new().name("esker-waiting".into()).spawn(move || {
+            runtime.block_on(async {
+                for listener in listeners {
+                    match TcpListener::from_std(listener) {
+                        Ok(listener) => drop(tokio::spawn(turn_away(listener, why, time))),
+                        Err(e) => tracing::warn!(error = %e, "cannot answer yet"),
+                    }
+                }
+                // Dropped with the guard, which is the sign.
+                let _dropped = stopped.await.is_err();
+            });
+        })?;
+        Ok(TurningAway { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+/// See [`Sockets::turn_away`].
+#[derive(Debug)]
+pub struct TurningAway {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for TurningAway {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that told others to wait died of a defect");
+        }
     }
 }
 

@@ -6,7 +6,8 @@ mod support;
 
 use std::{io::Read, time::Duration};
 
-use support::{TestServer, eventually};
+use esker_server::{ServerConfig, Sockets};
+use support::{Client, TestServer, eventually};
 
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -242,6 +243,20 @@ fn a_drain_answers_what_is_on_its_way() {
         client.expect_close();
     }
     assert_eq!(server.finish().connections_cut, 0);
+}
+
+/// Whoever asks too early is told so at once, and whoever asks when the server runs is served.
+#[test]
+fn who_comes_too_early_is_turned_away() {
+    let config = ServerConfig { http_address: "127.0.0.1:0".parse().unwrap(), ..ServerConfig::default() };
+    let sockets = Sockets::bind(&config).unwrap();
+    let waiting = sockets.turn_away(&config, "it waits for others").unwrap();
+    let answer = Client::connect(sockets.http_address()).request("GET", "/ready", &[], b"");
+    assert_eq!(answer.error(503, "unavailable"), "it waits for others");
+    drop(waiting);
+    let mut client = Client::connect(sockets.http_address());
+    client.send(b"GET /ready HTTP/1.1\r\nhost: t\r\n\r\n");
+    client.expect_silence();
 }
 
 /// SPEC 5.6: whoever balances the load is told before the first request is turned away.

@@ -252,6 +252,13 @@ impl Client {
 
     /// Waits for the server to close.
     #[track_caller]
+    /// Nobody answers yet.
+    pub(crate) fn expect_silence(&mut self) {
+        self.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let kind = self.stream.read(&mut [0]).unwrap_err().kind();
+        assert!(matches!(kind, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{kind}");
+    }
+
     pub(crate) fn expect_close(&mut self) {
         let mut rest = Vec::new();
         match self.reader.read_to_end(&mut rest) {

@@ -52,6 +52,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 fn connect(connection: &Connection) -> Result<Client, Failure> {
     let mut retry = Retry::default();
     retry.unreachable = false;
+    // Who gives one answer so long does not wait for longer until another attempt begins.
+    retry.within = retry.within.min(connection.timeout());
     client(connection, retry)
 }
 

@@ -31,6 +31,9 @@ use crate::{
 /// What the shell reports for a process that an interrupt killed.
 const INTERRUPTED: i32 = 130;
 
+/// What whoever asks is told until the node belongs to its cluster and has opened its data.
+const WAITING: &str = "this node waits for its cluster, or opens its data: its log says which";
+
 pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let effective = args.config.effective().map_err(Failure::Usage)?;
     effective.warn();
@@ -54,9 +57,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
             (store.map_err(cannot_start)?, report, None)
         }
         Some(cluster) => {
+            let waiting = sockets.turn_away(&settings.server, WAITING);
+            let waiting = waiting.map_err(Failure::doing("answering while the node waits"))?;
             let started = cluster_node::start(&settings, cluster, sockets.http_address(), &mut shutdown)?;
             // A signal came while it waited for the others.
             let Some((node, report)) = started else { return Ok(()) };
+            drop(waiting);
             let store = node.store(settings.store.clone()).map_err(cannot_start)?;
             (store, report, Some(node))
         }
