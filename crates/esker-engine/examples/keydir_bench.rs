@@ -166,7 +166,7 @@ fn sorted_keys(keys: u64) -> Vec<[u8; KEY_BYTES]> {
 }
 
 fn slot(number: u64) -> Slot {
-    Slot::new(number as u32, number as u32, 100, number)
+    Slot::new(1, number as u32, 100, number)
 }
 
 /// Key `number` of a fixed random sequence: made when needed, so that no list of keys is in memory.

@@ -19,8 +19,8 @@
 //! 3. Those of `keys`. [`Tree::check`] asserts them all.
 //!
 //! # Memory
-//! A key costs itself, a [`Slot`] of 20 bytes and 6 bytes to find it, all three divided by how full leaves
-//! are (seven tenths under random inserts, nearly full in order), less the prefix its leaf shares.
+//! A key costs itself, a [`Slot`] of 24 bytes and 6 bytes to find it; the latter two divided by how full leaves
+//! are (seven tenths under random inserts, nearly full in order), the key less the prefix its leaf shares.
 //!
 //! # Where the ideas are from
 //! Prefix truncation, key heads, and separators cut to what separates: Graefe, "Modern B-Tree Techniques"

@@ -14,7 +14,7 @@ fn keys(count: usize) -> Vec<Vec<u8>> {
 
 fn write_all(tree: &mut Tree<Slot>, keys: &[Vec<u8>], version: u64) {
     for key in keys {
-        tree.insert(key, Slot::new(0, 0, 0, version));
+        tree.insert(key, Slot::new(1, 0, 0, version));
     }
 }
 
@@ -69,9 +69,9 @@ fn batches_made_aside_are_seen_whole() {
 #[test]
 fn readers_do_not_wait_for_a_long_batch() {
     let keydir = Keydir::default();
-    keydir.apply(1, |tree| tree.insert(b"key", Slot::new(0, 0, 0, 1)));
+    keydir.apply(1, |tree| tree.insert(b"key", Slot::new(1, 0, 0, 1)));
     keydir.apply(IN_PLACE_OPERATIONS_MAX + 1, |tree| {
-        tree.insert(b"key", Slot::new(0, 0, 0, 2));
+        tree.insert(b"key", Slot::new(1, 0, 0, 2));
         assert_eq!(keydir.get(b"key").map(Slot::version), Some(1));
     });
     assert_eq!(keydir.get(b"key").map(Slot::version), Some(2));
@@ -92,7 +92,7 @@ fn changes_of_several_writers_all_stay() {
                     let key = [number.to_be_bytes(), writer.to_be_bytes()].concat();
                     keydir.apply(operations, |tree| {
                         thread::yield_now(); // gives another writer the chance to come between
-                        tree.insert(&key, Slot::new(0, 0, 0, 1))
+                        tree.insert(&key, Slot::new(1, 0, 0, 1))
                     });
                 }
             });

@@ -2,7 +2,7 @@
 //! as long as they may be.
 
 use super::{
-    super::{KEY_BYTES_MAX, Slot, Tree, keys::Keys},
+    super::{KEY_BYTES_MAX, Tree, keys::Keys},
     entries, tree_of,
 };
 
@@ -166,11 +166,4 @@ fn ascending_and_descending_inserts_fill_leaves() {
         let bytes = tree.memory_bytes() / tree.len();
         assert!(bytes < 4 + 36, "{bytes} bytes a key");
     }
-}
-
-#[test]
-fn slot_keeps_what_it_is_given() {
-    let slot = Slot::new(1, u32::MAX, 3, 0x0123_4567_89ab_cdef);
-    assert_eq!((slot.segment(), slot.offset(), slot.value_len()), (1, u32::MAX, 3));
-    assert_eq!(slot.version(), 0x0123_4567_89ab_cdef);
 }

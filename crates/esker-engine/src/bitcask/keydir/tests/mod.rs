@@ -4,6 +4,7 @@ mod builder;
 mod concurrency;
 mod edges;
 mod model;
+mod slot;
 
 use super::Tree;
 
