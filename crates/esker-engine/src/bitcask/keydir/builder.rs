@@ -134,7 +134,7 @@ impl<V: Copy> Builder<V> {
         if self.run.len() > 0 {
             self.push_leaf();
         }
-        assemble(self.leaves, self.len)
+        assemble(self.leaves)
     }
 
     /// Finishes a leaf before `next`.
@@ -161,7 +161,7 @@ impl<V: Copy> Tree<V> {
     /// If the trees overlap or are out of order.
     pub fn concat(trees: Vec<Tree<V>>) -> Result<Tree<V>, NotAscending> {
         let mut leaves = Vec::new();
-        let (mut len, mut last) = (0, None::<Vec<u8>>);
+        let mut last = None::<Vec<u8>>;
         for tree in &trees {
             let (Some(root), Some((first, _))) = (&tree.root, tree.iter().next()) else { continue };
             let separator = match &last {
@@ -170,10 +170,9 @@ impl<V: Copy> Tree<V> {
                 None => Box::default(),
             };
             collect_leaves(root, separator, &mut leaves);
-            len += tree.len;
             last = tree.iter().next_back().map(|(key, _)| key);
         }
-        Ok(assemble(leaves, len))
+        Ok(assemble(leaves))
     }
 }
 
@@ -191,17 +190,11 @@ fn collect_leaves<V>(node: &Node<V>, separator: Box<[u8]>, leaves: &mut Vec<Entr
 }
 
 /// Builds the levels above the leaves.
-fn assemble<V: Copy>(mut level: Vec<Entry<V>>, len: usize) -> Tree<V> {
-    let mut memory = sum_memory(&level);
+fn assemble<V: Copy>(mut level: Vec<Entry<V>>) -> Tree<V> {
     while level.len() > 1 {
         level = level_above(level);
-        memory += sum_memory(&level);
     }
-    Tree { root: level.pop().map(|(_, root)| root), len, memory }
-}
-
-fn sum_memory<V: Copy>(level: &[Entry<V>]) -> usize {
-    level.iter().map(|(_, node)| node.memory_bytes()).sum()
+    Tree { root: level.pop().map(|(_, root)| root) }
 }
 
 /// Puts inner nodes over a level, each nine tenths full: every split below adds a child.
@@ -227,5 +220,5 @@ fn level_above<V: Copy>(level: Vec<Entry<V>>) -> Vec<Entry<V>> {
 }
 
 fn inner<V: Copy>(run: &Run, children: &mut ArrayVec<Node<V>, FANOUT>) -> Node<V> {
-    Node::Inner(Arc::new(Inner { keys: Keys::from_run(run), children: children.take() }))
+    Node::Inner(Arc::new(Inner::new(Keys::from_run(run), children.take())))
 }

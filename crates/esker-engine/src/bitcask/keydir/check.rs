@@ -14,16 +14,12 @@ impl<V: Copy> Tree<V> {
             assert!(branches, "a root with one child");
             found.visit(root, None, None, 0);
         }
-        assert_eq!(found.len, self.len, "keys");
-        assert_eq!(found.memory, self.memory, "bytes of memory");
     }
 }
 
-/// What a walk has counted.
+/// What a walk has found.
 #[derive(Default)]
 struct Found {
-    len: usize,
-    memory: usize,
     /// How deep the leaves lie: all the same.
     depth: Option<usize>,
 }
@@ -31,7 +27,6 @@ struct Found {
 impl Found {
     /// Checks `node` and what is below it, all of which must be at least `lower` and below `upper`.
     fn visit<V: Copy>(&mut self, node: &Node<V>, lower: Option<&[u8]>, upper: Option<&[u8]>, depth: usize) {
-        self.memory += node.memory_bytes();
         assert!(node.entries() > 0, "an empty node");
         let keys = match node {
             Node::Leaf(leaf) => &leaf.keys,
@@ -46,10 +41,10 @@ impl Found {
             Node::Leaf(leaf) => {
                 assert_eq!(leaf.values.len(), leaf.keys.len());
                 assert_eq!(*self.depth.get_or_insert(depth), depth, "leaves at different depths");
-                self.len += leaf.keys.len();
             }
             Node::Inner(inner) => {
                 assert_eq!(inner.children.len(), inner.keys.len() + 1);
+                assert_eq!(inner.below, inner.children.iter().map(Node::totals).sum(), "counts");
                 let separators: Vec<_> = (0..keys.len()).map(|index| keys.key(index)).collect();
                 for (index, child) in inner.children.iter().enumerate() {
                     let left = index.checked_sub(1).map(|before| separators[before].as_slice());

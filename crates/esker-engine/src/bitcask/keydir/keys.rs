@@ -206,13 +206,16 @@ impl Keys {
         self.heads.insert(index, head(suffix));
     }
 
-    /// Removes key `index`; gives memory back when more than half would lie idle.
-    pub(super) fn remove(&mut self, index: usize) {
-        let (start, end) = (self.start(index), self.end(index));
+    /// Removes a stretch of keys; gives memory back when more than half would lie idle.
+    pub(super) fn remove(&mut self, removed: Range<usize>) {
+        if removed.is_empty() {
+            return;
+        }
+        let (start, end) = (self.start(removed.start), self.end(removed.end - 1));
         self.bytes.drain(start..end);
-        self.heads.remove(index);
-        self.ends.remove(index);
-        for later in &mut self.ends[index..] {
+        self.heads.drain(removed.clone());
+        self.ends.drain(removed.clone());
+        for later in &mut self.ends[removed.start..] {
             *later -= narrow(end - start);
         }
         if self.bytes.len() < self.bytes.capacity() / 2 {

@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! Keydir        the lock and the two ways to change (this file)
-//!   Tree        get, insert, remove               tree.rs    Range   range.rs
+//!   Tree        get and insert                    tree.rs    Range   range.rs
+//!               remove, and remove a range        remove.rs, cut.rs
 //!     Node      leaf or inner, split, join        node.rs    Builder builder.rs
 //!       Keys    the sorted keys of one node       keys.rs    Slot    slot.rs
 //! ```
@@ -33,11 +34,15 @@
 
 mod builder;
 mod check;
+mod cut;
 mod keys;
 mod node;
+mod place;
 mod range;
+mod remove;
 mod run;
 mod slot;
+mod totals;
 mod tree;
 
 #[cfg(test)]

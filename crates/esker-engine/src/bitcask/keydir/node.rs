@@ -1,10 +1,13 @@
 //! The nodes of the tree: what they hold, how they are shared, how they split and join.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrayvec::ArrayVec;
 
-use super::keys::{FANOUT, Keys, SUFFIX_BYTES_MAX};
+use super::{
+    keys::{FANOUT, Keys, SUFFIX_BYTES_MAX},
+    totals::Totals,
+};
 
 /// A node with fewer entries than this looks for a neighbour to join.
 const UNDERFULL: usize = FANOUT / 2;
@@ -35,8 +38,12 @@ pub(super) struct Leaf<V> {
 
 /// Children, and between any two of them a separator: every key left of it is smaller, every key right
 /// of it is not.
+///
+/// `repr(C)` keeps the totals, which every update writes, beside the counters of the `Arc`, which it writes as well.
 #[repr(C)]
 pub(super) struct Inner<V> {
+    /// What the children add up to.
+    pub(super) below: Totals,
     /// The separators: one less than children.
     pub(super) keys: Keys,
     /// The children. At least one.
@@ -63,7 +70,7 @@ impl<V> Clone for Node<V> {
 
 impl<V> Clone for Inner<V> {
     fn clone(&self) -> Self {
-        Self { keys: self.keys.clone(), children: self.children.clone() }
+        Self { below: self.below, keys: self.keys.clone(), children: self.children.clone() }
     }
 }
 
@@ -76,11 +83,13 @@ impl<V: Copy> Node<V> {
         }
     }
 
-    /// Memory the node itself takes, children apart.
-    pub(super) fn memory_bytes(&self) -> usize {
+    /// The keys of the node and all below it, and the memory.
+    pub(super) fn totals(&self) -> Totals {
         match self {
-            Self::Leaf(leaf) => leaf.memory_bytes(),
-            Self::Inner(inner) => inner.memory_bytes(),
+            Self::Leaf(leaf) => Totals { len: leaf.keys.len(), memory: leaf.memory_bytes() },
+            Self::Inner(inner) => {
+                Totals { len: inner.below.len, memory: inner.below.memory + inner.memory_bytes() }
+            }
         }
     }
 
@@ -111,7 +120,7 @@ impl<V: Copy> Node<V> {
             (Self::Inner(left), Self::Inner(right)) => {
                 let keys = Keys::join(&left.keys, Some(separator), &right.keys)?;
                 let children = left.children.iter().chain(&right.children).cloned().collect();
-                Some(Self::Inner(Arc::new(Inner { keys, children })))
+                Some(Self::Inner(Arc::new(Inner::new(keys, children))))
             }
             _ => unreachable!("all leaves are at the same depth"),
         }
@@ -160,21 +169,37 @@ impl<V: Copy> Leaf<V> {
 }
 
 impl<V: Copy> Inner<V> {
+    /// A node of these children, and what separates them.
+    pub(super) fn new(keys: Keys, children: ArrayVec<Node<V>, FANOUT>) -> Self {
+        debug_assert_eq!(keys.len() + 1, children.len());
+        Self { below: children.iter().map(Node::totals).sum(), keys, children }
+    }
+
     /// A node above two others.
     pub(super) fn over(left: Node<V>, split: Split<V>) -> Self {
-        let children = [left, split.right].into_iter().collect();
-        Self { keys: Keys::of(&split.separator), children }
+        Self::new(Keys::of(&split.separator), [left, split.right].into_iter().collect())
     }
 
     /// Memory the node takes, children apart.
-    pub(super) fn memory_bytes(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         allocation(ARC_HEADER + size_of::<Self>()) + allocation(self.keys.bytes_capacity())
+    }
+
+    /// Changes child `index` and keeps count.
+    pub(super) fn change<R>(&mut self, index: usize, change: impl FnOnce(&mut Node<V>) -> R) -> R {
+        let child = &mut self.children[index];
+        let before = child.totals();
+        let result = change(child);
+        self.below -= before;
+        self.below += child.totals();
+        result
     }
 
     /// Takes in the new right neighbour of child `index`; splits if there is no room for it.
     pub(super) fn adopt(&mut self, index: usize, new: Split<V>) -> Option<Split<V>> {
         let has_bytes = self.keys.has_bytes_for(&new.separator);
         if has_bytes && self.children.len() < FANOUT {
+            self.below += new.right.totals();
             self.keys.insert(index, &new.separator);
             self.children.insert(index + 1, new.right);
             return None;
@@ -191,29 +216,40 @@ impl<V: Copy> Inner<V> {
         Some(Split { separator, right: Node::Inner(Arc::new(right)) })
     }
 
+    /// Takes out a stretch of children, but not all, and as many separators.
+    pub(super) fn take(&mut self, taken: Range<usize>) -> ArrayVec<Node<V>, FANOUT> {
+        // With a child goes the separator to its left; the first has none, but what is first then needs none.
+        let left = usize::from(taken.start > 0);
+        self.keys.remove(taken.start - left..taken.end - left);
+        let children: ArrayVec<_, FANOUT> = self.children.drain(taken).collect();
+        self.below -= children.iter().map(Node::totals).sum();
+        children
+    }
+
     /// Splits where `new` belongs, so that its separator moves up and need not fit here. At the right end
     /// this leaves the node full, which is what ascending inserts want.
     fn split_around(&mut self, index: usize, new: Split<V>) -> Split<V> {
+        self.below += new.right.totals();
         let mut children = ArrayVec::new();
         children.push(new.right);
         children.extend(self.children.drain(index + 1..));
-        let keys = self.split_keys(index, index);
-        Split { separator: new.separator, right: Node::Inner(Arc::new(Self { keys, children })) }
+        let right = self.split_keys(index, index, children);
+        Split { separator: new.separator, right: Node::Inner(Arc::new(right)) }
     }
 
     /// Splits at separator `middle`, which moves up.
     fn split(&mut self, middle: usize) -> (Vec<u8>, Self) {
         let separator = self.keys.key(middle);
         let children = self.children.drain(middle + 1..).collect();
-        let keys = self.split_keys(middle, middle + 1);
-        (separator, Self { keys, children })
+        (separator, self.split_keys(middle, middle + 1, children))
     }
 
-    /// Keeps the keys before `left`, returns those from `right` on.
-    fn split_keys(&mut self, left: usize, right: usize) -> Keys {
-        let keys = self.keys.copy(right..self.keys.len());
+    /// Keeps the keys before `left`, gives those from `right` on to a node of `children`.
+    fn split_keys(&mut self, left: usize, right: usize, children: ArrayVec<Node<V>, FANOUT>) -> Self {
+        let right = Self::new(self.keys.copy(right..self.keys.len()), children);
         self.keys = self.keys.copy(0..left);
-        keys
+        self.below -= right.below;
+        right
     }
 }
 

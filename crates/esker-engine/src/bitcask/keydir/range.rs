@@ -2,7 +2,10 @@
 
 use std::{iter::FusedIterator, ops::Bound, sync::Arc};
 
-use super::node::{Inner, Leaf, Node};
+use super::{
+    node::{Inner, Leaf, Node},
+    place::{Place, cross},
+};
 
 /// The entries of a snapshot between two bounds; see [`Tree::range`](super::Tree::range).
 ///
@@ -19,16 +22,7 @@ impl<V: Copy> Range<V> {
     /// The entries below `root` between two bounds.
     pub(super) fn new(root: Option<&Node<V>>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Self {
         let Some(root) = root.filter(|_| !cross(lower, upper)) else { return Self { ends: None } };
-        let front = match lower {
-            Bound::Unbounded => Place::Start,
-            Bound::Included(key) => Place::Before(key),
-            Bound::Excluded(key) => Place::After(key),
-        };
-        let back = match upper {
-            Bound::Unbounded => Place::End,
-            Bound::Included(key) => Place::After(key),
-            Bound::Excluded(key) => Place::Before(key),
-        };
+        let [front, back] = [Place::of_lower(lower), Place::of_upper(upper)];
         Self { ends: Some((Cursor::seek(root, front), Cursor::seek(root, back))) }
     }
 
@@ -108,46 +102,6 @@ impl<V: Copy> DoubleEndedIterator for Range<V> {
 }
 
 impl<V: Copy> FusedIterator for Range<V> {}
-
-/// Whether no key can lie between the bounds because the lower one is the higher.
-fn cross(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool {
-    match (lower, upper) {
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => {
-            low > high
-        }
-    }
-}
-
-/// A place between two entries.
-#[derive(Clone, Copy)]
-enum Place<'key> {
-    Start,
-    Before(&'key [u8]),
-    After(&'key [u8]),
-    End,
-}
-
-impl Place<'_> {
-    /// The child to look in.
-    fn child<V>(self, inner: &Inner<V>) -> usize {
-        match self {
-            Self::Start => 0,
-            Self::Before(key) | Self::After(key) => inner.keys.count_up_to(key),
-            Self::End => inner.children.len() - 1,
-        }
-    }
-
-    /// How many entries of the leaf are before the place.
-    fn index<V>(self, leaf: &Leaf<V>) -> usize {
-        match self {
-            Self::Start => 0,
-            Self::Before(key) => leaf.keys.search(key).unwrap_or_else(|index| index),
-            Self::After(key) => leaf.keys.count_up_to(key),
-            Self::End => leaf.keys.len(),
-        }
-    }
-}
 
 /// A place in a tree and the way to it.
 struct Cursor<V> {

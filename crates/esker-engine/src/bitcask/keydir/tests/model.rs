@@ -27,8 +27,12 @@ enum Step {
     Remove(Vec<u8>),
     /// Removes a key that is there.
     RemoveOne(Index),
-    /// Removes all keys between two.
+    /// Removes all keys between two, one by one.
     Clear(Vec<u8>, Vec<u8>),
+    /// Cuts out what lies between two bounds.
+    Cut(Bound<Vec<u8>>, Bound<Vec<u8>>),
+    /// Cuts out so many keys from one that is there on.
+    CutFrom(Index, usize),
     Snapshot,
     Forget(Index),
 }
@@ -39,8 +43,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => key().prop_map(Step::Remove),
         6 => any::<Index>().prop_map(Step::RemoveOne),
         1 => (key(), key()).prop_map(|(low, high)| Step::Clear(low, high)),
+        1 => (bound(), bound()).prop_map(|(lower, upper)| Step::Cut(lower, upper)),
+        2 => (any::<Index>(), 0_usize..150).prop_map(|(from, count)| Step::CutFrom(from, count)),
         1 => Just(Step::Snapshot),
-        1 => any::<Index>().prop_map(Step::Forget),
+        3 => any::<Index>().prop_map(Step::Forget),
     ]
 }
 
@@ -71,16 +77,32 @@ impl Pair {
                     self.remove(&key);
                 }
             }
+            Step::Cut(lower, upper) => self.cut(borrow(&lower), borrow(&upper)),
+            Step::CutFrom(from, count) if !self.model.is_empty() => {
+                let mut keys = self.model.keys().skip(from.index(self.model.len())).cloned();
+                let first = keys.next().expect("within the model");
+                let end = keys.nth(count).map_or(Bound::Unbounded, Bound::Excluded);
+                self.cut(Bound::Included(&first), borrow(&end));
+            }
             Step::Snapshot => self.snapshots.push((self.tree.clone(), self.model.clone())),
             Step::Forget(index) if !self.snapshots.is_empty() => {
                 self.snapshots.swap_remove(index.index(self.snapshots.len()));
             }
-            Step::RemoveOne(_) | Step::Forget(_) => {}
+            Step::RemoveOne(_) | Step::CutFrom(..) | Step::Forget(_) => {}
         }
     }
 
     fn remove(&mut self, key: &[u8]) {
         assert_eq!(self.tree.remove(key), self.model.remove(key));
+    }
+
+    /// What was cut out is kept beside the snapshots: it shares nodes with them, and must not change either.
+    fn cut(&mut self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) {
+        let cut_out = self.tree.remove_range(lower, upper);
+        let expected: Model = expected(&self.model, lower, upper).into_iter().collect();
+        self.model.retain(|key, _| !expected.contains_key(key));
+        check_equal(&cut_out, &expected);
+        self.snapshots.push((cut_out, expected));
     }
 
     /// Asserts that the tree and all snapshots are sound and equal their models.
