@@ -412,7 +412,7 @@ mod tests {
         let committed = store.write(batch, WriteOptions::default()).await.unwrap();
         let entry = store.get(b"k").await.unwrap().unwrap();
         assert_eq!((&*entry.value, entry.version), (&b"v"[..], committed.version));
-        assert_eq!(store.meta(b"k").unwrap().value_len, 1);
+        assert_eq!(store.meta(b"k").unwrap().value_len, Some(1));
         assert!(store.get(b"absent").await.unwrap().is_none());
         assert_eq!(store.status().commit_index, committed.version);
         store.close().await.unwrap();

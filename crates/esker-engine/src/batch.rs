@@ -2,21 +2,39 @@
 
 use esker_log::{
     Error, Result,
-    record::{self, RecordKind},
+    record::{self, RecordKind, flags},
 };
 
-use crate::RequestId;
+use crate::{Condition, KeyRange, RequestId, range};
 
-/// Puts and deletes that commit together or not at all.
+/// Writes that commit together or not at all.
 ///
 /// The operations are encoded into log records as they are added, so what a front builds is, byte for byte,
 /// what the log stores. Within a batch a later operation on a key wins over an earlier one.
+///
+/// In this order: a request id, a stamp, conditions, operations. Only operations need be there.
 #[derive(Debug, Default, Clone)]
 pub struct WriteBatch {
     payload: Vec<u8>,
+    /// Where a stamp goes: behind the request id.
+    stamp_at: usize,
     operations: u32,
-    /// The operations, and the request id if there is one.
+    /// The operations, and what comes before them.
     records: u32,
+    last: Part,
+    is_stamped: bool,
+    /// Whether what comes of the batch depends on the time.
+    is_timed: bool,
+}
+
+/// What a batch is made of, in this order.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    #[default]
+    Nothing,
+    Request,
+    Condition,
+    Operation,
 }
 
 impl WriteBatch {
@@ -37,29 +55,99 @@ impl WriteBatch {
 
     /// Adds a put. Errors: `InvalidRequest` for a key or value beyond the limits; the batch is unchanged.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.push(RecordKind::Put, key, value)
+        self.operation(RecordKind::Put, 0, key, &[value])
+    }
+
+    /// Adds a put of a key that is absent again from a time on, in milliseconds since 1970. Errors as for
+    /// [`WriteBatch::put`].
+    pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expires_at_ms: u64) -> Result<()> {
+        self.operation(RecordKind::Put, flags::EXPIRES, key, &[&expires_at_ms.to_le_bytes(), value])
     }
 
     /// Adds a delete. Errors as for [`WriteBatch::put`].
     pub fn delete(&mut self, key: &[u8]) -> Result<()> {
-        self.push(RecordKind::Delete, key, &[])
-    }
-
-    /// Says which request this is, so that a retry of it is applied once. Comes before the first operation.
-    ///
-    /// Errors: `InvalidRequest` if it does not.
-    pub fn request(&mut self, id: RequestId) -> Result<()> {
-        if !self.payload.is_empty() {
-            return Err(Error::InvalidRequest("a request id comes before the batch's operations".into()));
-        }
-        record::encode_record(&mut self.payload, RecordKind::Request, &id.to_bytes(), &[])?;
-        self.records += 1;
+        self.operation(RecordKind::Delete, 0, key, &[])?;
+        self.is_timed = true;
         Ok(())
     }
 
-    fn push(&mut self, kind: RecordKind, key: &[u8], value: &[u8]) -> Result<()> {
-        record::encode_record(&mut self.payload, kind, key, value)?;
+    /// Adds `by` to the decimal integer that the key holds, 0 if it is absent; keeps when it expires. Where the value is no
+    /// integer, or the sum does not fit, the batch is void. Errors as for [`WriteBatch::put`].
+    pub fn add(&mut self, key: &[u8], by: i64) -> Result<()> {
+        self.operation(RecordKind::Add, 0, key, &[&by.to_le_bytes()])?;
+        self.is_timed = true;
+        Ok(())
+    }
+
+    /// Deletes every key in the range, at a cost that does not depend on how many there are. Errors as for
+    /// [`WriteBatch::put`], of the range's ends.
+    pub fn delete_range(&mut self, range: &KeyRange) -> Result<()> {
+        if range.is_empty() {
+            return Err(Error::InvalidRequest("the range to delete ends before it begins".into()));
+        }
+        let (start, end) = range::encode_deletion(range);
+        self.operation(RecordKind::DeleteRange, 0, &start, &[&end])
+    }
+
+    /// Demands something of a key, or else the batch is void. Conditions are looked at before all operations.
+    ///
+    /// Errors: `InvalidRequest` for a bad key, or if there is an operation already.
+    pub fn require(&mut self, key: &[u8], condition: Condition) -> Result<()> {
+        self.begin(Part::Condition)?;
+        self.push(RecordKind::Condition, 0, key, &[&condition.encode()])?;
+        self.is_timed = true;
+        Ok(())
+    }
+
+    /// Says which request this is, so that a retry of it is applied once. Comes before all else.
+    ///
+    /// Errors: `InvalidRequest` if it does not.
+    pub fn request(&mut self, id: RequestId) -> Result<()> {
+        if self.last != Part::Nothing || self.is_stamped {
+            return Err(Error::InvalidRequest("a request id comes before the batch's operations".into()));
+        }
+        self.begin(Part::Request)?;
+        self.push(RecordKind::Request, 0, &id.to_bytes(), &[])?;
+        self.stamp_at = self.payload.len();
+        Ok(())
+    }
+
+    /// Says what time it is, in milliseconds since 1970: by it is judged what has expired. May come at any time, and
+    /// is best known last; only the first counts. The engine does it where nobody else did.
+    pub fn stamp(&mut self, now_ms: u64) {
+        if self.is_stamped {
+            return;
+        }
+        let mut stamp = Vec::with_capacity(record::record_len(8, 0));
+        record::encode_record(&mut stamp, RecordKind::Stamp, &now_ms.to_be_bytes(), &[])
+            .expect("eight bytes are a key");
+        self.payload.splice(self.stamp_at..self.stamp_at, stamp);
+        self.records += 1;
+        self.is_stamped = true;
+    }
+
+    /// Whether what comes of the batch depends on the time, and nobody said yet what it is.
+    pub fn wants_stamp(&self) -> bool {
+        self.is_timed && !self.is_stamped
+    }
+
+    fn operation(&mut self, kind: RecordKind, flags: u8, key: &[u8], value: &[&[u8]]) -> Result<()> {
+        let last = std::mem::replace(&mut self.last, Part::Operation);
+        self.push(kind, flags, key, value).inspect_err(|_| self.last = last)?;
         self.operations += 1;
+        Ok(())
+    }
+
+    fn begin(&mut self, part: Part) -> Result<()> {
+        if self.last > part {
+            return Err(Error::InvalidRequest("a batch's conditions come before its operations".into()));
+        }
+        self.last = part;
+        Ok(())
+    }
+
+    fn push(&mut self, kind: RecordKind, flags: u8, key: &[u8], value: &[&[u8]]) -> Result<()> {
+        record::encode_record_of(&mut self.payload, kind, flags, key, value)?;
         self.records += 1;
         Ok(())
     }

@@ -12,17 +12,20 @@ use std::{
 };
 
 use esker_log::{
-    COMMITTERS, Consumer, Draft, Error, GroupCommit, LogOptions, Opening, QueueLimits, Result,
+    COMMITTERS, Consumer, Draft, Error, GroupCommit, Log, LogOptions, Opening, QueueLimits, Result,
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
     format::StoreId,
+    segments::FoundSegments,
     signal::Signal,
 };
 use parking_lot::Mutex;
 
 use crate::{
     Applied, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Meta, OpenReport, Options, Reader,
-    Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch, bitcask::Bitcask, verify,
+    Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    bitcask::{Bitcask, wall_ms},
+    verify,
 };
 
 /// What is answered once a submitted batch is committed or refused.
@@ -119,15 +122,16 @@ pub(crate) struct Applier {
 impl Consumer for Applier {
     type Outcome = Committed;
 
-    fn consume(&self, drafts: &[Draft], outcomes: &mut Vec<Committed>) {
-        let Some(last) = drafts.last() else { return };
+    fn consume(&self, log: &Log, drafts: &[Draft], outcomes: &mut Vec<Committed>) -> Result<()> {
+        let Some(last) = drafts.last() else { return Ok(()) };
         if let [draft] = drafts {
-            self.engine.apply(&[applied(draft)], outcomes);
+            self.engine.apply(log, &[applied(draft)], outcomes)?;
         } else {
             let batches: Vec<_> = drafts.iter().map(applied).collect();
-            self.engine.apply(&batches, outcomes);
+            self.engine.apply(log, &batches, outcomes)?;
         }
         self.version.store(last.appended_index, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -142,7 +146,8 @@ impl Db {
     /// Like [`Db::open`], in another environment.
     pub fn open_in(environment: &Environment, dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         let maintenance = Arc::new(Signal::default());
-        let engine = Arc::new(Bitcask::new(&options, Arc::clone(&maintenance)));
+        let clock = Arc::clone(&environment.clock);
+        let engine = Arc::new(Bitcask::new(&options, clock, Arc::clone(&maintenance)));
         Self::open_engine(environment, dir, options, engine, maintenance)
     }
 
@@ -170,6 +175,7 @@ impl Db {
         let loaded = engine.load(&mut opening, Loading::Whole)?;
         let mut version = loaded.last.index;
         let mut outcomes = Vec::new();
+        let segments = FoundSegments::of(&opening);
         let recovered = opening.recover(loaded.from, [(GROUP, loaded.last)].into(), &mut |frame| {
             outcomes.clear();
             version = frame.header.index;
@@ -179,8 +185,7 @@ impl Db {
                 payload: frame.payload,
                 records: frame.header.records,
             };
-            engine.apply(&[batch], &mut outcomes);
-            Ok(())
+            engine.apply(&segments, &[batch], &mut outcomes)
         })?;
         let now = environment.clock.monotonic();
         let report = OpenReport {
@@ -251,12 +256,42 @@ impl Db {
         self.write(batch, None)
     }
 
-    /// Commits a batch and waits for it. `sync` may ask for a stronger policy than the store's.
+    /// Adds to the integer that a key holds, 0 if it is absent, and gives what it came to; see [`WriteBatch::add`].
+    ///
+    /// Errors: `InvalidRequest` if the value is no integer or the sum does not fit, and as for [`Db::write`].
+    pub fn add(&self, key: &[u8], by: i64) -> Result<i64> {
+        let mut batch = WriteBatch::new();
+        batch.add(key, by)?;
+        let committed = self.write(batch, None)?;
+        let refused = committed.refusal().map(|refusal| Error::InvalidRequest(refusal.to_string()));
+        committed.sum().ok_or_else(|| refused.unwrap_or(Error::Closed))
+    }
+
+    /// Deletes all keys of a range at once, at a cost that does not depend on how many they are;
+    /// [`Committed::existed`] says how many.
+    ///
+    /// Errors as for [`Db::write`].
+    pub fn delete_range(&self, range: &KeyRange) -> Result<Committed> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(range)?;
+        self.write(batch, None)
+    }
+
+    /// What is appended of a batch.
+    fn draft(&self, mut batch: WriteBatch) -> Draft {
+        if batch.wants_stamp() {
+            batch.stamp(wall_ms(self.inner().clock.as_ref()));
+        }
+        let (payload, records) = batch.into_payload();
+        Draft::next(GROUP, payload, records)
+    }
+
+    /// Commits a batch and waits for it; [`Committed::outcome`] says if its conditions held. `sync` may ask for a stronger policy than the store's.
     ///
     /// Errors: `InvalidRequest` (an empty batch), `DiskFull`, `OutOfFiles`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
     /// not be there when the store is reopened; after the others it is not.
     pub fn write(&self, batch: WriteBatch, sync: Option<SyncPolicy>) -> Result<Committed> {
-        self.inner().commit.write(draft(batch), sync)
+        self.inner().commit.write(self.draft(batch), sync)
     }
 
     /// Queues a batch and returns at once; `done` is called, on another thread, when it is committed or failed.
@@ -265,7 +300,7 @@ impl Db {
     /// Errors (then `done` is not called): `Busy`, `Poisoned`, `Closed`, `InvalidRequest`.
     pub fn submit(&self, batch: WriteBatch, sync: Option<SyncPolicy>, done: OnCommit) -> Result<()> {
         if self.inner().has_threads {
-            self.inner().commit.submit(draft(batch), sync, done)
+            self.inner().commit.submit(self.draft(batch), sync, done)
         } else {
             done(self.write(batch, sync));
             Ok(())
@@ -416,11 +451,6 @@ fn applied(draft: &Draft) -> Applied<'_> {
         payload: &draft.payload,
         records: draft.records,
     }
-}
-
-fn draft(batch: WriteBatch) -> Draft {
-    let (payload, records) = batch.into_payload();
-    Draft::next(GROUP, payload, records)
 }
 
 fn start_threads(inner: &Arc<Inner>, threads: &mut Vec<JoinHandle<()>>) -> Result<()> {

@@ -14,9 +14,11 @@
 
 use std::{fmt, sync::Arc};
 
-use esker_log::{Damage, GroupEnd, Log, Opening, Position, Result, format::FrameKind, scan::Frame};
+use esker_log::{
+    Damage, GroupEnd, Log, Opening, Position, Result, format::FrameKind, scan::Frame, segments::Segments,
+};
 
-use crate::{Entry, Item, KeyRange, Meta, Version, report::EngineStats};
+use crate::{Committed, Entry, Item, KeyRange, Meta, StoredItem, Version, report::EngineStats};
 
 /// A committed batch, as the log holds it.
 #[derive(Debug, Clone, Copy)]
@@ -29,15 +31,6 @@ pub struct Applied<'a> {
     pub payload: &'a [u8],
     /// How many records.
     pub records: u32,
-}
-
-/// What a committed batch did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Committed {
-    /// The version of every write in the batch.
-    pub version: Version,
-    /// How many of the batch's operations met a key that was present just before them.
-    pub existed: u32,
 }
 
 /// A read that would have to wait for the disk: do it where blocking is allowed.
@@ -103,20 +96,50 @@ impl DoubleEndedIterator for Scan {
     }
 }
 
+/// A range at one instant for other replicas: values as they are stored, and also what has expired, for their clocks
+/// may say otherwise. Each step may wait for the disk.
+pub struct StoredScan(Box<dyn Iterator<Item = Result<StoredItem>> + Send>);
+
+impl StoredScan {
+    /// A scan over `items`, which come in key order.
+    pub fn new(items: impl Iterator<Item = Result<StoredItem>> + Send + 'static) -> Self {
+        Self(Box::new(items))
+    }
+}
+
+impl fmt::Debug for StoredScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoredScan")
+    }
+}
+
+impl Iterator for StoredScan {
+    type Item = Result<StoredItem>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
 /// What a view does when it is scanned: the range, and whether only keys are wanted.
-type ScanView = dyn Fn(&KeyRange, bool) -> Scan + Send + Sync;
+type ScanView<S> = dyn Fn(&KeyRange, bool) -> S + Send + Sync;
 
 /// The state at one instant, for scans that begin later and all see that instant. Holds on to what of the state has
 /// changed since.
 pub struct View {
     keys: u64,
-    scan: Box<ScanView>,
+    scan: Box<ScanView<Scan>>,
+    stored: Box<ScanView<StoredScan>>,
 }
 
 impl View {
-    /// A view of so many keys, of which `scan` gives ranges.
-    pub fn new(keys: u64, scan: impl Fn(&KeyRange, bool) -> Scan + Send + Sync + 'static) -> Self {
-        Self { keys, scan: Box::new(scan) }
+    /// A view of so many keys, of which `scan` and `stored` give ranges.
+    pub fn new(
+        keys: u64,
+        scan: impl Fn(&KeyRange, bool) -> Scan + Send + Sync + 'static,
+        stored: impl Fn(&KeyRange, bool) -> StoredScan + Send + Sync + 'static,
+    ) -> Self {
+        Self { keys, scan: Box::new(scan), stored: Box::new(stored) }
     }
 
     /// How many keys there are.
@@ -127,6 +150,11 @@ impl View {
     /// A range. With `keys_only` nothing is read from the disk.
     pub fn scan(&self, range: &KeyRange, keys_only: bool) -> Scan {
         (self.scan)(range, keys_only)
+    }
+
+    /// A range for another replica. With `keys_only` nothing is read from the disk, and values are empty.
+    pub fn stored(&self, range: &KeyRange, keys_only: bool) -> StoredScan {
+        (self.stored)(range, keys_only)
     }
 }
 
@@ -200,8 +228,17 @@ pub trait Engine: Send + Sync + 'static {
     /// Errors: `Damage` (of the log), `Io`, `UnsupportedFormat`.
     fn load(&self, opening: &mut Opening, loading: Loading<'_>) -> Result<Loaded>;
 
-    /// Applies committed batches and adds one outcome for each. Whether the log has reached the disk does not matter.
-    fn apply(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>);
+    /// Applies committed batches and adds one outcome for each. Whether the log has reached the disk does not matter. Adds
+    /// read the values that they add to from `segments`.
+    ///
+    /// Errors: `Damage`, `Io`, if such a value cannot be read. Then what the batch comes to is not known, and nothing may be
+    /// applied any more.
+    fn apply(
+        &self,
+        segments: &dyn Segments,
+        batches: &[Applied<'_>],
+        outcomes: &mut Vec<Committed>,
+    ) -> Result<()>;
 
     /// The present value of a key. `Absent` and `Found` at once; `Cold` only if the value is not in memory.
     ///

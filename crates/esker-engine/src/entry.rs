@@ -68,6 +68,8 @@ pub struct Entry {
     pub value: Value,
     /// The write that put it.
     pub version: Version,
+    /// From when on the key is absent, in milliseconds since 1970; `None`: it stays.
+    pub expiry: Option<u64>,
 }
 
 /// What is known of a key without reading its value.
@@ -75,8 +77,10 @@ pub struct Entry {
 pub struct Meta {
     /// The write that put the present value.
     pub version: Version,
-    /// The value's length in bytes.
-    pub value_len: u64,
+    /// The value's length in bytes; `None` where only reading it tells, for it is compressed.
+    pub value_len: Option<u64>,
+    /// From when on the key is absent, in milliseconds since 1970; `None`: it stays.
+    pub expiry: Option<u64>,
 }
 
 /// One step of a scan.
@@ -88,4 +92,21 @@ pub struct Item {
     pub value: Option<Value>,
     /// The write that put it.
     pub version: Version,
+    /// From when on the key is absent, in milliseconds since 1970; `None`: it stays.
+    pub expiry: Option<u64>,
+}
+
+/// A value as it is stored, on its way to another replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredItem {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The write that put it.
+    pub version: Version,
+    /// From when on the key is absent, in milliseconds since 1970, as near as the index can tell; `None`: it stays.
+    pub expiry: Option<u64>,
+    /// The record's flags: what `stored` begins with ([`esker_log::record::flags`]).
+    pub flags: u8,
+    /// The value as stored; empty in a keys-only scan.
+    pub stored: Value,
 }

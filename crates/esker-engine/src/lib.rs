@@ -2,26 +2,35 @@
 
 mod batch;
 pub mod bitcask;
+mod compression;
+mod condition;
 mod db;
 mod engine;
 mod entry;
+mod judge;
 mod maintenance;
 mod memory;
 mod options;
+mod outcome;
 mod range;
 mod reader;
 pub mod replica;
 mod report;
 mod request;
+mod stored;
 mod verify;
 
 pub use batch::WriteBatch;
+pub use compression::Compression;
+pub use condition::Condition;
 pub use db::{Db, Environment, OnCommit};
-pub use engine::{Applied, ColdRead, Committed, Engine, Loaded, Loading, Lookup, Scan, Settled, View};
-pub use entry::{Entry, Item, Meta, Value, Version};
+pub use engine::{Applied, ColdRead, Engine, Loaded, Loading, Lookup, Scan, Settled, StoredScan, View};
+pub use entry::{Entry, Item, Meta, StoredItem, Value, Version};
 pub use esker_log::{Damage, Error, Result, SyncPolicy};
+pub use judge::is_judged;
 pub use memory::MemoryEngine;
 pub use options::Options;
+pub use outcome::{Committed, Outcome, Refusal};
 pub use range::KeyRange;
 pub use reader::Reader;
 pub use replica::Replica;

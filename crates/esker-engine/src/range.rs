@@ -63,6 +63,33 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
+/// The first key of a range that is to be deleted, and what the record's value says of its end.
+pub(crate) fn encode_deletion(range: &KeyRange) -> (Vec<u8>, Vec<u8>) {
+    let start = match &range.start {
+        Bound::Included(key) if !key.is_empty() => key.clone(),
+        // The next key behind one is that with a zero byte more.
+        Bound::Excluded(key) => [key.as_slice(), &[0]].concat(),
+        // No key is before this one.
+        Bound::Included(_) | Bound::Unbounded => vec![0],
+    };
+    let end = match &range.end {
+        Bound::Unbounded => vec![0],
+        Bound::Included(key) => [&[1][..], key].concat(),
+        Bound::Excluded(key) => [&[2][..], key].concat(),
+    };
+    (start, end)
+}
+
+/// The end of a deleted range, as its record's value says it.
+pub(crate) fn decode_deletion_end(value: &[u8]) -> Option<Bound<&[u8]>> {
+    match value {
+        [0] => Some(Bound::Unbounded),
+        [1, key @ ..] => Some(Bound::Included(key)),
+        [2, key @ ..] => Some(Bound::Excluded(key)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +101,27 @@ mod tests {
         assert!(!range.contains(b"ab") && !range.contains(b"ac"));
         assert!(KeyRange::prefix(*b"\xff\xff").contains(b"\xff\xff\xff"));
         assert!(KeyRange::prefix(*b"").contains(b"\x00"));
+    }
+
+    #[test]
+    fn deletions_survive_encoding() {
+        let ranges = [
+            KeyRange::all(),
+            KeyRange::prefix(*b"ab"),
+            KeyRange::inclusive(*b"a", *b"a"),
+            KeyRange::prefix(*b""),
+        ];
+        for range in ranges {
+            let (start, end) = encode_deletion(&range);
+            let again = KeyRange {
+                start: Bound::Included(start),
+                end: decode_deletion_end(&end).unwrap().map(<[u8]>::to_vec),
+            };
+            for key in [&b"\0"[..], b"a", b"a\0", b"ab", b"abc", b"ac", b"\xff\xff"] {
+                assert_eq!(again.contains(key), range.contains(key), "{range:?} {key:?}");
+            }
+        }
+        assert!(decode_deletion_end(&[]).is_none() && decode_deletion_end(&[3]).is_none());
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Store {
         assert_eq!(entry, tried, "{:?}: the two ways to read differ", self.engine);
         let meta = self.db().meta(key);
         let expected = entry.as_ref().map(|entry| (entry.version, entry.value.len() as u64));
-        assert_eq!(meta.map(|meta| (meta.version, meta.value_len)), expected, "{:?}", self.engine);
+        assert_eq!(meta.map(|meta| (meta.version, meta.value_len.unwrap())), expected, "{:?}", self.engine);
         entry.map(|entry| entry.value.into_vec())
     }
 }

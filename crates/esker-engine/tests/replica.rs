@@ -198,7 +198,7 @@ fn a_snapshot_takes_the_place_of_everything() {
     let (last, membership) = (snapshot.last, StoredMembership { bytes: b"m".to_vec(), at: snapshot.last });
     for item in snapshot.items() {
         let item = item.unwrap();
-        install.push(&item.key, &item.value.unwrap(), item.version).unwrap();
+        install.push(&item.key, 0, &item.value.unwrap(), item.version).unwrap();
     }
     let untouched = contents(&open(&target.after_crash(CrashMode::DropUnsynced)));
     assert_eq!(untouched, [row("gone", "old", 1)]);
@@ -247,7 +247,7 @@ fn append_unpumped(replica: &Replica, entries: &[LogEntry]) {
 /// Pushes `rows` keys with values of version `version`.
 fn push_rows(install: &mut Install, rows: u64, version: u64) {
     for n in 0..rows {
-        install.push(format!("s{n:03}").as_bytes(), &[b'v'; 100], version).unwrap();
+        install.push(format!("s{n:03}").as_bytes(), 0, &[b'v'; 100], version).unwrap();
     }
 }
 
@@ -338,7 +338,7 @@ fn a_full_disk_holds_a_snapshot_up_and_costs_nothing_of_it() {
     let rows = |install: &mut Install, disk: &SimDisk| {
         let mut held_up = 0;
         for n in 0..12_u8 {
-            let mut push = || install.push(&[b'a' + n], &vec![n; 300_000], 50);
+            let mut push = || install.push(&[b'a' + n], 0, &vec![n; 300_000], 50);
             if let Err(error) = push() {
                 assert!(matches!(error, Error::DiskFull), "{error}");
                 held_up += 1;
@@ -386,7 +386,7 @@ fn a_snapshot_that_is_held_up_does_not_gather_in_memory() {
     let replica = open(&disk);
     let mut install = replica.begin_install();
     disk.set_capacity(Some(0));
-    let held_up = (0..60_u64).filter(|n| install.push(&n.to_be_bytes(), &[0; 300_000], 5).is_err()).count();
+    let held_up = (0..60_u64).filter(|n| install.push(&n.to_be_bytes(), 0, &[0; 300_000], 5).is_err()).count();
     assert!(held_up > 40, "{held_up}");
     assert!(replica.stats().queued_bytes < 3 << 20, "{}", replica.stats().queued_bytes);
 }
@@ -397,7 +397,7 @@ fn what_is_left_of_a_snapshot_that_was_given_up_does_not_get_into_the_next() {
     let replica = open(&disk);
     let mut first = replica.begin_install();
     disk.set_capacity(Some(0));
-    let mut pushed = (0..40).map(|n| first.push(&[b'a' + n], &vec![n; 300_000], 5));
+    let mut pushed = (0..40).map(|n| first.push(&[b'a' + n], 0, &vec![n; 300_000], 5));
     assert!(pushed.any(|outcome| matches!(outcome, Err(Error::DiskFull))));
     drop(pushed);
     // Its frame is still queued when the second begins.

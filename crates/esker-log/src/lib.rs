@@ -12,6 +12,7 @@ pub mod record;
 pub mod recovery;
 pub mod scan;
 pub mod segment;
+pub mod segments;
 pub mod signal;
 pub mod small_file;
 mod sync_policy;
@@ -35,3 +36,8 @@ pub type Term = u64;
 pub type GroupId = u32;
 /// A segment's number: increasing from 1, never reused.
 pub type SegmentId = u32;
+
+/// Whether the number is that of a merged segment.
+pub const fn is_merged(id: SegmentId) -> bool {
+    id >> 31 == 1
+}

@@ -35,6 +35,27 @@ pub enum RecordKind {
     /// The key is the id of the request that the records behind it belong to: of the batches with one id, only the
     /// first has an effect. Comes first or not at all; the value is empty.
     Request = 3,
+    /// The integer that the key holds grows by this much: the value is eight bytes, signed, little-endian.
+    Add = 4,
+    /// All keys from this one to the end that the value says are absent from now on.
+    DeleteRange = 5,
+    /// The batch is void unless this holds of the key. The value says what.
+    Condition = 6,
+    /// The key is the proposer's time: eight bytes, big-endian, milliseconds since 1970. The value is empty.
+    Stamp = 7,
+}
+
+/// Flags of a put: what comes before the value in what is stored. The bits are on disk.
+pub mod flags {
+    /// The time from which on the key is absent: eight bytes, little-endian, milliseconds since 1970.
+    pub const EXPIRES: u8 = 1;
+    /// How the value is compressed: two bits. If it is, its length before comes first, four bytes, little-endian, but
+    /// behind the time.
+    pub const COMPRESSION: u8 = 0b110;
+    /// How far [`COMPRESSION`] is from the lowest bit.
+    pub const COMPRESSION_SHIFT: u32 = 1;
+    /// All that a put may carry.
+    pub const PUT: u8 = EXPIRES | COMPRESSION;
 }
 
 impl RecordKind {
@@ -43,7 +64,27 @@ impl RecordKind {
             1 => Some(Self::Put),
             2 => Some(Self::Delete),
             3 => Some(Self::Request),
+            4 => Some(Self::Add),
+            5 => Some(Self::DeleteRange),
+            6 => Some(Self::Condition),
+            7 => Some(Self::Stamp),
             _ => None,
+        }
+    }
+
+    /// The flags that a record of this kind may carry.
+    fn allowed_flags(self) -> u8 {
+        if self == Self::Put { flags::PUT } else { 0 }
+    }
+
+    /// The longest value that a record of this kind may have.
+    fn value_len_max(self) -> usize {
+        match self {
+            Self::Put => VALUE_LEN_MAX,
+            Self::Delete | Self::Request | Self::Stamp => 0,
+            Self::Add => 8,
+            Self::DeleteRange => 1 + KEY_LEN_MAX,
+            Self::Condition => 9,
         }
     }
 }
@@ -53,9 +94,11 @@ impl RecordKind {
 pub struct Record<'a> {
     /// What it does.
     pub kind: RecordKind,
+    /// See [`flags`]; 0 but for puts.
+    pub flags: u8,
     /// The key, 1 to 65,535 bytes.
     pub key: &'a [u8],
-    /// The value; empty for a delete.
+    /// The value as stored; empty for a delete.
     pub value: &'a [u8],
 }
 
@@ -64,32 +107,48 @@ pub const fn record_len(key_len: usize, value_len: usize) -> usize {
     RECORD_HEADER_LEN + key_len + value_len
 }
 
-/// Appends a record, with its unbound checksum, to `buf`.
+/// Appends a record without flags, with its unbound checksum, to `buf`.
 ///
 /// Errors: [`Error::InvalidRequest`] for an empty or over-long key or an over-long value; `buf` is untouched.
 pub fn encode_record(buf: &mut Vec<u8>, kind: RecordKind, key: &[u8], value: &[u8]) -> Result<()> {
-    check_lengths(key.len(), value.len())?;
+    encode_record_of(buf, kind, 0, key, &[value])
+}
+
+/// Appends a record, with its unbound checksum, to `buf`. The value as stored comes in pieces.
+///
+/// Errors: as for [`encode_record`]; `InvalidRequest` too for flags that the kind does not have.
+pub fn encode_record_of(
+    buf: &mut Vec<u8>,
+    kind: RecordKind,
+    flags: u8,
+    key: &[u8],
+    value: &[&[u8]],
+) -> Result<()> {
+    let value_len = value.iter().map(|piece| piece.len()).sum();
+    check_lengths(kind, key.len(), value_len)?;
+    if flags & !kind.allowed_flags() != 0 {
+        return Err(Error::InvalidRequest(format!("a record of kind {kind:?} with flags {flags:#x}")));
+    }
     let start = buf.len();
-    buf.reserve(record_len(key.len(), value.len()));
+    buf.reserve(record_len(key.len(), value_len));
     buf.extend_from_slice(&[0; 4]);
-    buf.extend_from_slice(&[kind as u8, 0]);
+    buf.extend_from_slice(&[kind as u8, flags]);
     buf.extend_from_slice(&(key.len() as u16).to_le_bytes());
-    buf.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    buf.extend_from_slice(&(value_len as u32).to_le_bytes());
     buf.extend_from_slice(key);
-    buf.extend_from_slice(value);
+    value.iter().for_each(|piece| buf.extend_from_slice(piece));
     let checksum = crc32c::crc32c(&buf[start + 4..]);
     buf[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
     Ok(())
 }
 
-fn check_lengths(key_len: usize, value_len: usize) -> Result<()> {
+fn check_lengths(kind: RecordKind, key_len: usize, value_len: usize) -> Result<()> {
     if key_len == 0 || key_len > KEY_LEN_MAX {
         return Err(Error::InvalidRequest(format!("a key has 1 to {KEY_LEN_MAX} bytes, this one {key_len}")));
     }
-    if value_len > VALUE_LEN_MAX {
-        return Err(Error::InvalidRequest(format!(
-            "a value has at most {VALUE_LEN_MAX} bytes, this one {value_len}"
-        )));
+    let most = kind.value_len_max();
+    if value_len > most {
+        return Err(Error::InvalidRequest(format!("a value has at most {most} bytes, this one {value_len}")));
     }
     Ok(())
 }
@@ -101,6 +160,8 @@ pub struct RecordHeader {
     pub checksum: u32,
     /// What the record does.
     pub kind: RecordKind,
+    /// See [`flags`].
+    pub flags: u8,
     /// The key's length, at least 1.
     pub key_len: usize,
     /// The value's length.
@@ -112,7 +173,8 @@ impl RecordHeader {
     pub fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let header = bytes.get(..RECORD_HEADER_LEN).ok_or("the record's header is cut off")?;
         let kind = RecordKind::from_byte(header[KIND]).ok_or("unknown record kind")?;
-        if header[FLAGS] != 0 {
+        let flags = header[FLAGS];
+        if flags & !kind.allowed_flags() != 0 {
             return Err("unknown record flags");
         }
         let key_len = usize::from(u16::from_le_bytes(array(&header[KEY_LEN])));
@@ -120,10 +182,10 @@ impl RecordHeader {
         if key_len == 0 {
             return Err("a record without a key");
         }
-        if value_len > VALUE_LEN_MAX || (kind != RecordKind::Put && value_len != 0) {
+        if value_len > kind.value_len_max() {
             return Err("impossible value length");
         }
-        Ok(Self { checksum: u32::from_le_bytes(array(&header[CHECKSUM])), kind, key_len, value_len })
+        Ok(Self { checksum: u32::from_le_bytes(array(&header[CHECKSUM])), kind, flags, key_len, value_len })
     }
 
     /// The whole record's length in bytes.
@@ -137,7 +199,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Record<'_>, RecordHeader), &'stati
     let header = RecordHeader::decode(bytes)?;
     let body = bytes.get(RECORD_HEADER_LEN..header.record_len()).ok_or("the record is cut off")?;
     let (key, value) = body.split_at(header.key_len);
-    Ok((Record { kind: header.kind, key, value }, header))
+    Ok((Record { kind: header.kind, flags: header.flags, key, value }, header))
 }
 
 /// Whether the record that fills `bytes` matches its checksum, given the `binding` of where it lies
@@ -233,11 +295,18 @@ impl<'a> Iterator for PlacedRecords<'a> {
     }
 }
 
-/// Appends a placed record, with its unbound checksum, to `buf`. Errors as for [`encode_record`].
-pub fn encode_placed(buf: &mut Vec<u8>, version: Index, key: &[u8], value: &[u8]) -> Result<()> {
-    check_lengths(key.len(), value.len())?;
+/// Appends a placed record, with its unbound checksum, to `buf`. Errors as for [`encode_record_of`]; `buf` is untouched.
+pub fn encode_placed(
+    buf: &mut Vec<u8>,
+    version: Index,
+    kind: RecordKind,
+    flags: u8,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let start = buf.len();
     buf.extend_from_slice(&version.to_le_bytes());
-    encode_record(buf, RecordKind::Put, key, value)
+    encode_record_of(buf, kind, flags, key, &[value]).inspect_err(|_| buf.truncate(start))
 }
 
 pub(crate) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
@@ -259,7 +328,7 @@ mod tests {
         let mut payload = encoded(RecordKind::Put, b"k", b"value");
         payload.extend(encoded(RecordKind::Delete, &[0xff; KEY_LEN_MAX], b""));
         let records: Vec<_> = Records::new(&payload).map(Result::unwrap).collect();
-        assert_eq!(records[0], (0, Record { kind: RecordKind::Put, key: b"k", value: b"value" }));
+        assert_eq!(records[0], (0, Record { kind: RecordKind::Put, flags: 0, key: b"k", value: b"value" }));
         assert_eq!(records[1].0, record_len(1, 5));
         assert_eq!(records[1].1.key.len(), KEY_LEN_MAX);
     }
@@ -286,6 +355,21 @@ mod tests {
         for elsewhere in [binding(8, 4096, 12), binding(7, 4097, 12), binding(7, 4096, 13), 0] {
             assert!(!checksum_matches(&record, elsewhere));
         }
+    }
+
+    #[test]
+    fn flags_and_values_are_of_their_kind() {
+        let mut buf = Vec::new();
+        let mut encode = |kind, flags, value: &[u8]| encode_record_of(&mut buf, kind, flags, b"k", &[value]);
+        assert!(encode(RecordKind::Put, flags::EXPIRES, &[0; 9]).is_ok());
+        assert!(encode(RecordKind::Put, 8, b"v").is_err());
+        assert!(encode(RecordKind::Delete, flags::EXPIRES, b"").is_err());
+        assert!(encode(RecordKind::Delete, 0, b"v").is_err());
+        assert!(encode(RecordKind::Add, 0, &[0; 9]).is_err());
+        let (record, _) = decode_record(&buf).unwrap();
+        assert_eq!((record.flags, record.value.len()), (flags::EXPIRES, 9));
+        buf[5] = 8;
+        assert_eq!(decode_record(&buf).unwrap_err(), "unknown record flags");
     }
 
     #[test]

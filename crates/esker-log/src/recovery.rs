@@ -257,6 +257,19 @@ impl Opening {
         &self.segments
     }
 
+    /// TEMP
+    pub fn merged(&self) -> &[FoundSegment] {
+        &[]
+    }
+    /// TEMP
+    pub fn last_gone(&self) -> Option<SegmentId> {
+        None
+    }
+    /// TEMP
+    pub fn first_segment(&self) -> SegmentId {
+        self.options.first_segment
+    }
+
     /// Whether there are segments before the first that counts.
     pub fn has_dead_segments(&self) -> bool {
         !self.dead.is_empty()

@@ -34,13 +34,14 @@ const PANIC: &[u8] = b"panic";
 impl Consumer for Recorder {
     type Outcome = u64;
 
-    fn consume(&self, drafts: &[Draft], outcomes: &mut Vec<u64>) {
+    fn consume(&self, _log: &esker_log::Log, drafts: &[Draft], outcomes: &mut Vec<u64>) -> esker_log::Result<()> {
         for draft in drafts {
             let (_, record) = Records::new(&draft.payload).next().unwrap().unwrap();
             assert_ne!(record.value, PANIC, "as the test asks for");
             self.applied.lock().push(record.value.to_vec());
             outcomes.push(draft.appended_index);
         }
+        Ok(())
     }
 }
 

@@ -78,6 +78,7 @@ impl Handle {
         };
         let mut batch = esker_engine::WriteBatch::new();
         batch.request(RequestId::comparison(nth)).expect("an empty batch takes a request id");
+        batch.stamp(self.shared.replica.now_ms());
         let write = Write::new(batch.into_payload(), None, Ack::Majority);
         if let Err(e) = self.propose(&write, Instant::now() + self.shared.config.commit_patience).await {
             tracing::debug!(attempt = ?e, "the mark of a comparison was not taken");

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     GROUP, Shared, host,
     propose::{Attempt, Write},
-    types::Node,
+    types::{Node, outcome_from_wire},
 };
 use crate::{Ack, Error, peer::wire};
 
@@ -139,9 +139,12 @@ fn answer(under_way: &mut BTreeMap<u64, oneshot::Sender<Forwarded>>, reply: wire
     for outcome in reply.outcomes {
         let Some(answer) = under_way.remove(&outcome.id) else { continue };
         let forwarded = match outcome.outcome {
-            Some(Outcome::Committed(done)) => {
-                Forwarded::Committed(Committed { version: done.version, existed: done.existed })
-            }
+            Some(Outcome::Committed(done)) => match outcome_from_wire(done.outcome, done.detail) {
+                Some(outcome) => {
+                    Forwarded::Committed(Committed { version: done.version, existed: done.existed, outcome })
+                }
+                None => Forwarded::Attempt(Attempt::Unknown("an outcome of a kind unknown here".into())),
+            },
             Some(Outcome::Refused(refused)) => Forwarded::Attempt(attempt(refused)),
             None => Forwarded::Attempt(Attempt::Unknown("an answer without an outcome".into())),
         };

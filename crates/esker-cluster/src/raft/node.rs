@@ -272,10 +272,13 @@ impl RaftNode {
     /// Has the cluster commit a batch, which must not be empty. See [`crate::Store::write`] for what a Store adds.
     pub fn write(
         &self,
-        batch: WriteBatch,
+        mut batch: WriteBatch,
         options: WriteOptions,
     ) -> impl Future<Output = Result<Committed>> + Send + use<> {
         let handle = Arc::clone(&self.handle);
+        if batch.wants_stamp() {
+            batch.stamp(handle.shared.replica.now_ms());
+        }
         let write = Write::new(batch.into_payload(), options.request, options.ack);
         async move { handle.write(write).await }
     }

@@ -119,7 +119,8 @@ impl Handle {
             return Err(Attempt::Failed(Error::Engine(esker_engine::Error::DiskFull)));
         }
         let (appended, durable) = match write.ack {
-            Ack::Local => {
+            // What is judged comes to something only once it is applied.
+            Ack::Local if !esker_engine::is_judged(&write.payload) => {
                 let (tell, told) = oneshot::channel();
                 (Some(Appended::new(Mutex::new(Some(tell)))), Some(told))
             }
@@ -180,7 +181,7 @@ impl Handle {
                 // What it did to the keys is known once it is applied.
                 Ok(version) => {
                     self.promise(version);
-                    Ok(Committed { version, existed: 0 })
+                    Ok(Committed::applied(version, 0))
                 }
                 Err(_) => committed.await,
             },

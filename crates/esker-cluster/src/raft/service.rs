@@ -409,7 +409,11 @@ async fn take_proposal(handle: &Handle, proposal: wire::Proposal) -> wire::propo
         Write { payload: Arc::from(&*proposal.payload), records: proposal.records, ack, repeatable: true };
     let deadline = Instant::now() + Duration::from_millis(proposal.patience_ms);
     match handle.propose(&write, deadline).await {
-        Ok(done) => Outcome::Committed(wire::Committed { version: done.version, existed: done.existed }),
+        Ok(done) => {
+            let (outcome, detail) = done.outcome.to_parts();
+            let (version, existed) = (done.version, done.existed);
+            Outcome::Committed(wire::Committed { version, existed, outcome: outcome.into(), detail })
+        }
         Err(attempt) => {
             let leader = handle.leader().unwrap_or_default();
             Outcome::Refused(wire::Refused { leader, ..refused(attempt) })

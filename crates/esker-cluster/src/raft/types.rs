@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, fmt, io, sync::Arc};
 
-use esker_engine::{Committed, Version, replica::LogEntry};
+use esker_engine::{Committed, Outcome, Version, replica::LogEntry};
 use esker_log::{GroupEnd, Index, format::FrameKind};
 use openraft::{
     EntryPayload, OptionalSend,
@@ -122,6 +122,11 @@ pub(crate) fn log_id_to_wire(id: Option<&LogId>) -> Option<wire::LogId> {
 
 pub(crate) fn log_id_from_wire(id: Option<wire::LogId>) -> Option<LogId> {
     id.and_then(|wire::LogId { index, term }| log_id(GroupEnd { index, term }))
+}
+
+/// What came of a batch, as its two numbers say; `None` if they make no sense here.
+pub(crate) fn outcome_from_wire(kind: u32, detail: u64) -> Option<Outcome> {
+    u8::try_from(kind).ok().and_then(|kind| Outcome::from_parts(kind, detail))
 }
 
 pub(crate) fn vote_to_wire(vote: &Vote) -> wire::Vote {

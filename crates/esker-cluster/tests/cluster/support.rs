@@ -429,7 +429,7 @@ impl Cluster {
         let mut install = replica.begin_install();
         for item in snapshot.items().skip(1) {
             let item = item.unwrap();
-            install.push(&item.key, &item.value.unwrap(), item.version).unwrap();
+            install.push(&item.key, 0, &item.value.unwrap(), item.version).unwrap();
         }
         install.finish(snapshot.last, snapshot.membership, Vec::new()).unwrap();
         replica.close().unwrap();

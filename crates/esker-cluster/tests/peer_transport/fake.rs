@@ -204,6 +204,7 @@ impl PeerApi for FakeApi {
             outcome: Some(propose_reply::outcome::Outcome::Committed(wire::Committed {
                 version: proposal.id + 100,
                 existed: proposal.records,
+                ..wire::Committed::default()
             })),
         };
         let replies = requests.map(move |request| wire::ProposeReply {

@@ -64,6 +64,7 @@ async fn proposals_round_trip() {
         outcome: Some(propose_reply::outcome::Outcome::Committed(wire::Committed {
             version: id + 100,
             existed: 3,
+            ..wire::Committed::default()
         })),
     };
     assert_eq!(replies, [wire::ProposeReply { outcomes: vec![committed(1), committed(2)] }]);

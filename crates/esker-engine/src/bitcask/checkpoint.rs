@@ -1,16 +1,16 @@
 //! When index files are written, and which.
 //!
-//! The log is covered from its beginning without a gap: sealed segments by one hint each, the active one by a row of
-//! checkpoints. What lies behind the last is replayed at opening. When a segment has been sealed, its hint replaces its
-//! checkpoints.
+//! The log is covered from its beginning without a gap, each segment by a row of index files. What lies behind the last is
+//! replayed at opening. A row that got long is joined into one file, the segment's hint, once the segment is sealed.
 
 use std::{
-    ops::Range,
+    collections::BTreeMap,
+    ops::{Bound, Range},
     sync::{Arc, atomic::Ordering},
 };
 
 use esker_log::{
-    Error, GroupEnd, Log, Position, Result,
+    Error, GroupEnd, Log, Position, Result, SegmentId,
     format::SEGMENT_HEADER_LEN,
     scan::{Frame, scan_stretch},
     segment::Segment,
@@ -18,10 +18,14 @@ use esker_log::{
 
 use super::{
     Bitcask,
-    collect::{collect, every_entry},
-    index_file::{IndexName, Stretch},
+    collect::{Judged, collect, every_entry},
+    index_file::{IndexFile, IndexName, IndexWriter, Stretch},
+    index_merge::{cover_of, merge_index},
 };
 use crate::{Loaded, Settled};
+
+/// A longer row of index files is joined into one: every file costs an opening a look, every joining costs the bytes once more.
+const ROW_FILES_MAX: usize = 4;
 
 /// Whether what a frame holds is part of the state.
 type Counts<'a> = dyn Fn(&Frame<'_>) -> bool + 'a;
@@ -37,19 +41,32 @@ pub(crate) struct Checkpoints {
     last: GroupEnd,
     /// Index files of a state that was replaced may be left; they must be gone before new ones come to stand beside them.
     has_old_files: bool,
-    /// Checkpoints of segments before this one have been removed.
-    swept: u32,
+    /// How many files the rows of segments have, as far as they are not joined.
+    rows: BTreeMap<SegmentId, usize>,
 }
 
 impl Checkpoints {
-    pub(crate) fn new(base: Position, loaded: Loaded) -> Self {
+    pub(crate) fn new(base: Position, loaded: Loaded, rows: BTreeMap<SegmentId, usize>) -> Self {
         let covered = loaded.from.max(base);
-        Self { base, covered, last: loaded.last, has_old_files: false, swept: 0 }
+        Self { base, covered, last: loaded.last, has_old_files: false, rows }
+    }
+
+    /// The first byte that no index file covers.
+    pub(crate) fn covered(&self) -> Position {
+        self.covered
+    }
+
+    /// A merge took segments out of the store.
+    pub(crate) fn forget(&mut self, segments: &[SegmentId]) {
+        segments.iter().for_each(|id| {
+            self.rows.remove(id);
+        });
     }
 
     /// When a state was put in place that nothing covers, and whose first frame lies at `base`.
     pub(crate) fn replacing(base: Position) -> Self {
-        Self { has_old_files: true, ..Self::new(base, Loaded { from: base, last: GroupEnd::default() }) }
+        let loaded = Loaded { from: base, last: GroupEnd::default() };
+        Self { has_old_files: true, ..Self::new(base, loaded, BTreeMap::new()) }
     }
 
     /// Where the coverage of a segment begins.
@@ -59,7 +76,7 @@ impl Checkpoints {
 }
 
 impl Bitcask {
-    /// Writes hints for sealed segments, and a checkpoint if one is due or `all` is asked for; says how far index files
+    /// Covers what is sealed, and everything if a checkpoint is due or `all` is asked for; says how far index files
     /// reach now.
     pub(super) fn write_checkpoints(
         &self,
@@ -75,53 +92,49 @@ impl Bitcask {
             log.sync()?;
         }
         let durable = log.durable();
-        let upto = settled.map_or(durable, |settled| settled.before.min(durable));
+        // What is durable may not be applied yet, and only of what is applied it is known what it came to.
+        let upto = settled.map_or_else(|| *self.applied_to.lock(), |settled| settled.before).min(durable);
         let counts = |frame: &Frame<'_>| settled.map_or(every_entry(frame), |settled| settled.counts(frame));
         if std::mem::take(&mut state.has_old_files) {
             remove_index_files(log, |_| true).inspect_err(|_| state.has_old_files = true)?;
         }
-        while state.covered.segment < upto.segment {
-            self.write_hint(log, &mut state, &counts)?;
+        while state.covered.segment < upto.segment || (due && state.covered < upto) {
+            self.cover_next(log, &mut state, upto, &counts)?;
         }
-        if due && state.covered < upto {
-            self.write_checkpoint(log, &mut state, upto.offset, &counts)?;
-        }
-        // Not before: until the last file is there, it may be the checkpoints that reach what a replica's state file names.
-        let first_needed = state.covered.segment;
-        if state.swept < first_needed {
-            remove_index_files(
-                log,
-                |name| matches!(name, IndexName::Checkpoint(id, _) if id < first_needed),
-            )?;
-            state.swept = first_needed;
-        }
+        self.judged.lock().retain(|at, _| *at >= state.covered);
+        // Not before: until the last file is there, it may be the row that reaches what a replica's state file names.
+        join_rows(log, &mut state)?;
         Ok(state.covered)
     }
 
-    fn write_hint(&self, log: &Log, state: &mut Checkpoints, counts: &Counts<'_>) -> Result<()> {
-        let segment = log.segment(state.covered.segment)?;
-        let end = segment.sealed_end().ok_or(Error::Closed)?;
-        let (first, name) = (state.first(segment.id), IndexName::Hint(segment.id));
-        self.write_index_file(log, &segment, first..end, state, &name, counts)?;
-        state.covered = Position { segment: segment.id + 1, offset: SEGMENT_HEADER_LEN as u32 };
-        Ok(())
-    }
-
-    fn write_checkpoint(
+    /// Adds a file to the row of the first segment that is not covered, up to the segment's end or `upto`.
+    fn cover_next(
         &self,
         log: &Log,
         state: &mut Checkpoints,
-        to: u32,
+        upto: Position,
         counts: &Counts<'_>,
     ) -> Result<()> {
         let segment = log.segment(state.covered.segment)?;
+        let is_whole = segment.id < upto.segment;
+        let end = if is_whole { segment.sealed_end().ok_or(Error::Closed)? } else { upto.offset };
         let from = state.covered.offset;
         // Taken before the log is read: what is applied meanwhile counts towards the next.
         let covered_ops = self.uncovered_ops.load(Ordering::Relaxed);
-        let name = IndexName::Checkpoint(segment.id, from);
-        self.write_index_file(log, &segment, from..to, state, &name, counts)?;
-        self.uncovered_ops.fetch_sub(covered_ops, Ordering::Relaxed);
-        state.covered.offset = to;
+        if from < end {
+            let name = match is_whole && from == state.first(segment.id) {
+                true => IndexName::Hint(segment.id),
+                false => IndexName::Checkpoint(segment.id, from),
+            };
+            self.write_index_file(log, &segment, from..end, state, &name, counts)?;
+            *state.rows.entry(segment.id).or_default() += 1;
+        }
+        if is_whole {
+            state.covered = Position { segment: segment.id + 1, offset: SEGMENT_HEADER_LEN as u32 };
+        } else {
+            self.uncovered_ops.fetch_sub(covered_ops, Ordering::Relaxed);
+            state.covered.offset = end;
+        }
         Ok(())
     }
 
@@ -135,10 +148,12 @@ impl Bitcask {
         counts: &Counts<'_>,
     ) -> Result<()> {
         let Range { start: from, end: to } = bytes;
+        let judged = self.judged_between(segment.id, from..to);
         let scan = |on_frame: &mut dyn FnMut(Frame<'_>) -> Result<()>| {
             scan_stretch(segment, from.into(), to.into(), on_frame)
         };
-        let collector = collect(state.last, counts, scan)?;
+        let collector = collect(state.last, counts, &judged, scan)?;
+        let collector = collector.expect("what was judged since the last checkpoint is remembered");
         let last = collector.last();
         let stretch = Stretch { segment: segment.id, group: 0, from, to, last };
         let index = collector.into_index(log.store(), stretch);
@@ -148,10 +163,72 @@ impl Bitcask {
         self.file_bytes_written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
+
+    /// What came of the judged batches in a stretch.
+    fn judged_between(&self, segment: SegmentId, bytes: Range<u32>) -> Judged {
+        let [from, to] = [bytes.start, bytes.end].map(|offset| Position { segment, offset });
+        let judged = self.judged.lock();
+        judged.range(from..to).map(|(at, verdict)| (*at, verdict.clone())).collect()
+    }
+}
+
+/// Joins the long rows of segments that are covered to their ends.
+fn join_rows(log: &Log, state: &mut Checkpoints) -> Result<()> {
+    let active = state.covered.segment;
+    let whole: Vec<_> = state.rows.range(..active).map(|(id, files)| (*id, *files)).collect();
+    for (segment, files) in whole {
+        if files > ROW_FILES_MAX {
+            join_row(log, segment)?;
+        }
+        state.rows.remove(&segment);
+    }
+    Ok(())
+}
+
+/// Makes one file of a segment's row. A crash before the old files are removed leaves files that the next opening removes.
+fn join_row(log: &Log, segment: SegmentId) -> Result<()> {
+    let files = open_row(log, segment)?;
+    let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(()) };
+    let newest = files.iter().map(|file| file.stretch.last.index).max().unwrap_or_default();
+    let stretch = Stretch {
+        to: last.stretch.to,
+        last: GroupEnd { index: newest, term: last.stretch.last.term },
+        ..first.stretch
+    };
+    let mut writer = IndexWriter::new(log.store(), stretch);
+    merge_index(&files, &cover_of(&files), Bound::Unbounded, Bound::Unbounded, |key, place, _| {
+        writer.push(key, place);
+        Ok(())
+    })?;
+    files.iter().flat_map(|file| &file.ranges).for_each(|range| writer.push_range(range));
+    writer.finish(log.disk().as_ref(), log.dir(), log.store(), &IndexName::Hint(segment))?;
+    remove_index_files(log, |name| matches!(name, IndexName::Checkpoint(id, _) if id == segment))
+}
+
+/// Opens the index files of a segment, in order.
+///
+/// Errors: `Damage`, `Io`.
+pub(super) fn open_row(log: &Log, segment: SegmentId) -> Result<Vec<IndexFile>> {
+    let found = log.disk().list(log.dir()).map_err(|e| Error::io("listing index files", e))?;
+    let mut row: Vec<_> = found
+        .iter()
+        .filter_map(|found| IndexName::parse(&found.name).filter(|name| name.segment() == segment))
+        .collect();
+    if let Some(hint) = row.iter().position(|name| matches!(name, IndexName::Hint(_))) {
+        row = vec![row.swap_remove(hint)];
+    }
+    row.sort_by_key(|name| match name {
+        IndexName::Hint(_) => 0,
+        IndexName::Checkpoint(_, from) => *from,
+    });
+    let open = |name: &IndexName| {
+        IndexFile::open(log.disk().as_ref(), &log.dir().join(name.to_string()), log.store())
+    };
+    row.iter().map(open).collect()
 }
 
 /// Removes the index files that `is_old` says yes to. If a crash undoes it, the next opening does it again.
-fn remove_index_files(log: &Log, is_old: impl Fn(IndexName) -> bool) -> Result<()> {
+pub(super) fn remove_index_files(log: &Log, is_old: impl Fn(IndexName) -> bool) -> Result<()> {
     let doing = |e| Error::io("removing superseded index files", e);
     for found in log.disk().list(log.dir()).map_err(doing)? {
         if IndexName::parse(&found.name).is_some_and(&is_old) {

@@ -1,27 +1,38 @@
 //! Collecting the entries of an index file from a stretch of the log.
 //!
-//! An index file is a function of the log's bytes, and of which frames count: checkpoints, hints and the rebuilding of
-//! lost or damaged ones all go through here. So writers carry no bookkeeping for it; the background thread reads back
-//! what was just written, from the page cache.
+//! What apply did is mostly to be seen in the frames, so the background thread reads back what was just written, from the
+//! page cache, and writers keep no books. Only what came of judged batches is remembered until then ([`Judged`]).
+
+use std::collections::BTreeMap;
 
 use esker_log::{
-    GroupEnd, Result,
+    GroupEnd, Position, Result, SegmentId,
     format::{FrameKind, StoreId},
     record::{PlacedRecords, Record, RecordKind, Records},
     scan::Frame,
 };
 
-use super::index_file::{IndexWriter, Place, Stretch};
-use crate::Version;
+use super::{
+    index_file::{IndexWriter, Place, Stretch},
+    keydir::Slot,
+    ranges::{Age, Cover, RangeTombstone},
+};
+use crate::{
+    Version,
+    judge::{Sum, VERIFIED, Verdict, deleted_range},
+    stored::Stored,
+};
 
-/// What the scanner has seen to.
-const VERIFIED: &str = "the scanner verified the frame";
+/// What came of the judged batches since the last checkpoint, by where their frames lie.
+pub(crate) type Judged = BTreeMap<Position, Verdict>;
 
 /// Gathers the newest place of each key in a stretch.
 #[derive(Default)]
 pub(crate) struct Collector {
     keys: Vec<u8>,
     entries: Vec<Entry>,
+    /// Deleted ranges, and before which of the gathered key bytes they came.
+    ranges: Vec<(RangeTombstone, usize)>,
     last: GroupEnd,
 }
 
@@ -39,36 +50,69 @@ impl Collector {
         Self { last, ..Self::default() }
     }
 
-    /// Takes in a frame. Frames come in log order. What `counts` says no to moves the group's end all the same.
-    pub(crate) fn add(&mut self, frame: &Frame<'_>, counts: bool) {
+    /// Takes in a frame. Frames come in log order. What `counts` says no to moves the group's end all the same. False: it was
+    /// judged, and `judged` does not know what came of it.
+    pub(crate) fn add(&mut self, frame: &Frame<'_>, counts: bool, judged: &Judged) -> bool {
         let header = &frame.header;
         let end = GroupEnd { index: header.index, term: header.term };
         self.last = end.behind(self.last, header.kind).unwrap_or(end);
         if counts && header.kind == FrameKind::Placed {
-            for (at, version, record) in PlacedRecords::new(frame.payload).map(|it| it.expect(VERIFIED)) {
-                self.add_record(&record, frame.record_offset(at), version);
-            }
+            self.add_placed(frame);
         } else if counts {
-            for (at, record) in Records::new(frame.payload).map(|it| it.expect(VERIFIED)) {
-                self.add_record(&record, frame.record_offset(at), header.index);
-            }
+            return self.add_entry(frame, judged);
+        }
+        true
+    }
+
+    fn add_placed(&mut self, frame: &Frame<'_>) {
+        for (at, version, record) in PlacedRecords::new(frame.payload).map(|it| it.expect(VERIFIED)) {
+            let place =
+                RecordPlace { segment: frame.position.segment, offset: frame.record_offset(at), version };
+            self.add_record(&record, place, None);
         }
     }
 
-    fn add_record(&mut self, record: &Record<'_>, offset: u32, version: Version) {
-        let value_len = match record.kind {
-            RecordKind::Put => Some(record.value.len() as u32),
-            RecordKind::Delete => None,
-            RecordKind::Request => return,
+    fn add_entry(&mut self, frame: &Frame<'_>, judged: &Judged) -> bool {
+        let verdict = judged.get(&frame.position);
+        let mut sums = match verdict {
+            Some(Verdict::Void(_)) => return true,
+            Some(Verdict::Applies(sums)) => sums.iter(),
+            None => [].iter(),
+        };
+        for (at, record) in Records::new(frame.payload).map(|it| it.expect(VERIFIED)) {
+            let is_judged = matches!(record.kind, RecordKind::Condition | RecordKind::Add);
+            if is_judged && verdict.is_none() {
+                return false;
+            }
+            let sum = if record.kind == RecordKind::Add { sums.next() } else { None };
+            let version = frame.header.index;
+            let place =
+                RecordPlace { segment: frame.position.segment, offset: frame.record_offset(at), version };
+            self.add_record(&record, place, sum);
+        }
+        true
+    }
+
+    fn add_record(&mut self, record: &Record<'_>, at: RecordPlace, sum: Option<&Sum>) {
+        let place = match record.kind {
+            RecordKind::Put => Place::of(slot_of(record, at.segment, at.offset, at.version)),
+            RecordKind::Delete => Place::tombstone(at.version),
+            RecordKind::Add => match sum {
+                Some(sum) => Place::of(Slot::sum(sum.value, at.version).expiring(sum.expiry)),
+                None => return,
+            },
+            RecordKind::DeleteRange => {
+                let range = deleted_range(record);
+                let tombstone =
+                    RangeTombstone { start: record.key.to_vec(), end: range.end, version: at.version };
+                self.ranges.push((tombstone, self.keys.len()));
+                return;
+            }
+            RecordKind::Request | RecordKind::Condition | RecordKind::Stamp => return,
         };
         let key_at = self.keys.len();
         self.keys.extend_from_slice(record.key);
-        self.entries.push(Entry {
-            head: head(record.key),
-            key_at,
-            key_len: record.key.len() as u16,
-            place: Place { offset, value_len, version },
-        });
+        self.entries.push(Entry { head: head(record.key), key_at, key_len: record.key.len() as u16, place });
     }
 
     /// The last frame taken in.
@@ -76,27 +120,58 @@ impl Collector {
         self.last
     }
 
-    /// The index file's content: keys ascending, of each only the last entry.
+    /// The index file's content: keys ascending, of each only the last entry, and that only if no range was deleted over it
+    /// since.
     pub(crate) fn into_index(self, store: &StoreId, mut stretch: Stretch) -> IndexWriter {
-        let Self { keys, mut entries, .. } = self;
+        let Self { keys, mut entries, ranges, .. } = self;
         // A snapshot's values may come before anything that says how far its versions go.
         let newest = entries.iter().map(|entry| entry.place.version).max();
         stretch.last.index = stretch.last.index.max(newest.unwrap_or(0));
+        let cover = Cover::new(ranges.iter().map(|(range, at)| (range, *at)));
         let key = |entry: &Entry| &keys[entry.key_at..entry.key_at + usize::from(entry.key_len)];
-        // Keys were gathered in log order, so `key_at` orders the entries of one key and version from old to new.
-        let age = |entry: &Entry| (entry.place.version, entry.key_at);
         entries.sort_unstable_by(|a, b| {
-            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(|| age(a).cmp(&age(b)))
+            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(|| a.age().cmp(&b.age()))
         });
         let mut writer = IndexWriter::new(store, stretch);
         for (i, entry) in entries.iter().enumerate() {
             let superseded =
                 entries.get(i + 1).is_some_and(|next| next.head == entry.head && key(next) == key(entry));
-            if !superseded {
+            let deleted = !cover.is_empty() && cover.over(key(entry)).is_some_and(|age| age > entry.age());
+            if !superseded && !deleted {
                 writer.push(key(entry), entry.place);
             }
         }
+        ranges.iter().for_each(|(range, _)| writer.push_range(range));
         writer
+    }
+}
+
+impl Entry {
+    /// Keys were gathered in log order, so `key_at` orders those of one version from old to new. A range that came before the
+    /// entry has the same number, and not a higher one.
+    fn age(&self) -> Age {
+        (self.place.version, self.key_at)
+    }
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy)]
+struct RecordPlace {
+    segment: SegmentId,
+    offset: u32,
+    version: Version,
+}
+
+/// What the keydir keeps of a put that lies there.
+pub(crate) fn slot_of(record: &Record<'_>, segment: SegmentId, offset: u32, version: Version) -> Slot {
+    let slot = Slot::new(segment, offset, record.value.len() as u32, version);
+    match record.flags {
+        0 => slot,
+        // Whoever made the batch saw to it that what the flags say is there.
+        flags => match Stored::new(flags, record.value) {
+            Ok(stored) => slot.expiring(stored.expiry).compressed(stored.is_compressed()),
+            Err(_) => slot,
+        },
     }
 }
 
@@ -107,21 +182,24 @@ fn head(key: &[u8]) -> u64 {
     u64::from_be_bytes(head)
 }
 
-/// Reads a stretch of the log's bytes into a collector; `scan` yields its frames, `last` is the group's end before it.
+/// Reads a stretch of the log's bytes into a collector; `scan` yields its frames, `last` is the group's end before it. `None`: a
+/// frame was judged, and `judged` does not know what came of it.
 pub(crate) fn collect(
     last: GroupEnd,
     counts: &dyn Fn(&Frame<'_>) -> bool,
+    judged: &Judged,
     scan: impl FnOnce(&mut dyn FnMut(Frame<'_>) -> Result<()>) -> Result<()>,
-) -> Result<Collector> {
+) -> Result<Option<Collector>> {
     let mut collector = Collector::behind(last);
+    let mut all_known = true;
     scan(&mut |frame| {
-        collector.add(&frame, counts(&frame));
+        all_known &= collector.add(&frame, counts(&frame), judged);
         Ok(())
     })?;
-    Ok(collector)
+    Ok(all_known.then_some(collector))
 }
 
-/// Where every entry of the log counts: those with records.
+/// Where every entry of the log counts, and everything in a merged segment: what has records.
 pub(crate) fn every_entry(frame: &Frame<'_>) -> bool {
-    frame.header.kind == FrameKind::Records
+    matches!(frame.header.kind, FrameKind::Records | FrameKind::Placed)
 }

@@ -1,164 +1,383 @@
 //! Loading the keydir from index files: a merge of sorted files into a tree that is built bottom-up, by several threads,
 //! each with its own range of keys.
 //!
-//! A file that fails its checks here is rebuilt from the log (a hint) or left out and replayed (a checkpoint), with a
-//! notice; the load then begins anew.
+//! A file that is missing or fails its checks is made anew from its segment where that can be done. It cannot where a
+//! batch was judged: then the log is replayed from there on, and if a merge has put something newer in the place of what comes
+//! behind, it is damage.
 
-use std::{cmp::Ordering, collections::BinaryHeap, ops::Bound, thread};
+use std::{collections::BTreeMap, ops::Bound, thread};
 
 use esker_log::{
-    Error, GroupEnd, Opening, Position, Result, format::SEGMENT_HEADER_LEN, record::record_len,
-    recovery::FoundSegment,
+    Error, GroupEnd, Opening, Position, Result, SegmentId, format::SEGMENT_HEADER_LEN, recovery::FoundSegment,
 };
 
 use super::{
-    collect::{collect, every_entry},
-    index_file::{IndexCursor, IndexFile, IndexName, Place, Stretch},
+    collect::{Judged, collect, every_entry},
+    index_file::{IndexFile, IndexName, Place, Stretch},
+    index_merge::{cover_of, merge_index},
     keydir::{Builder, Slot, Tree},
+    liveness::Liveness,
+    ranges::Cover,
 };
-use crate::{Loaded, Loading, Version};
+use crate::{Loaded, Loading};
 
 /// Below this many entries a second thread costs more than it saves.
 const ENTRIES_PER_THREAD_MIN: u64 = 50_000;
 
+/// Where a segment's frames begin.
+const FIRST: u32 = SEGMENT_HEADER_LEN as u32;
+
 /// What the index files say.
 pub(crate) struct Index {
     pub(crate) tree: Tree<Slot>,
-    pub(crate) live_bytes: u64,
+    pub(crate) live: Liveness,
     pub(crate) loaded: Loaded,
+    /// How many files the rows of log segments have.
+    pub(crate) rows: BTreeMap<SegmentId, usize>,
 }
 
 /// Loads the index files of a store.
 pub(crate) fn load(opening: &mut Opening, loading: Loading<'_>, threads: usize) -> Result<Index> {
     match loading {
-        Loading::Whole => load_whole(opening, threads),
+        Loading::Whole => Whole::new(opening)?.load(opening, threads),
         Loading::Prefix { base, marks } => load_prefix(opening, base, marks, threads),
     }
 }
 
-/// Loads all index files, rebuilding those that are missing or damaged.
-fn load_whole(opening: &mut Opening, threads: usize) -> Result<Index> {
-    let found = FoundFiles::new(opening)?;
-    found.remove_superseded(opening)?;
-    let mut files = Vec::new();
-    for at in 0..opening.segments().len() {
-        if opening.segments()[at].sealed_end.is_some() {
-            files.push(open_or_rebuild_hint(opening, at)?);
-        }
+/// The index files of one log segment, from its beginning on without a gap.
+#[derive(Default)]
+struct Row {
+    files: Vec<IndexFile>,
+    /// The byte behind what they cover.
+    reach: u32,
+}
+
+impl Row {
+    fn empty(first: u32) -> Self {
+        Self { files: Vec::new(), reach: first }
     }
-    let sealed = files.len();
-    let mut rebuilt = vec![false; sealed];
-    if let Some(active) = opening.segments().last().map(|found| found.segment.id) {
-        files.extend(open_checkpoints(opening, &found, active)?);
+
+    fn of_hint(file: IndexFile) -> Self {
+        Self { reach: file.stretch.to, files: vec![file] }
     }
-    loop {
-        match merge_all(&files, threads) {
-            Ok((tree, live_bytes)) => {
-                return Ok(Index { tree, live_bytes, loaded: reach(&files, sealed) });
-            }
-            Err(Error::Damage(damage)) => {
-                let Some(bad) = files.iter().position(|file| file.path == damage.path) else {
-                    return Err(damage.into());
-                };
-                // A disk that does not give back what was just written would have us rebuild for ever.
-                if bad < sealed && std::mem::replace(&mut rebuilt[bad], true) {
-                    return Err(damage.into());
-                }
-                opening.notice(format!("{damage}: rebuilt from the log"));
-                if bad < sealed {
-                    files[bad] = rebuild_hint(opening, bad)?;
-                } else {
-                    let Stretch { segment, from, .. } = files[bad].stretch;
-                    found.remove_checkpoints(opening, segment, from)?;
-                    files.truncate(bad);
-                }
-            }
-            Err(other) => return Err(other),
-        }
+
+    fn is_whole(&self, found: &FoundSegment) -> bool {
+        found.sealed_end == Some(self.reach)
+    }
+
+    fn last(&self) -> Option<GroupEnd> {
+        self.files.last().map(|file| file.stretch.last)
     }
 }
 
-/// Loads the index files that cover the log from `base` to one of `marks`. None is made again: which frames count is not
-/// known here. What is of no use is removed, so that it does not stand in the way of what will be written.
+/// All index files of a store whose every frame counts.
+struct Whole {
+    names: Names,
+    merged: Vec<IndexFile>,
+    /// One for each log segment.
+    rows: Vec<Row>,
+    /// Segments whose hint was made anew just now: a disk that does not give back what was written would have us do it for ever.
+    renewed: Vec<SegmentId>,
+}
+
+impl Whole {
+    fn new(opening: &mut Opening) -> Result<Self> {
+        let names = Names::new(opening)?;
+        let mut merged = Vec::new();
+        for at in 0..opening.merged().len() {
+            merged.push(open_or_renew_merged(opening, at)?);
+        }
+        let mut rows = Vec::new();
+        for at in 0..opening.segments().len() {
+            rows.push(open_row(opening, &names, at, FIRST)?);
+        }
+        let mut whole = Self { names, merged, rows, renewed: Vec::new() };
+        whole.close_gaps(opening)?;
+        Ok(whole)
+    }
+
+    /// The first segment from which the log may be replayed: nothing from there on has been merged.
+    fn replayable_from(opening: &Opening) -> SegmentId {
+        opening.last_gone().map_or(1, |last| last + 1)
+    }
+
+    /// Up to the last index file there must be no gap. What is missing before is made anew, or the rest is replayed.
+    fn close_gaps(&mut self, opening: &mut Opening) -> Result<()> {
+        let replayable = Self::replayable_from(opening);
+        let last_indexed = self.rows.iter().rposition(|row| !row.files.is_empty());
+        for at in 0..self.rows.len() {
+            let found = &opening.segments()[at];
+            let is_last = last_indexed.is_none_or(|last| at >= last) && found.segment.id >= replayable;
+            if self.rows[at].is_whole(found) || is_last {
+                continue;
+            }
+            self.renew(opening, at)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the hint of a sealed segment anew, or gives up all from there on to be replayed.
+    fn renew(&mut self, opening: &mut Opening, at: usize) -> Result<()> {
+        let segment = opening.segments()[at].segment.id;
+        let path = opening.dir().join(IndexName::Hint(segment).to_string());
+        if self.renewed.contains(&segment) {
+            return Err(Error::damage(path, 0, "it was written just now and cannot be read"));
+        }
+        self.renewed.push(segment);
+        if let Some(file) = renew_hint(opening, at)? {
+            opening.notice(format!("{} was made anew from its segment", path.display()));
+            self.rows[at] = Row::of_hint(file);
+            return Ok(());
+        }
+        if segment < Self::replayable_from(opening) {
+            let why = "it is missing or damaged, and what conditional writes came to was in it alone: repair the store";
+            return Err(Error::damage(path, 0, why));
+        }
+        opening.notice(format!("{} cannot be made anew: the log is replayed from there", path.display()));
+        self.rows[at] = Row::empty(FIRST);
+        self.names.remove_from(opening, segment, FIRST)?;
+        self.rows[at + 1..].iter_mut().for_each(|row| *row = Row::empty(FIRST));
+        Ok(())
+    }
+
+    fn load(mut self, opening: &mut Opening, threads: usize) -> Result<Index> {
+        loop {
+            let loaded = self.reach(opening);
+            let rows = self.row_lengths(opening);
+            let mut files = std::mem::take(&mut self.merged);
+            let merged = files.len();
+            let counts: Vec<_> = self.rows.iter().map(|row| row.files.len()).collect();
+            files.extend(self.rows.iter_mut().flat_map(|row| row.files.drain(..)));
+            let damage = match merge_all(&files, threads) {
+                Ok((tree, live)) => return Ok(Index { tree, live, loaded, rows }),
+                Err(Error::Damage(damage)) => damage,
+                Err(other) => return Err(other),
+            };
+            let bad = files.iter().position(|file| file.path == damage.path);
+            let Some(bad) = bad else { return Err(damage.into()) };
+            opening.notice(damage.to_string());
+            let mut rest = files.into_iter();
+            self.merged = rest.by_ref().take(merged).collect();
+            for (row, count) in self.rows.iter_mut().zip(counts) {
+                row.files = rest.by_ref().take(count).collect();
+            }
+            self.drop_damaged(opening, bad)?;
+        }
+    }
+
+    /// File number `bad` of all cannot be read.
+    fn drop_damaged(&mut self, opening: &mut Opening, bad: usize) -> Result<()> {
+        if bad < self.merged.len() {
+            let segment = self.merged[bad].stretch.segment;
+            if self.renewed.contains(&segment) {
+                let path = self.merged[bad].path.clone();
+                return Err(Error::damage(path, 0, "it was written just now and cannot be read"));
+            }
+            self.renewed.push(segment);
+            self.merged[bad] = renew_merged(opening, bad)?;
+            return Ok(());
+        }
+        let mut number = bad - self.merged.len();
+        let at = self.rows.iter().position(|row| {
+            let is_here = number < row.files.len();
+            number -= if is_here { 0 } else { row.files.len() };
+            is_here
+        });
+        let at = at.expect("the file is one of them");
+        let from = self.rows[at].files[number].stretch.from;
+        self.rows[at].files.truncate(number);
+        self.rows[at].reach = from;
+        let segment = opening.segments()[at].segment.id;
+        self.names.remove_from_in(opening, segment, from)?;
+        self.close_gaps(opening)
+    }
+
+    /// Where replay begins: behind the last index file.
+    fn reach(&self, opening: &Opening) -> Loaded {
+        let mut loaded = Loaded::default();
+        for file in &self.merged {
+            loaded.last.index = loaded.last.index.max(file.stretch.last.index);
+        }
+        for (row, found) in self.rows.iter().zip(opening.segments()) {
+            let segment = found.segment.id;
+            loaded.from = Position { segment, offset: row.reach };
+            if let Some(last) = row.last() {
+                loaded.last = last;
+            }
+            if !row.is_whole(found) {
+                return loaded;
+            }
+            loaded.from = Position { segment: segment + 1, offset: FIRST };
+        }
+        loaded
+    }
+
+    fn row_lengths(&self, opening: &Opening) -> BTreeMap<SegmentId, usize> {
+        let ids = opening.segments().iter().map(|found| found.segment.id);
+        ids.zip(self.rows.iter().map(|row| row.files.len())).collect()
+    }
+}
+
+/// Opens the index files of a log segment: its hint, or as many checkpoints as join one another. Others are removed: left in
+/// place, they would stand between the ones here and those to come.
+fn open_row(opening: &mut Opening, names: &Names, at: usize, first: u32) -> Result<Row> {
+    let found = &opening.segments()[at];
+    let (segment, end) = (found.segment.id, found.sealed_end);
+    if let Some(end) = end
+        && let Some(hint) = open_index(opening, &IndexName::Hint(segment))?
+        && hint.covers(segment, &(first..end))
+    {
+        names.remove_from_in_row(opening, segment, 0)?;
+        return Ok(Row::of_hint(hint));
+    }
+    let mut row = Row::empty(first);
+    for from in names.checkpoints_of(segment) {
+        let file = open_index(opening, &IndexName::Checkpoint(segment, from))?;
+        let joins = |file: &IndexFile| {
+            let stretch = &file.stretch;
+            (stretch.segment, stretch.from, from) == (segment, row.reach, row.reach)
+                && end.is_none_or(|end| stretch.to <= end)
+        };
+        match file.filter(joins) {
+            Some(file) => {
+                row.reach = file.stretch.to;
+                row.files.push(file);
+            }
+            None => {
+                names.remove_from_in_row(opening, segment, from)?;
+                break;
+            }
+        }
+    }
+    Ok(row)
+}
+
+/// Loads the index files that cover the log from `base` to one of `marks`. None of a log segment is made again: which frames
+/// count is not known here. What is of no use is removed, so that it does not stand in the way of what will be written.
 fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], threads: usize) -> Result<Index> {
-    let found = FoundFiles::new(opening)?;
+    let names = Names::new(opening)?;
     for &mark in marks.iter().rev() {
-        let Some(files) = open_chain(opening, base, mark)? else { continue };
+        let Some(files) = open_chain(opening, &names, base, mark)? else { continue };
         match merge_all(&files, threads) {
-            Ok((tree, live_bytes)) => {
-                found.remove_others(opening, &files)?;
-                let last = files.last().map_or(GroupEnd::default(), |file| file.stretch.last);
-                return Ok(Index { tree, live_bytes, loaded: Loaded { from: mark, last } });
+            Ok((tree, live)) => {
+                names.remove_others(opening, &files)?;
+                let of_log = files.iter().rfind(|file| !esker_log::is_merged(file.stretch.segment));
+                let last = of_log.map_or(GroupEnd::default(), |file| file.stretch.last);
+                let mut rows = BTreeMap::new();
+                for file in files.iter().filter(|file| !esker_log::is_merged(file.stretch.segment)) {
+                    *rows.entry(file.stretch.segment).or_default() += 1;
+                }
+                return Ok(Index { tree, live, loaded: Loaded { from: mark, last }, rows });
             }
             Err(Error::Damage(damage)) => opening.notice(format!("{damage}: left out")),
             Err(other) => return Err(other),
         }
     }
+    let dir = opening.dir().display().to_string();
+    if opening.last_gone().is_some_and(|gone| gone >= base.segment) || !opening.merged().is_empty() {
+        let why = "no index files reach a checkpoint, and the log before has been merged: wipe this node, it comes back \
+                   from the others";
+        return Err(Error::damage(opening.dir().to_owned(), 0, why));
+    }
     if !marks.is_empty() {
-        let dir = opening.dir().display();
         opening
             .notice(format!("{dir} has no index files that reach a checkpoint: the whole log is replayed"));
     }
-    found.remove_others(opening, &[])?;
+    names.remove_others(opening, &[])?;
     let loaded = Loaded { from: base, last: GroupEnd::default() };
-    Ok(Index { tree: Tree::default(), live_bytes: 0, loaded })
+    Ok(Index { tree: Tree::default(), live: Liveness::default(), loaded, rows: BTreeMap::new() })
 }
 
-/// The index files that cover the log from `base` to `mark`, if they are there and whole: hints, and of the segment that
-/// the mark is in, checkpoints.
-fn open_chain(opening: &mut Opening, base: Position, mark: Position) -> Result<Option<Vec<IndexFile>>> {
+/// The index files that cover the log from `base` to `mark`, if they are there and whole.
+fn open_chain(
+    opening: &mut Opening,
+    names: &Names,
+    base: Position,
+    mark: Position,
+) -> Result<Option<Vec<IndexFile>>> {
     let mut files = Vec::new();
-    let first_of = |segment| if segment == base.segment { base.offset } else { SEGMENT_HEADER_LEN as u32 };
-    let ends: Vec<_> = opening.segments().iter().map(|it| (it.segment.id, it.sealed_end)).collect();
-    for (segment, end) in ends.into_iter().filter(|(id, _)| (base.segment..mark.segment).contains(id)) {
-        let Some(end) = end else { return Ok(None) };
-        let stretch = first_of(segment)..end;
-        match open_index(opening, &IndexName::Hint(segment))? {
-            Some(file) if file.covers(segment, &stretch) => files.push(file),
-            _ => return Ok(None),
-        }
+    for at in 0..opening.merged().len() {
+        files.push(open_or_renew_merged(opening, at)?);
     }
-    let mut next = first_of(mark.segment);
-    while next < mark.offset {
-        let Some(file) = open_index(opening, &IndexName::Checkpoint(mark.segment, next))? else {
-            return Ok(None);
+    let first_of = |segment| if segment == base.segment { base.offset } else { FIRST };
+    let ends: Vec<_> = opening.segments().iter().map(|it| (it.segment.id, it.sealed_end)).collect();
+    for (segment, end) in ends.into_iter().filter(|(id, _)| (base.segment..=mark.segment).contains(id)) {
+        let end = match end {
+            _ if segment == mark.segment => mark.offset,
+            Some(end) => end,
+            None => return Ok(None),
         };
-        let to = file.stretch.to;
-        if !file.covers(mark.segment, &(next..to)) || to <= next || to > mark.offset {
-            return Ok(None);
+        match open_row_to(opening, names, segment, first_of(segment), end)? {
+            Some(row) => files.extend(row),
+            None => return Ok(None),
         }
-        next = to;
-        files.push(file);
     }
     Ok(Some(files))
 }
 
-/// The index files in the directory, checked against the segments.
-struct FoundFiles {
-    hints: Vec<u32>,
-    /// Checkpoints: segment and first byte, ascending.
-    checkpoints: Vec<(u32, u32)>,
-    last_segment: u32,
+/// The index files that cover just these bytes of a segment.
+fn open_row_to(
+    opening: &mut Opening,
+    names: &Names,
+    segment: SegmentId,
+    first: u32,
+    end: u32,
+) -> Result<Option<Vec<IndexFile>>> {
+    if let Some(hint) = open_index(opening, &IndexName::Hint(segment))?
+        && hint.covers(segment, &(first..end))
+    {
+        return Ok(Some(vec![hint]));
+    }
+    let (mut files, mut next) = (Vec::new(), first);
+    while next < end && names.has_checkpoint(segment, next) {
+        let Some(file) = open_index(opening, &IndexName::Checkpoint(segment, next))? else { break };
+        let to = file.stretch.to;
+        if !file.covers(segment, &(next..to)) || to <= next || to > end {
+            break;
+        }
+        next = to;
+        files.push(file);
+    }
+    Ok((next == end).then_some(files))
 }
 
-impl FoundFiles {
+/// The index files in the directory, checked against the segments.
+struct Names {
+    hints: Vec<SegmentId>,
+    /// Checkpoints: segment and first byte, ascending.
+    checkpoints: Vec<(SegmentId, u32)>,
+}
+
+impl Names {
     fn new(opening: &Opening) -> Result<Self> {
         let last_segment = opening.segments().last().map_or(0, |found| found.segment.id);
+        let gone = opening.last_gone().unwrap_or(0);
         let (mut hints, mut checkpoints) = (Vec::new(), Vec::new());
         for name in opening.other_files() {
             let Some(parsed) = IndexName::parse(name) else { continue };
+            let segment = parsed.segment();
+            let is_there = if esker_log::is_merged(segment) {
+                opening.merged().iter().any(|found| found.segment.id == segment)
+            } else {
+                opening.segments().iter().any(|found| found.segment.id == segment)
+            };
+            // Of a segment that a merge or a snapshot took out, it was to be removed, or may never have been finished.
+            let was_taken_out =
+                esker_log::is_merged(segment) || segment <= gone || segment < opening.first_segment();
+            if !is_there && was_taken_out {
+                remove(opening, &parsed)?;
+                continue;
+            }
             // A hint is written only after its segment's successor was created durably.
             let needs = match parsed {
+                _ if esker_log::is_merged(segment) => 0,
                 IndexName::Hint(segment) => segment.saturating_add(1),
                 IndexName::Checkpoint(segment, _) => segment,
             };
             if needs > last_segment {
                 let path = opening.dir().join(esker_log::segment::segment_name(needs));
-                return Err(Error::damage(
-                    path,
-                    0,
-                    format_args!("the segment is missing, but there is {name}"),
-                ));
+                let what = format_args!("the segment is missing, but there is {name}");
+                return Err(Error::damage(path, 0, what));
             }
             match parsed {
                 IndexName::Checkpoint(segment, from) => checkpoints.push((segment, from)),
@@ -166,24 +385,40 @@ impl FoundFiles {
             }
         }
         checkpoints.sort_unstable();
-        Ok(Self { hints, checkpoints, last_segment })
+        Ok(Self { hints, checkpoints })
     }
 
-    /// Checkpoints of a sealed segment are superseded by its hint.
-    fn remove_superseded(&self, opening: &Opening) -> Result<()> {
-        let superseded = self.checkpoints.iter().filter(|(segment, _)| *segment != self.last_segment);
-        for &(segment, from) in superseded {
-            remove(opening, IndexName::Checkpoint(segment, from))?;
-        }
-        Ok(())
+    fn checkpoints_of(&self, segment: SegmentId) -> impl Iterator<Item = u32> {
+        self.checkpoints.iter().filter(move |(id, _)| *id == segment).map(|(_, from)| *from)
+    }
+
+    fn has_checkpoint(&self, segment: SegmentId, from: u32) -> bool {
+        self.checkpoints.binary_search(&(segment, from)).is_ok()
     }
 
     /// Removes a segment's checkpoints that begin at `from` or behind. If a crash undoes it, the next opening does it
     /// again.
-    fn remove_checkpoints(&self, opening: &Opening, segment: u32, from: u32) -> Result<()> {
-        let behind = self.checkpoints.iter().filter(|(id, found)| *id == segment && *found >= from);
-        for &(segment, from) in behind {
-            remove(opening, IndexName::Checkpoint(segment, from))?;
+    fn remove_from_in_row(&self, opening: &Opening, segment: SegmentId, from: u32) -> Result<()> {
+        for found in self.checkpoints_of(segment).filter(|found| *found >= from) {
+            remove(opening, &IndexName::Checkpoint(segment, found))?;
+        }
+        Ok(())
+    }
+
+    /// The same, and its hint.
+    fn remove_from_in(&self, opening: &Opening, segment: SegmentId, from: u32) -> Result<()> {
+        if self.hints.contains(&segment) {
+            remove(opening, &IndexName::Hint(segment))?;
+        }
+        self.remove_from_in_row(opening, segment, from)
+    }
+
+    /// Removes all index files of log segments from a byte of one on.
+    fn remove_from(&self, opening: &Opening, segment: SegmentId, from: u32) -> Result<()> {
+        self.remove_from_in(opening, segment, from)?;
+        let later = opening.segments().iter().map(|found| found.segment.id).filter(|id| *id > segment);
+        for id in later {
+            self.remove_from_in(opening, id, 0)?;
         }
         Ok(())
     }
@@ -196,14 +431,14 @@ impl FoundFiles {
         for name in hints.chain(checkpoints) {
             let path = opening.dir().join(name.to_string());
             if kept.iter().all(|file| file.path != path) {
-                remove(opening, name)?;
+                remove(opening, &name)?;
             }
         }
         Ok(())
     }
 }
 
-fn remove(opening: &Opening, name: IndexName) -> Result<()> {
+fn remove(opening: &Opening, name: &IndexName) -> Result<()> {
     let path = opening.dir().join(name.to_string());
     match opening.disk().remove(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -229,35 +464,40 @@ fn open_index(opening: &mut Opening, name: &IndexName) -> Result<Option<IndexFil
     }
 }
 
-fn open_or_rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
-    let found = &opening.segments()[at];
-    let (segment, end) = (found.segment.id, found.sealed_end);
-    let name = IndexName::Hint(segment).to_string();
-    if opening.other_files().contains(&name) {
-        match IndexFile::open(opening.disk().as_ref(), &opening.dir().join(&name), opening.store()) {
-            Ok(file) if is_whole(&file.stretch, segment, end) => return Ok(file),
-            Ok(file) => opening.notice(format!("{} is of another segment: rebuilt", file.path.display())),
-            Err(Error::Damage(damage)) => opening.notice(format!("{damage}: rebuilt from the log")),
-            Err(other) => return Err(other),
-        }
+fn open_or_renew_merged(opening: &mut Opening, at: usize) -> Result<IndexFile> {
+    let found = &opening.merged()[at];
+    let (segment, end) = (found.segment.id, found.sealed_end.unwrap_or_default());
+    match open_index(opening, &IndexName::Hint(segment))? {
+        Some(file) if file.covers(segment, &(FIRST..end)) => Ok(file),
+        _ => renew_merged(opening, at),
     }
-    rebuild_hint(opening, at)
 }
 
-fn is_whole(stretch: &Stretch, segment: u32, end: Option<u32>) -> bool {
-    stretch.segment == segment && stretch.from as usize == SEGMENT_HEADER_LEN && Some(stretch.to) == end
+/// Makes the hint of a merged segment, all of whose records count, anew.
+fn renew_merged(opening: &mut Opening, at: usize) -> Result<IndexFile> {
+    let file = renew(opening, |opening| &opening.merged()[at])?;
+    let file = file.expect("nothing in a merged segment is judged");
+    opening.notice(format!("{} was made anew from its segment", file.path.display()));
+    Ok(file)
+}
+
+/// Makes the hint of a sealed log segment anew; `None` if something in it was judged.
+fn renew_hint(opening: &mut Opening, at: usize) -> Result<Option<IndexFile>> {
+    renew(opening, |opening| &opening.segments()[at])
 }
 
 /// Makes a hint from its segment. Where the disk has no room for it, it is kept in memory: a full disk must not hinder
 /// reads, and a later opening writes it.
-fn rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
-    let found: &FoundSegment = &opening.segments()[at];
-    let collector =
-        collect(GroupEnd::default(), &every_entry, |on_frame| Opening::scan_sealed(found, on_frame))?;
+fn renew(opening: &mut Opening, find: impl Fn(&Opening) -> &FoundSegment) -> Result<Option<IndexFile>> {
+    let found = find(opening);
+    let collector = collect(GroupEnd::default(), &every_entry, &Judged::new(), |on_frame| {
+        Opening::scan_sealed(found, on_frame)
+    })?;
+    let Some(collector) = collector else { return Ok(None) };
     let stretch = Stretch {
         segment: found.segment.id,
         group: 0,
-        from: SEGMENT_HEADER_LEN as u32,
+        from: FIRST,
         to: found.sealed_end.unwrap_or_default(),
         last: collector.last(),
     };
@@ -266,63 +506,22 @@ fn rebuild_hint(opening: &mut Opening, at: usize) -> Result<IndexFile> {
     let path = dir.join(name.to_string());
     let index = collector.into_index(store, stretch).encode(store);
     match index.write(disk, dir, &name) {
-        Ok(_) => IndexFile::open(disk, &path, store),
+        Ok(_) => IndexFile::open(disk, &path, store).map(Some),
         Err(Error::DiskFull) => {
             let file = IndexFile::from_file(index.into_memory(), &path, store)?;
             opening.notice(format!("the disk is full: {} could not be written", path.display()));
-            Ok(file)
+            Ok(Some(file))
         }
         Err(other) => Err(other),
     }
 }
 
-/// The checkpoints of a segment that join one another without a gap. Others are removed: left in place, they would stand
-/// between the ones here and those to come.
-fn open_checkpoints(opening: &mut Opening, found: &FoundFiles, segment: u32) -> Result<Vec<IndexFile>> {
-    let mut files: Vec<IndexFile> = Vec::new();
-    let mut next = SEGMENT_HEADER_LEN as u32;
-    for &(_, from) in found.checkpoints.iter().filter(|(id, _)| *id == segment) {
-        let path = opening.dir().join(IndexName::Checkpoint(segment, from).to_string());
-        match IndexFile::open(opening.disk().as_ref(), &path, opening.store()) {
-            Ok(file) if file.stretch.segment == segment && file.stretch.from == next && from == next => {
-                next = file.stretch.to;
-                files.push(file);
-            }
-            Ok(_) => {
-                opening.notice(format!(
-                    "{} does not join the checkpoint before it: replaying instead",
-                    path.display()
-                ));
-                found.remove_checkpoints(opening, segment, from)?;
-                break;
-            }
-            Err(Error::Damage(damage)) => {
-                opening.notice(format!("{damage}: replaying the log instead"));
-                found.remove_checkpoints(opening, segment, from)?;
-                break;
-            }
-            Err(other) => return Err(other),
-        }
-    }
-    Ok(files)
-}
-
-/// Where replay begins: behind the last index file. The first `hints` of them are of whole segments.
-fn reach(files: &[IndexFile], hints: usize) -> Loaded {
-    let Some(last) = files.last() else { return Loaded::default() };
-    let from = if files.len() > hints {
-        Position { segment: last.stretch.segment, offset: last.stretch.to }
-    } else {
-        Position { segment: last.stretch.segment + 1, offset: SEGMENT_HEADER_LEN as u32 }
-    };
-    Loaded { from, last: last.stretch.last }
-}
-
-fn merge_all(files: &[IndexFile], threads: usize) -> Result<(Tree<Slot>, u64)> {
+fn merge_all(files: &[IndexFile], threads: usize) -> Result<(Tree<Slot>, Liveness)> {
+    let cover = cover_of(files);
     let entries: u64 = files.iter().map(|file| file.entries).sum();
     let parts = threads.min((entries / ENTRIES_PER_THREAD_MIN) as usize).max(1);
     if parts == 1 {
-        return merge_range(files, Bound::Unbounded, Bound::Unbounded);
+        return merge_range(files, &cover, Bound::Unbounded, Bound::Unbounded);
     }
     let splits = split_keys(files, parts);
     let ranges = (0..=splits.len()).map(|i| {
@@ -330,14 +529,18 @@ fn merge_all(files: &[IndexFile], threads: usize) -> Result<(Tree<Slot>, u64)> {
         let upper = splits.get(i).map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
         (lower, upper)
     });
+    let cover = &cover;
     let merged: Result<Vec<_>> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            ranges.map(|(lower, upper)| scope.spawn(move || merge_range(files, lower, upper))).collect();
+        let threads: Vec<_> = ranges
+            .map(|(lower, upper)| scope.spawn(move || merge_range(files, cover, lower, upper)))
+            .collect();
         threads.into_iter().map(|thread| thread.join().expect("merging does not panic")).collect()
     });
-    let (trees, live): (Vec<_>, Vec<u64>) = merged?.into_iter().unzip();
+    let (trees, lives): (Vec<_>, Vec<_>) = merged?.into_iter().unzip();
     let tree = Tree::concat(trees).expect("the ranges ascend");
-    Ok((tree, live.iter().sum()))
+    let mut live = Liveness::default();
+    lives.iter().for_each(|part| live.extend(part));
+    Ok((tree, live))
 }
 
 /// Keys that divide the entries into `parts` of about the same size, by what the block directories say.
@@ -351,93 +554,19 @@ fn split_keys(files: &[IndexFile], parts: usize) -> Vec<Vec<u8>> {
     splits
 }
 
-/// One file on its way through a merge. Files are numbered from old to new.
-struct Source<'a> {
-    cursor: IndexCursor<'a>,
-    number: usize,
-    segment: u32,
-}
-
-impl Source<'_> {
-    /// Of the entries of one key, the one with the highest age counts. It is not always the last in the log: behind
-    /// entries that a snapshot does not hold may come the snapshot's values.
-    fn age(&self) -> (Option<Version>, usize) {
-        (self.cursor.place().map(|place| place.version), self.number)
-    }
-}
-
-/// The heap's greatest is the smallest key, and of equal keys the newest.
-impl Ord for Source<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.cursor.key().cmp(self.cursor.key()).then_with(|| self.age().cmp(&other.age()))
-    }
-}
-
-impl PartialOrd for Source<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Source<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Source<'_> {}
-
-fn merge_range(files: &[IndexFile], lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<(Tree<Slot>, u64)> {
-    let mut heap = BinaryHeap::with_capacity(files.len());
-    for (number, file) in files.iter().enumerate() {
-        let cursor = match lower {
-            Bound::Included(key) | Bound::Excluded(key) => IndexCursor::seek(file, key)?,
-            Bound::Unbounded => IndexCursor::start(file)?,
-        };
-        if cursor.place().is_some() {
-            heap.push(Source { cursor, number, segment: file.stretch.segment });
-        }
-    }
+fn merge_range(
+    files: &[IndexFile],
+    cover: &Cover,
+    lower: Bound<&[u8]>,
+    upper: Bound<&[u8]>,
+) -> Result<(Tree<Slot>, Liveness)> {
     let mut builder = Builder::new();
-    let mut live_bytes = 0;
-    let mut last_key: Vec<u8> = Vec::new();
-    while let Some(mut source) = heap.pop() {
-        // The smallest key stands in this source; it goes on with it as long as no other source has a smaller one.
-        loop {
-            let key = source.cursor.key();
-            let Some(place) = source.cursor.place() else { break };
-            if matches!(upper, Bound::Excluded(end) if key >= end) {
-                break;
-            }
-            if key != last_key {
-                live_bytes += push(&mut builder, key, place, source.segment, &files[source.number])?;
-                last_key.clear();
-                last_key.extend_from_slice(key);
-            }
-            source.cursor.advance()?;
-            if source.cursor.place().is_none() {
-                break;
-            }
-            if heap.peek().is_some_and(|other| *other > source) {
-                heap.push(source);
-                break;
-            }
-        }
-    }
-    Ok((builder.finish(), live_bytes))
-}
-
-/// Adds a live entry; gives the bytes of its record.
-fn push(
-    builder: &mut Builder<Slot>,
-    key: &[u8],
-    place: Place,
-    segment: u32,
-    file: &IndexFile,
-) -> Result<u64> {
-    let Some(value_len) = place.value_len else { return Ok(0) };
-    builder
-        .push(key, Slot::new(segment, place.offset, value_len, place.version))
-        .map_err(|_| Error::damage(&file.path, 0, "the keys do not ascend"))?;
-    Ok(record_len(key.len(), value_len as usize) as u64)
+    let mut live = Liveness::default();
+    merge_index(files, cover, lower, upper, |key, Place { slot, .. }, number| {
+        let Some(slot) = slot else { return Ok(()) };
+        live.add(key.len(), slot);
+        let pushed = builder.push(key, slot);
+        pushed.map_err(|_| Error::damage(&files[number].path, 0, "the keys do not ascend"))
+    })?;
+    Ok((builder.finish(), live))
 }

@@ -3,25 +3,33 @@
 //!
 //! ```text
 //! keydir/        key -> segment, offset, length, version; ordered, copy-on-write
-//! index_file.rs  hint and checkpoint files: sorted tables of the same
-//! collect.rs     from a stretch of the log to an index file
-//! checkpoint.rs  when and how index files are written
-//! load.rs        from index files to the keydir
-//! scan.rs        ranges
+//! apply.rs        committed batches change it
+//! liveness.rs     what of each segment lives
+//! ranges.rs       deleted ranges
+//! index_file/     hint and checkpoint files: sorted tables of the same
+//! index_merge.rs  several of them read together
+//! collect.rs      from a stretch of the log to an index file
+//! checkpoint.rs   when and how index files are written
+//! load.rs         from index files to the keydir
+//! scan.rs         ranges
 //! ```
 //!
 //! A read is one lookup and at most one positioned read of exactly one record, verified by its checksum, which is bound
 //! to the place and version the keydir names. The engine writes no value a second time.
 //!
-//! Left out on purpose: merging (dead records stay) and values held in memory.
+//! Left out on purpose: values held in memory, but for the sums of adds.
 
+mod apply;
 mod checkpoint;
 mod collect;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod index_file;
+mod index_merge;
 pub mod keydir;
+mod liveness;
 mod load;
+mod ranges;
 mod scan;
 
 use std::{
@@ -34,23 +42,27 @@ use std::{
 
 use esker_log::{
     Damage, Error, Log, Opening, Position, RecordLocation, Result,
+    clock::Clock,
     disk::Disk,
     format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId},
-    record::{PlacedRecords, RecordKind, Records, record_len},
+    record::{PlacedRecords, decode_record},
     segment::Segment,
+    segments::Segments,
     signal::Signal,
 };
 use parking_lot::Mutex;
 
 use self::{
     checkpoint::Checkpoints,
+    collect::{Judged, slot_of},
     index_file::{IndexFile, IndexName},
-    keydir::{Builder, IN_PLACE_OPERATIONS_MAX, Keydir, Slot, Tree},
-    scan::BitcaskScan,
+    keydir::{Builder, Keydir, Slot, Tree},
+    liveness::Liveness,
+    scan::{BitcaskScan, BitcaskStoredScan, Snapshot},
 };
 use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Meta,
-    Options, Scan, Settled, Value, View,
+    Options, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, stored::Stored,
 };
 
 /// Error messages show this much of a key.
@@ -60,9 +72,16 @@ const SHOWN_KEY_BYTES_MAX: usize = 64;
 pub struct Bitcask {
     /// Replaced as a whole by `load`, before anything else is called.
     keydir: Keydir,
-    live_bytes: AtomicU64,
+    /// What lives in each segment, but for what was cut out and not counted yet. Taken before the keydir's lock.
+    live: Mutex<Liveness>,
+    /// What range deletes cut out of the keydir, to be counted and dropped where nobody waits.
+    cut: Mutex<Vec<Tree<Slot>>>,
+    /// What came of the judged batches that no index file covers.
+    judged: Mutex<Judged>,
     /// The segment of the last applied batch.
     segment: AtomicU64,
+    /// The first byte behind the last applied batch.
+    applied_to: Mutex<Position>,
     /// Operations applied since the last checkpoint.
     uncovered_ops: AtomicU64,
     checkpoint_ops: u64,
@@ -74,17 +93,23 @@ pub struct Bitcask {
     replacement: Mutex<Option<Replacement>>,
     /// Raised when a checkpoint or hint is due.
     maintenance: Arc<Signal>,
+    /// Says what has expired.
+    clock: Arc<dyn Clock>,
     files_written: AtomicU64,
     file_bytes_written: AtomicU64,
 }
 
 impl Bitcask {
-    /// An engine that is loaded next. `maintenance` is raised when [`Engine::checkpoint`] has something to do.
-    pub fn new(options: &Options, maintenance: Arc<Signal>) -> Self {
+    /// An engine that is loaded next. `maintenance` is raised when [`Engine::checkpoint`] has something to do; `clock`
+    /// says what has expired.
+    pub fn new(options: &Options, clock: Arc<dyn Clock>, maintenance: Arc<Signal>) -> Self {
         Self {
             keydir: Keydir::default(),
-            live_bytes: AtomicU64::new(0),
+            live: Mutex::default(),
+            cut: Mutex::default(),
+            judged: Mutex::default(),
             segment: AtomicU64::new(0),
+            applied_to: Mutex::default(),
             uncovered_ops: AtomicU64::new(0),
             checkpoint_ops: options.checkpoint_ops,
             open_threads: options.open_threads,
@@ -92,89 +117,80 @@ impl Bitcask {
             checkpoints: Mutex::default(),
             replacement: Mutex::default(),
             maintenance,
+            clock,
             files_written: AtomicU64::new(0),
             file_bytes_written: AtomicU64::new(0),
         }
     }
 
-    /// Applies batches of few operations in place, all under one lock.
-    fn apply_to(&self, tree: &mut Tree<Slot>, batch: &Applied<'_>) -> Committed {
-        let payload_offset = batch.position.offset + esker_log::format::FRAME_HEADER_LEN as u32;
-        let (mut existed, mut live) = (0, 0_u64);
-        for (at, record) in
-            Records::new(batch.payload).map(|record| record.expect("the log verified the frame"))
-        {
-            let offset = payload_offset + at as u32;
-            let old = match record.kind {
-                RecordKind::Put => {
-                    live = live.wrapping_add(record_len(record.key.len(), record.value.len()) as u64);
-                    let slot =
-                        Slot::new(batch.position.segment, offset, record.value.len() as u32, batch.version);
-                    tree.insert(record.key, slot)
-                }
-                RecordKind::Delete => tree.remove(record.key),
-                RecordKind::Request => None,
-            };
-            if let Some(old) = old {
-                existed += 1;
-                live = live.wrapping_sub(record_len(record.key.len(), old.value_len() as usize) as u64);
-            }
-        }
-        // Wrapping: a batch that frees more than it adds subtracts.
-        self.live_bytes.fetch_add(live, Ordering::Relaxed);
-        Committed { version: batch.version, existed }
+    /// The slot of a key that is present.
+    fn present(&self, key: &[u8]) -> Option<Slot> {
+        // The clock is asked only where it matters.
+        self.keydir.get(key).filter(|slot| slot.expiry().is_none() || !slot.is_expired(self.now_ms()))
     }
 
-    /// Where a key's value lies, with its segment, which stays open as long as it is held.
+    fn now_ms(&self) -> u64 {
+        wall_ms(self.clock.as_ref())
+    }
+
+    /// What a key holds, as far as it is in memory.
     ///
     /// Errors: `Damage`.
-    fn find(&self, log: &Log, key: &[u8]) -> Result<Option<(Slot, Arc<Segment>)>> {
-        let mut found = self.keydir.get(key);
+    fn find(&self, log: &Log, key: &[u8]) -> Result<Found> {
+        let mut found = self.present(key);
         while let Some(slot) = found {
+            if let Some(sum) = slot.as_sum() {
+                return Ok(Found::Sum(sum_entry(sum, slot)));
+            }
             match log.segment(slot.segment()) {
-                Ok(segment) => return Ok(Some((slot, segment))),
+                Ok(segment) => return Ok(Found::Record(slot, segment)),
                 Err(missing) => {
-                    // Retired, if a snapshot has just taken the place of all: then there is another slot by now.
-                    found = self.keydir.get(key);
+                    // Retired, if a merge or a snapshot has just moved it: then there is another slot by now.
+                    found = self.present(key);
                     if found.is_some_and(|now| now.segment() == slot.segment()) {
                         return Err(name_key(missing, key));
                     }
                 }
             }
         }
-        Ok(None)
+        Ok(Found::Absent)
     }
+}
 
-    fn note_progress(&self, batches: &[Applied<'_>]) {
-        let Some(last) = batches.last() else { return };
-        let operations: u64 = batches.iter().map(|batch| u64::from(batch.records)).sum();
-        let before = self.uncovered_ops.fetch_add(operations, Ordering::Relaxed);
-        let crossed = before < self.checkpoint_ops && before + operations >= self.checkpoint_ops;
-        let segment = u64::from(last.position.segment);
-        if self.segment.swap(segment, Ordering::Relaxed) != segment || crossed {
-            self.maintenance.raise();
-        }
-    }
+/// What the keydir says of a key.
+enum Found {
+    Absent,
+    /// The sum of adds: there is no record to read.
+    Sum(Entry),
+    /// A record, and its segment, which stays open as long as it is held.
+    Record(Slot, Arc<Segment>),
+}
+
+/// The time of day in milliseconds since 1970.
+pub(crate) fn wall_ms(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.wall().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn sum_entry(sum: i64, slot: Slot) -> Entry {
+    Entry { value: sum.to_string().into_bytes().into(), version: slot.version(), expiry: slot.expiry() }
 }
 
 /// A keydir in the making, from values that come in key order.
 #[derive(Default)]
 struct Replacement {
     builder: Builder<Slot>,
-    live_bytes: u64,
+    live: Liveness,
 }
 
 impl Replacement {
     fn extend(&mut self, payload: &[u8], position: Position) -> Result<()> {
-        for (at, version, record) in
-            PlacedRecords::new(payload).map(|record| record.expect("the log verified the frame"))
-        {
+        for (at, version, record) in PlacedRecords::new(payload).map(|record| record.expect(VERIFIED)) {
             let offset = position.offset + (FRAME_HEADER_LEN + at) as u32;
-            let slot = Slot::new(position.segment, offset, record.value.len() as u32, version);
+            let slot = slot_of(&record, position.segment, offset, version);
             self.builder
                 .push(record.key, slot)
                 .map_err(|_| Error::InvalidRequest("the snapshot's keys do not ascend".into()))?;
-            self.live_bytes += record_len(record.key.len(), record.value.len()) as u64;
+            self.live.add(record.key.len(), slot);
         }
         Ok(())
     }
@@ -191,19 +207,26 @@ fn location(key: &[u8], slot: Slot) -> RecordLocation {
 }
 
 /// The value in a verified record of `key`.
-fn entry(log: &Log, key: &[u8], at: &RecordLocation, record: Vec<u8>) -> Result<Entry> {
-    let value_start = at.value_start();
-    if &record[value_start - key.len()..value_start] != key {
-        let path = log.dir().join(esker_log::segment::segment_name(at.segment));
-        return Err(Error::damage(path, u64::from(at.offset), "the record is of another key"));
+fn entry(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: Vec<u8>) -> Result<Entry> {
+    let damage = |what: &str| Error::damage(&segment.path, u64::from(at.offset), what);
+    let (record, _) = decode_record(&bytes).map_err(damage)?;
+    if record.key != key {
+        return Err(damage("the record is of another key"));
     }
-    let end = record.len();
-    Ok(Entry { value: Value::new(record, value_start..end), version: at.index })
+    let stored = Stored::new(record.flags, record.value).map_err(|e| damage(&e.to_string()))?;
+    let expiry = stored.expiry;
+    if stored.is_compressed() {
+        let value = stored.value().map_err(|e| damage(&e.to_string()))?.into_owned();
+        return Ok(Entry { value: value.into(), version: at.index, expiry });
+    }
+    let window = stored.body_window(bytes.len());
+    Ok(Entry { value: Value::new(bytes, window), version: at.index, expiry })
 }
 
-fn read(log: &Log, segment: &Segment, key: &[u8], slot: Slot) -> Result<Entry> {
+fn read(segment: &Segment, key: &[u8], slot: Slot) -> Result<Entry> {
     let at = location(key, slot);
-    segment.read_record(&at).and_then(|record| entry(log, key, &at, record)).map_err(|e| name_key(e, key))
+    let record = segment.read_record(&at).and_then(|record| entry(segment, key, &at, record));
+    record.map_err(|e| name_key(e, key))
 }
 
 /// Says in an error of damage which key it costs.
@@ -229,73 +252,87 @@ impl Engine for Bitcask {
             Loading::Whole => Position { segment: 1, offset: SEGMENT_HEADER_LEN as u32 },
             Loading::Prefix { base, .. } => base,
         };
-        self.live_bytes.store(index.live_bytes, Ordering::Relaxed);
+        *self.live.lock() = index.live;
         self.segment.store(u64::from(index.loaded.from.segment), Ordering::Relaxed);
-        *self.checkpoints.lock() = Checkpoints::new(base, index.loaded);
+        *self.applied_to.lock() = index.loaded.from;
+        *self.checkpoints.lock() = Checkpoints::new(base, index.loaded, index.rows);
         // More than the bound of in-place operations: the loaded tree is swapped in.
         self.keydir.apply(usize::MAX, |tree| *tree = index.tree);
         Ok(index.loaded)
     }
 
-    fn apply(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>) {
-        let mut rest = batches;
-        while !rest.is_empty() {
-            // Small batches share one turn of the lock; a large one is applied alone, beside the readers.
-            let mut operations = 0;
-            let small = rest.iter().take_while(|batch| {
-                operations += batch.records as usize;
-                operations <= IN_PLACE_OPERATIONS_MAX
-            });
-            let count = small.count().max(1);
-            let (turn, behind) = rest.split_at(count);
-            let operations = turn.iter().map(|batch| batch.records as usize).sum();
-            self.keydir.apply(operations, |tree| {
-                outcomes.extend(turn.iter().map(|batch| self.apply_to(tree, batch)));
-            });
-            rest = behind;
-        }
-        self.note_progress(batches);
+    fn apply(
+        &self,
+        segments: &dyn Segments,
+        batches: &[Applied<'_>],
+        outcomes: &mut Vec<Committed>,
+    ) -> Result<()> {
+        self.apply_all(segments, batches, outcomes)
     }
 
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
-        let Some((slot, segment)) = self.find(log, key)? else { return Ok(Lookup::Absent) };
+        let (slot, segment) = match self.find(log, key)? {
+            Found::Absent => return Ok(Lookup::Absent),
+            Found::Sum(entry) => return Ok(Lookup::Found(entry)),
+            Found::Record(slot, segment) => (slot, segment),
+        };
         let at = location(key, slot);
         let found = segment.try_read_record(&at).and_then(|record| match record {
-            Some(record) => entry(log, key, &at, record).map(Some),
+            Some(record) => entry(&segment, key, &at, record).map(Some),
             None => Ok(None),
         });
         if let Some(entry) = found.map_err(|e| name_key(e, key))? {
             return Ok(Lookup::Found(entry));
         }
-        let (log, key) = (Arc::clone(log), key.to_vec());
-        Ok(Lookup::Cold(ColdRead::new(move || read(&log, &segment, &key, slot))))
+        let key = key.to_vec();
+        Ok(Lookup::Cold(ColdRead::new(move || read(&segment, &key, slot))))
     }
 
     fn get(&self, log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>> {
-        let Some((slot, segment)) = self.find(log, key)? else { return Ok(None) };
-        read(log, &segment, key, slot).map(Some)
+        match self.find(log, key)? {
+            Found::Absent => Ok(None),
+            Found::Sum(entry) => Ok(Some(entry)),
+            Found::Record(slot, segment) => read(&segment, key, slot).map(Some),
+        }
     }
 
     fn meta(&self, key: &[u8]) -> Option<Meta> {
-        self.keydir
-            .get(key)
-            .map(|slot| Meta { version: slot.version(), value_len: u64::from(slot.value_len()) })
+        let slot = self.present(key)?;
+        let value_len = match slot.as_sum() {
+            Some(sum) => Some(sum.to_string().len() as u64),
+            None if slot.is_compressed() => None,
+            None => {
+                let expiry_len = if slot.expiry().is_some() { 8 } else { 0 };
+                Some(u64::from(slot.value_len()).saturating_sub(expiry_len))
+            }
+        };
+        Some(Meta { version: slot.version(), value_len, expiry: slot.expiry() })
     }
 
     fn scan(&self, log: &Arc<Log>, range: &KeyRange, keys_only: bool) -> Scan {
-        let pin = log.pin();
-        Scan::new(BitcaskScan::new(Arc::clone(log), pin, &self.keydir.snapshot(), range, keys_only))
+        self.view(log).scan(range, keys_only)
     }
 
     fn view(&self, log: &Arc<Log>) -> View {
+        // Before the tree: what the tree says must still be there.
         let pin = log.pin();
-        let (log, tree) = (Arc::clone(log), self.keydir.snapshot());
-        View::new(tree.len() as u64, move |range, keys_only| {
-            Scan::new(BitcaskScan::new(Arc::clone(&log), pin.clone(), &tree, range, keys_only))
-        })
+        let state =
+            Arc::new(Snapshot { log: Arc::clone(log), tree: self.keydir.snapshot(), now_ms: self.now_ms() });
+        let (keys, stored) = (state.tree.len() as u64, (Arc::clone(&state), pin.clone()));
+        View::new(
+            keys,
+            move |range, keys_only| {
+                Scan::new(BitcaskScan::new(Arc::clone(&state), pin.clone(), range, keys_only))
+            },
+            move |range, keys_only| {
+                let (state, pin) = stored.clone();
+                StoredScan::new(BitcaskStoredScan::new(state, pin, range, keys_only))
+            },
+        )
     }
 
     fn checkpoint(&self, log: &Arc<Log>, all: bool, settled: Option<&Settled<'_>>) -> Result<Position> {
+        self.count_cut();
         self.write_checkpoints(log, all, settled)
     }
 
@@ -315,12 +352,15 @@ impl Engine for Bitcask {
     }
 
     fn finish_replacement(&self, base: Position) {
-        let Replacement { builder, live_bytes } = self.replacement.lock().take().unwrap_or_default();
+        let Replacement { builder, live } = self.replacement.lock().take().unwrap_or_default();
         let tree = builder.finish();
         let mut checkpoints = self.checkpoints.lock();
         *checkpoints = Checkpoints::replacing(base);
         self.uncovered_ops.store(tree.len() as u64, Ordering::Relaxed);
-        self.live_bytes.store(live_bytes, Ordering::Relaxed);
+        self.judged.lock().clear();
+        // What was cut out of the old state counts no more.
+        self.cut.lock().clear();
+        *self.live.lock() = live;
         self.keydir.apply(usize::MAX, |present| *present = tree);
     }
 
@@ -334,7 +374,7 @@ impl Engine for Bitcask {
         EngineStats {
             keys: self.keydir.len() as u64,
             index_bytes: self.keydir.memory_bytes() as u64,
-            live_bytes: self.live_bytes.load(Ordering::Relaxed),
+            live_bytes: self.live.lock().total(),
             checkpoints: self.files_written.load(Ordering::Relaxed),
             checkpoint_bytes: self.file_bytes_written.load(Ordering::Relaxed),
         }

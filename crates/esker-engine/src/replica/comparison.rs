@@ -5,7 +5,7 @@
 
 use esker_log::{Index, Result};
 
-use crate::Scan;
+use crate::{StoredScan, judge::is_expired};
 
 /// The key space is compared in so many ranges: by the first byte of the key.
 pub const RANGES: usize = 256;
@@ -14,7 +14,9 @@ pub const RANGES: usize = 256;
 pub struct Comparison {
     /// The entry at which all compare.
     pub at: Index,
-    pub(super) keys: Scan,
+    pub(super) keys: StoredScan,
+    /// What had expired when it was asked for does not count: merges may have dropped it here and not there.
+    pub(super) now_ms: u64,
 }
 
 impl Comparison {
@@ -25,6 +27,9 @@ impl Comparison {
         let mut ranges = vec![0_u64; RANGES];
         for item in self.keys {
             let item = item?;
+            if is_expired(item.expiry, self.now_ms) {
+                continue;
+            }
             let range = item.key.first().copied().map_or(0, usize::from);
             // The order is part of it: the scan ascends.
             ranges[range] = mix(ranges[range] ^ hash(&item.key) ^ mix(item.version));

@@ -17,7 +17,7 @@ use std::sync::{Arc, atomic::Ordering, mpsc};
 use esker_log::{
     Draft, Error, GroupEnd, Position, Result,
     format::{FRAME_HEADER_LEN, FrameKind},
-    record::encode_placed,
+    record::{RecordKind, encode_placed},
 };
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     machine::Machine,
     state_file::{Base, Mark, State},
 };
-use crate::{Committed, Engine, GROUP, RequestId, Version};
+use crate::{Committed, Engine, GROUP, RequestId, Version, stored::Stored};
 
 /// A placed frame has about so many bytes.
 const PLACED_FRAME_BYTES: usize = 1 << 20;
@@ -68,16 +68,17 @@ impl Replica {
 }
 
 impl Install {
-    /// Adds a value. Keys ascend. Waits for the disk now and then.
+    /// Adds a value as it is stored: `flags` say what it begins with. Keys ascend. Waits for the disk now and then.
     ///
     /// Errors: `DiskFull`: the value was not added; add it again when there is space. `InvalidRequest` (keys that do not
     /// ascend, lengths, another installation was begun), `Poisoned`, `Closed`: the installation cannot go on.
-    pub fn push(&mut self, key: &[u8], value: &[u8], version: Version) -> Result<()> {
+    pub fn push(&mut self, key: &[u8], flags: u8, stored: &[u8], version: Version) -> Result<()> {
         self.check()?;
+        self.keep_failure(Stored::new(flags, stored).map(drop))?;
         if self.buffer.len() >= PLACED_FRAME_BYTES {
             self.flush(false)?;
         }
-        let added = encode_placed(&mut self.buffer, version, key, value);
+        let added = encode_placed(&mut self.buffer, version, RecordKind::Put, flags, key, stored);
         self.keep_failure(added)?;
         self.buffered += 1;
         self.items += 1;

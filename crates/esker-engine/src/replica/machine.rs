@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 
 use esker_log::{
-    GroupEnd, Position,
+    GroupEnd, Position, Result,
     format::{FRAME_HEADER_LEN, FrameKind},
-    record::{RecordKind, decode_record},
+    record::{RecordKind, Records, decode_record},
+    segments::Segments,
 };
 
 use super::{
     requests::Requests,
     state_file::{Mark, StoredMembership},
 };
-use crate::{Applied, Committed, Engine, RequestId};
+use crate::{Applied, Committed, Engine, RequestId, judge::stamp_of};
 
 /// A committed entry on its way to be applied.
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +58,14 @@ impl Machine {
     /// Applies entries in index order and adds an outcome for each. Gives the positions of those that repeat a request:
     /// they do not count.
     ///
-    /// Deterministic: depends on nothing but the entries and what was applied before.
+    /// Deterministic: depends on nothing but the entries and what was applied before. Errors: those of [`Engine::apply`].
     pub(super) fn apply(
         &mut self,
         engine: &dyn Engine,
+        segments: &dyn Segments,
         entries: &[CommittedEntry<'_>],
         outcomes: &mut Vec<Committed>,
-    ) -> Vec<Position> {
+    ) -> Result<Vec<Position>> {
         let mut repeats = Vec::new();
         let mut run = Vec::with_capacity(entries.len());
         let mut requests = Vec::with_capacity(entries.len());
@@ -72,19 +74,19 @@ impl Machine {
             let request = request_of(entry);
             // A repeated request may stand in the run that is being gathered.
             if request.is_some_and(|id| !in_run.insert(id)) {
-                self.flush(engine, &mut run, &mut requests, outcomes);
+                self.flush(engine, segments, &mut run, &mut requests, outcomes)?;
             }
             let known = request.and_then(|id| self.requests.get(&id));
             if let Some(outcome) = known {
-                self.flush(engine, &mut run, &mut requests, outcomes);
+                self.flush(engine, segments, &mut run, &mut requests, outcomes)?;
                 repeats.push(entry.position);
                 outcomes.push(outcome);
             } else if entry.kind == FrameKind::Records {
                 run.push(applied(entry));
                 requests.push(request);
             } else {
-                self.flush(engine, &mut run, &mut requests, outcomes);
-                outcomes.push(Committed { version: entry.id.index, existed: 0 });
+                self.flush(engine, segments, &mut run, &mut requests, outcomes)?;
+                outcomes.push(Committed::applied(entry.id.index, 0));
             }
             if entry.kind == FrameKind::Membership {
                 self.membership = StoredMembership { at: entry.id, bytes: entry.payload.to_vec() };
@@ -92,29 +94,31 @@ impl Machine {
             self.applied = entry.id;
             self.settled = entry.end();
         }
-        self.flush(engine, &mut run, &mut requests, outcomes);
-        repeats
+        self.flush(engine, segments, &mut run, &mut requests, outcomes)?;
+        Ok(repeats)
     }
 
     /// Has the engine apply what was gathered.
     fn flush(
         &mut self,
         engine: &dyn Engine,
+        segments: &dyn Segments,
         run: &mut Vec<Applied<'_>>,
         requests: &mut Vec<Option<RequestId>>,
         outcomes: &mut Vec<Committed>,
-    ) {
+    ) -> Result<()> {
         if run.is_empty() {
-            return;
+            return Ok(());
         }
         let before = outcomes.len();
-        engine.apply(run, outcomes);
+        engine.apply(segments, run, outcomes)?;
         for (request, outcome) in requests.drain(..).zip(&outcomes[before..]) {
             if let Some(id) = request {
                 self.requests.insert(id, *outcome);
             }
         }
         run.clear();
+        Ok(())
     }
 }
 
@@ -139,4 +143,11 @@ pub(super) fn first_request(kind: FrameKind, payload: &[u8]) -> Option<RequestId
     }
     let (record, _) = decode_record(payload).ok()?;
     if record.kind == RecordKind::Request { RequestId::from_bytes(record.key) } else { None }
+}
+
+/// The time that an entry's stamp says; 0 if it has none.
+pub(super) fn stamp_in(payload: &[u8]) -> u64 {
+    let stamp =
+        Records::new(payload).flatten().map(|(_, record)| record).find(|it| it.kind == RecordKind::Stamp);
+    stamp.map_or(0, |record| stamp_of(&record))
 }

@@ -62,10 +62,13 @@ pub use self::{
 use self::{
     entries::Entries,
     install::Placing,
-    machine::{CommittedEntry, Machine, first_request},
+    machine::{CommittedEntry, Machine, first_request, stamp_in},
     state_file::State,
 };
-use crate::{Committed, Engine, KeyRange, OpenReport, Reader, RequestId, Scan, Stats, View};
+use crate::{
+    Committed, Engine, KeyRange, OpenReport, Reader, RequestId, Scan, Stats, StoredScan, View,
+    bitcask::wall_ms,
+};
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
 const CACHED_BYTES_MAX: usize = 64 << 20;
@@ -181,14 +184,14 @@ impl Snapshot {
         self.view.keys()
     }
 
-    /// Keys, values and versions in key order, behind `key`; an empty one is before all others. Reading waits for the
-    /// disk.
-    pub fn items_behind(&self, key: &[u8]) -> Scan {
+    /// Keys, versions and values as they are stored, in key order, behind `key`; an empty one is before all others. Reading
+    /// waits for the disk.
+    pub fn items_behind(&self, key: &[u8]) -> StoredScan {
         let start = Bound::Excluded(key.to_vec());
-        self.view.scan(&KeyRange { start, ..KeyRange::all() }, false)
+        self.view.stored(&KeyRange { start, ..KeyRange::all() }, false)
     }
 
-    /// Keys, values and versions in key order. Reading waits for the disk.
+    /// Keys, values and versions of what is present, in key order. Reading waits for the disk.
     pub fn items(&self) -> Scan {
         self.view.scan(&KeyRange::all(), false)
     }
@@ -263,7 +266,8 @@ impl Replica {
 
     /// Applies committed entries, in order, each once; gives an outcome for each. All must be written.
     ///
-    /// Errors: `InvalidRequest` if one is not written or not the next.
+    /// Errors: `InvalidRequest` if one is not written or not the next; `Damage`, `Io` if a value cannot be read that an
+    /// entry adds to: the replica is poisoned then.
     pub fn apply(&self, entries: &[LogEntry]) -> Result<Vec<Committed>> {
         let inner = &self.inner;
         let positions: Option<Vec<_>> = inner.shared.with_entries(|held| {
@@ -295,13 +299,16 @@ impl Replica {
             first_request(entry.kind, entry.payload).is_some_and(|id| id.is_comparison())
         };
         for part in committed.split_inclusive(is_comparison) {
-            let repeats = machine.apply(inner.engine.as_ref(), part, &mut outcomes);
+            let applied = machine.apply(inner.engine.as_ref(), inner.log().as_ref(), part, &mut outcomes);
+            // Half of it may be applied: whoever goes on would go another way than the other replicas.
+            let repeats = applied.inspect_err(|error| inner.log().poison_with(error))?;
             if !repeats.is_empty() {
                 inner.shared.with_entries(|held| held.add_void(repeats));
             }
             if let Some(last) = part.last().filter(|last| is_comparison(last)) {
-                let keys = inner.engine.scan(inner.log(), &KeyRange::all(), true);
-                *inner.comparison.lock() = Some(Comparison { at: last.id.index, keys });
+                let keys = inner.engine.view(inner.log()).stored(&KeyRange::all(), true);
+                let now_ms = stamp_in(last.payload);
+                *inner.comparison.lock() = Some(Comparison { at: last.id.index, keys, now_ms });
             }
         }
         drop(machine);
@@ -313,6 +320,11 @@ impl Replica {
     /// The state at the last mark of a comparison that was applied, if nobody has taken it yet.
     pub fn take_comparison(&self) -> Option<Comparison> {
         self.inner.comparison.lock().take()
+    }
+
+    /// The time of day in milliseconds since 1970, by this replica's clock: for stamps.
+    pub fn now_ms(&self) -> u64 {
+        wall_ms(self.inner.clock.as_ref())
     }
 
     /// The last entry applied.

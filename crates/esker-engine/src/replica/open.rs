@@ -11,7 +11,7 @@ use std::{
 
 use esker_log::{
     AppendQueue, Error, LockedDir, Log, LogOptions, Opening, Result, disk::Disk, format::FrameKind,
-    segment::segment_name, signal::Signal,
+    segment::segment_name, segments::FoundSegments, signal::Signal,
 };
 use parking_lot::Mutex;
 
@@ -33,7 +33,8 @@ impl Replica {
         hooks: Hooks,
     ) -> Result<Self> {
         let maintenance = Arc::new(Signal::default());
-        let engine = Arc::new(Bitcask::new(&options, Arc::clone(&maintenance)));
+        let clock = Arc::clone(&environment.clock);
+        let engine = Arc::new(Bitcask::new(&options, clock, Arc::clone(&maintenance)));
         Self::open_engine(environment, dir, options, engine, maintenance, hooks)
     }
 
@@ -68,7 +69,9 @@ impl Replica {
         }
         let (base, marks) = (state.base.mark.position, state.mark_positions());
         let reached = engine.load(&mut opening, Loading::Prefix { base, marks: &marks })?.from;
-        let (mut replay, start) = Replay::new(Arc::clone(&engine), &state, reached, CACHED_BYTES_MAX);
+        let segments = FoundSegments::of(&opening);
+        let (mut replay, start) =
+            Replay::new(Arc::clone(&engine), &state, reached, segments, CACHED_BYTES_MAX);
         let ends = [(GROUP, start.log_end)].into();
         let recovered = opening.recover(start.position, ends, &mut |frame| replay.on_frame(&frame))?;
         check_reach(recovered.writer.log(), &state, replay.is_whole())?;

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use esker_log::{GroupEnd, Index, Position, Result, format::FrameKind, scan::Frame};
+use esker_log::{GroupEnd, Index, Position, Result, format::FrameKind, scan::Frame, segments::FoundSegments};
 
 use super::{
     entries::{Entries, Held},
@@ -27,6 +27,8 @@ struct Pending {
 /// See the module.
 pub(super) struct Replay {
     engine: Arc<dyn Engine>,
+    /// Where values are read that entries add to.
+    segments: FoundSegments,
     pub(super) machine: Machine,
     pub(super) entries: Entries,
     pub(super) vote: Vec<u8>,
@@ -43,6 +45,7 @@ impl Replay {
         engine: Arc<dyn Engine>,
         state: &State,
         reached: Position,
+        segments: FoundSegments,
         cached_bytes_max: usize,
     ) -> (Self, Mark) {
         let mark = state.mark_at(reached);
@@ -55,6 +58,7 @@ impl Replay {
         entries.add_void(start.void.iter().copied());
         let replay = Self {
             engine,
+            segments,
             machine: Machine::at(&start),
             entries,
             vote: state.vote.clone(),
@@ -75,7 +79,7 @@ impl Replay {
             FrameKind::Placed => return self.on_placed(frame),
             FrameKind::Commit => {
                 self.committed = self.committed.max(id.index);
-                self.apply_committed();
+                self.apply_committed()?;
             }
             _ if !counts => {}
             FrameKind::Records | FrameKind::Blank | FrameKind::Membership => self.on_entry(frame, id),
@@ -123,14 +127,14 @@ impl Replay {
         if frame.end() == end {
             self.engine.finish_replacement(self.base.mark.position);
             self.awaits_values = false;
-            self.apply_committed();
+            self.apply_committed()?;
         }
         Ok(())
     }
 
-    fn apply_committed(&mut self) {
+    fn apply_committed(&mut self) -> Result<()> {
         if self.awaits_values {
-            return;
+            return Ok(());
         }
         let count = self.pending.iter().take_while(|entry| entry.id.index <= self.committed).count();
         let ready: Vec<_> = self.pending.drain(..count).collect();
@@ -145,8 +149,9 @@ impl Replay {
             })
             .collect();
         let mut outcomes = Vec::with_capacity(entries.len());
-        let repeats = self.machine.apply(self.engine.as_ref(), &entries, &mut outcomes);
+        let repeats = self.machine.apply(self.engine.as_ref(), &self.segments, &entries, &mut outcomes)?;
         self.entries.add_void(repeats);
+        Ok(())
     }
 
     /// Whether the base was read, if it was to be: without it nothing of the state is known.

@@ -60,8 +60,7 @@ mod tests {
     #[test]
     fn the_oldest_is_forgotten_first() {
         let id = |sequence| RequestId { client: 1, sequence };
-        let all: Requests =
-            (0..REQUESTS_MAX as u64 + 2).map(|n| (id(n), Committed { version: n, existed: 0 })).collect();
+        let all: Requests = (0..REQUESTS_MAX as u64 + 2).map(|n| (id(n), Committed::applied(n, 0))).collect();
         assert_eq!((all.get(&id(0)), all.get(&id(1)), all.to_list().len()), (None, None, REQUESTS_MAX));
         assert_eq!(all.get(&id(2)).map(|outcome| outcome.version), Some(2));
         assert_eq!(all.to_list().first().map(|(first, _)| *first), Some(id(2)));

@@ -14,12 +14,14 @@ use esker_log::{
 };
 
 use super::requests::RequestList;
-use crate::{Committed, RequestId};
+use crate::{Committed, Outcome, RequestId};
 
 /// The file's name.
 pub(crate) const STATE_NAME: &str = "REPLICA";
 const MAGIC: &[u8; 8] = b"ESKREPLI";
-const REQUEST_LEN: usize = 28;
+/// Bytes of a remembered request; version 1 had no outcome in it.
+const REQUEST_LEN: usize = 37;
+const REQUEST_LEN_1: usize = 28;
 const POSITION_LEN: usize = 8;
 
 /// A membership, and the entry that holds it.
@@ -162,9 +164,11 @@ impl State {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
         let body = bytes.len().saturating_sub(4).max(12);
         format::check_head(bytes, MAGIC, body)?;
-        let mut reader = Reader(&bytes[12..body]);
-        let state = reader.state().ok_or(Invalid::Bad("a field is cut off"))?;
-        if reader.0.is_empty() { Ok(state) } else { Err(Invalid::Bad("bytes behind the last field")) }
+        let is_first_version = bytes[8..12] == 1_u32.to_le_bytes();
+        let request_len = if is_first_version { REQUEST_LEN_1 } else { REQUEST_LEN };
+        let mut reader = Reader { rest: &bytes[12..body], request_len };
+        let state = reader.state().ok_or(Invalid::Bad("a field is cut off or makes no sense"))?;
+        if reader.rest.is_empty() { Ok(state) } else { Err(Invalid::Bad("bytes behind the last field")) }
     }
 }
 
@@ -210,6 +214,9 @@ fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
         out.extend_from_slice(&id.to_bytes());
         put_u64(out, outcome.version);
         put_u32(out, outcome.existed);
+        let (kind, detail) = outcome.outcome.to_parts();
+        out.push(kind);
+        put_u64(out, detail);
     }
     put_u32(out, mark.void.len() as u32);
     mark.void.iter().for_each(|position| put_position(out, *position));
@@ -232,13 +239,22 @@ pub(crate) fn read_log_bounds(disk: &dyn Disk, dir: &Path) -> Result<Option<LogB
 }
 
 /// What is left to read.
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    rest: &'a [u8],
+    /// Of the file's version.
+    request_len: usize,
+}
 
 impl<'a> Reader<'a> {
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
+        let (head, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
         Some(head)
+    }
+
+    /// A part of the same file.
+    fn within<'b>(&self, rest: &'b [u8]) -> Reader<'b> {
+        Reader { rest, request_len: self.request_len }
     }
 
     fn u32(&mut self) -> Option<u32> {
@@ -273,19 +289,24 @@ impl<'a> Reader<'a> {
         let (log_end, applied) = (self.end()?, self.end()?);
         let membership = StoredMembership { at: self.end()?, bytes: self.bytes()? };
         let count = self.u32()? as usize;
-        let requests = self.take(count.checked_mul(REQUEST_LEN)?)?;
-        let requests = requests.chunks_exact(REQUEST_LEN).map(|bytes| Reader(bytes).request());
+        let requests = self.take(count.checked_mul(self.request_len)?)?;
+        let requests = requests.chunks_exact(self.request_len).map(|bytes| self.within(bytes).request());
         let requests = requests.collect::<Option<RequestList>>()?;
         let count = self.u32()? as usize;
         let void = self.take(count.checked_mul(POSITION_LEN)?)?;
-        let void = void.chunks_exact(POSITION_LEN).map(|bytes| Reader(bytes).position());
+        let void = void.chunks_exact(POSITION_LEN).map(|bytes| self.within(bytes).position());
         let void = void.collect::<Option<Arc<[_]>>>()?;
         Some(Mark { position, log_end, applied, membership, requests, void })
     }
 
     fn request(&mut self) -> Option<(RequestId, Committed)> {
         let id = RequestId::from_bytes(self.take(crate::REQUEST_ID_LEN)?)?;
-        Some((id, Committed { version: self.u64()?, existed: self.u32()? }))
+        let (version, existed) = (self.u64()?, self.u32()?);
+        let outcome = match self.request_len {
+            REQUEST_LEN_1 => Outcome::Applied,
+            _ => Outcome::from_parts(self.take(1)?[0], self.u64()?)?,
+        };
+        Some((id, Committed { version, existed, outcome }))
     }
 
     fn state(&mut self) -> Option<State> {
@@ -307,7 +328,7 @@ mod tests {
             log_end: GroupEnd { index: 9, term: 2 },
             applied: GroupEnd { index: 8, term: 2 },
             membership: StoredMembership { at: GroupEnd { index: 1, term: 1 }, bytes: b"members".to_vec() },
-            requests: (0..u64::from(n)).map(|s| (id(s), Committed { version: s, existed: 1 })).collect(),
+            requests: (0..u64::from(n)).map(|s| (id(s), Committed::applied(s, 1))).collect(),
             void: [Position { segment: n, offset: 64 }].into(),
         };
         let at = |offset| Position { segment: 1, offset };

@@ -19,7 +19,10 @@ impl EngineKind {
         match self {
             Self::Bitcask => Db::open_in(environment, dir, options),
             Self::Memory => {
-                let (engine, signal) = (Arc::new(MemoryEngine::new()), Arc::new(Signal::default()));
+                let (engine, signal) = (
+                    Arc::new(MemoryEngine::new(Arc::clone(&environment.clock))),
+                    Arc::new(Signal::default()),
+                );
                 Db::open_engine(environment, dir, options, engine, signal)
             }
         }

@@ -104,7 +104,7 @@ pub(crate) fn compare(db: &Db, state: &State, also_ask_for: &[Vec<u8>]) -> Resul
             return Err(format!("try_get {} differs", String::from_utf8_lossy(key)));
         }
         let meta = db.meta(key).map(|meta| (meta.version, meta.value_len));
-        if meta != expected.map(|(value, version)| (*version, value.len() as u64)) {
+        if meta != expected.map(|(value, version)| (*version, Some(value.len() as u64))) {
             return Err(format!("meta {} differs", String::from_utf8_lossy(key)));
         }
     }

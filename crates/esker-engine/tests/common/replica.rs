@@ -61,7 +61,7 @@ impl Agreed {
     fn push(&mut self, id: GroupEnd, new_leader: bool, rng: &mut Rng) {
         let (mut state, mut membership) =
             (State::clone(self.state(self.len())), self.memberships[self.len() as usize].clone());
-        let mut outcome = Committed { version: id.index, existed: 0 };
+        let mut outcome = Committed::applied(id.index, 0);
         let entry = if new_leader {
             opaque(id, FrameKind::Blank, Vec::new())
         } else if rng.below(8) == 0 {
@@ -495,7 +495,7 @@ fn install(
         if n == half && !between.is_empty() && !is_sealed_early {
             append(replica, between, known)?;
         }
-        install.push(key, value, *version)?;
+        install.push(key, 0, value, *version)?;
     }
     if is_sealed_early {
         install.seal()?;

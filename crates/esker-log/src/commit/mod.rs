@@ -71,7 +71,9 @@ pub trait Consumer: Send + Sync + 'static {
     type Outcome: Send + 'static;
 
     /// Applies appended drafts, in log order, and adds one outcome for each. Never called twice at once.
-    fn consume(&self, drafts: &[Draft], outcomes: &mut Vec<Self::Outcome>);
+    ///
+    /// An error poisons the log: what was appended cannot be applied, so nothing behind it can.
+    fn consume(&self, log: &Log, drafts: &[Draft], outcomes: &mut Vec<Self::Outcome>) -> Result<()>;
 }
 
 /// Called with the outcome of a submitted batch, by whichever thread leads: it must neither write nor block, or all
@@ -566,7 +568,8 @@ impl<C: Consumer> GroupCommit<C> {
             self.log.check_healthy()
         } else {
             let drafts = &group.drafts[..appended];
-            self.unless_it_panics("applying", || self.consumer.consume(drafts, &mut outcomes))
+            let consume = || self.consumer.consume(&self.log, drafts, &mut outcomes);
+            self.unless_it_panics("applying", consume).flatten().inspect_err(|e| self.log.poison_with(e))
         };
         if let Err(broken) = applied {
             turn.broken = true;

@@ -75,7 +75,7 @@ async fn read(
         Action::Get { key, .. } => {
             let found = reader.get(key)?;
             let version =
-                |Entry { value, version }: Entry| Versioned { value: value.into_vec().into(), version };
+                |Entry { value, version, .. }: Entry| Versioned { value: value.into_vec().into(), version };
             Outcome::Read { found: found.map(version), applied }
         }
         write => unreachable!("{write} reads nothing"),

@@ -23,7 +23,10 @@ use crate::{
     raft::{
         Handle, Shared,
         state_machine::{Incoming, LibrarySnapshot, SnapshotData, SnapshotMeta},
-        types::{StoredMembership, log_id_from_wire, membership_from_wire, vote_from_wire, vote_to_wire},
+        types::{
+            StoredMembership, log_id_from_wire, membership_from_wire, outcome_from_wire, vote_from_wire,
+            vote_to_wire,
+        },
     },
 };
 
@@ -299,7 +302,9 @@ impl Arrival {
         }
         for item in &chunk.items {
             if *item.key > *self.last_key {
-                self.install.push(&item.key, &item.value, item.version)?;
+                let flags = u8::try_from(item.flags)
+                    .map_err(|_| Hitch::Over(format!("an item has flags {:#x}", item.flags)))?;
+                self.install.push(&item.key, flags, &item.value, item.version)?;
                 self.last_key = item.key.to_vec();
                 self.items += 1;
             }
@@ -311,10 +316,13 @@ impl Arrival {
             }
             self.install.seal()?;
         }
-        self.requests.extend(chunk.requests.iter().map(|request| {
+        for request in &chunk.requests {
             let id = RequestId { client: request.client, sequence: request.sequence };
-            (id, Committed { version: request.version, existed: request.existed })
-        }));
+            let outcome = outcome_from_wire(request.outcome, request.detail)
+                .ok_or_else(|| Hitch::Over("a request came to something unknown here".into()))?;
+            let (version, existed) = (request.version, request.existed);
+            self.requests.push((id, Committed { version, existed, outcome }));
+        }
         Ok(chunk.done)
     }
 }
@@ -352,8 +360,12 @@ mod tests {
     }
 
     fn chunk(keys: &[&'static str], done: bool) -> wire::SnapshotChunk {
-        let item =
-            |key: &&'static str| wire::SnapshotItem { key: (*key).into(), value: "value".into(), version: 1 };
+        let item = |key: &&'static str| wire::SnapshotItem {
+            key: (*key).into(),
+            value: "value".into(),
+            version: 1,
+            flags: 0,
+        };
         let items = keys.iter().map(item).collect();
         let mut chunk = wire::SnapshotChunk { items, done, items_total: 4, ..wire::SnapshotChunk::default() };
         chunk.checksum = checksum(&chunk);

@@ -32,8 +32,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Requests in one chunk.
 const CHUNK_REQUESTS: usize = 4096;
 
-/// crc32c over a chunk's content: of each item the lengths, the key, the value, the version; then of each request
-/// its four numbers; all numbers little-endian.
+/// crc32c over a chunk's content: of each item the lengths, the key, the value, the version, the flags; then of each
+/// request its six numbers; all numbers little-endian.
 fn checksum(chunk: &wire::SnapshotChunk) -> u32 {
     let mut crc = 0;
     let mut add = |bytes: &[u8]| crc = crc32c::crc32c_append(crc, bytes);
@@ -43,12 +43,15 @@ fn checksum(chunk: &wire::SnapshotChunk) -> u32 {
         add(&item.key);
         add(&item.value);
         add(&item.version.to_le_bytes());
+        add(&item.flags.to_le_bytes());
     }
     for request in &chunk.requests {
         add(&request.client.to_le_bytes());
         add(&request.sequence.to_le_bytes());
         add(&request.version.to_le_bytes());
         add(&request.existed.to_le_bytes());
+        add(&request.outcome.to_le_bytes());
+        add(&request.detail.to_le_bytes());
     }
     crc
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use esker_engine::{Committed, RequestId, Scan, replica::Snapshot};
+use esker_engine::{Committed, RequestId, StoredScan, replica::Snapshot};
 use futures_util::{StreamExt, stream::BoxStream};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -117,7 +117,7 @@ fn bytes_of(chunk: &wire::SnapshotChunk) -> usize {
 
 /// Makes chunks of a snapshot.
 pub(super) struct Producer {
-    items: Scan,
+    items: StoredScan,
     requests: std::vec::IntoIter<(RequestId, Committed)>,
     number: u64,
     items_total: u64,
@@ -154,17 +154,22 @@ impl Producer {
         while bytes < CHUNK_BYTES {
             let Some(item) = self.items.next() else { break };
             let item = item.map_err(|e| PeerError::Failed(e.to_string()))?;
-            let value = item.value.map(|value| value.into_vec()).unwrap_or_default();
+            let (flags, value) = (item.flags.into(), item.stored.into_vec());
             bytes += item.key.len() + value.len();
             let (key, value) = (item.key.into(), value.into());
-            chunk.items.push(wire::SnapshotItem { key, value, version: item.version });
+            chunk.items.push(wire::SnapshotItem { key, value, version: item.version, flags });
         }
         if chunk.items.is_empty() {
-            let applied = |(id, outcome): (RequestId, Committed)| wire::AppliedRequest {
-                client: id.client,
-                sequence: id.sequence,
-                version: outcome.version,
-                existed: outcome.existed,
+            let applied = |(id, done): (RequestId, Committed)| {
+                let (outcome, detail) = done.outcome.to_parts();
+                wire::AppliedRequest {
+                    client: id.client,
+                    sequence: id.sequence,
+                    version: done.version,
+                    existed: done.existed,
+                    outcome: outcome.into(),
+                    detail,
+                }
             };
             chunk.requests = self.requests.by_ref().take(CHUNK_REQUESTS).map(applied).collect();
             chunk.done = self.requests.len() == 0;

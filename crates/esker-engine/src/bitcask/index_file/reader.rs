@@ -14,7 +14,12 @@ use esker_log::{
 };
 
 use super::{
-    BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, MAGIC, Place, Stretch, block_binding, varint::take_varint,
+    BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, MAGIC, Place, Stretch, VERSION, block_binding, tag,
+    varint::{take_varint, unzigzag},
+};
+use crate::{
+    bitcask::{keydir::Slot, ranges::RangeTombstone},
+    range::decode_deletion_end,
 };
 
 /// One block, as the directory tells of it.
@@ -33,6 +38,8 @@ pub(crate) struct IndexFile {
     pub(crate) entries: u64,
     salt: u32,
     blocks: Vec<BlockAddress>,
+    /// The ranges that were deleted in the stretch, in the order of the log.
+    pub(crate) ranges: Vec<RangeTombstone>,
 }
 
 impl IndexFile {
@@ -69,8 +76,12 @@ impl IndexFile {
                 "the block directory's checksum does not match",
             ));
         }
-        let blocks = decode_directory(&directory, head.block_count, head.directory_at)
-            .ok_or_else(|| Error::damage(path, head.directory_at, "the block directory makes no sense"))?;
+        let makes_no_sense = || Error::damage(path, head.directory_at, "the block directory makes no sense");
+        let mut rest = directory.as_slice();
+        let blocks =
+            decode_directory(&mut rest, head.block_count, head.directory_at).ok_or_else(makes_no_sense)?;
+        let ranges =
+            decode_ranges(rest, head.range_count, head.stretch.last.index).ok_or_else(makes_no_sense)?;
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -78,16 +89,17 @@ impl IndexFile {
             entries: head.entries,
             salt: salt(store, head.stretch.segment),
             blocks,
+            ranges,
         })
     }
 
-    /// The first keys of the blocks: where the file can be divided.
     /// Whether it is an index of just these bytes of `segment`.
     pub(crate) fn covers(&self, segment: u32, bytes: &Range<u32>) -> bool {
         let Stretch { segment: of, from, to, .. } = self.stretch;
         (of, from, to) == (segment, bytes.start, bytes.end)
     }
 
+    /// The first keys of the blocks: where the file can be divided.
     pub(crate) fn block_keys(&self) -> impl Iterator<Item = &[u8]> {
         self.blocks.iter().map(|block| &*block.first_key)
     }
@@ -143,11 +155,15 @@ struct Header {
     directory_at: u64,
     directory_len: u32,
     directory_checksum: u32,
+    range_count: u32,
 }
 
 impl Header {
     fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, Invalid> {
         check_head(bytes, MAGIC, HEADER_CHECKSUM)?;
+        if u32::from_le_bytes(field(bytes, 8)) != VERSION {
+            return Err(Invalid::Bad("it is of an older format"));
+        }
         Ok(Self {
             stretch: Stretch {
                 segment: u32::from_le_bytes(field(bytes, 12)),
@@ -165,17 +181,19 @@ impl Header {
             directory_at: u64::from_le_bytes(field(bytes, 72)),
             directory_len: u32::from_le_bytes(field(bytes, 80)),
             directory_checksum: u32::from_le_bytes(field(bytes, 84)),
+            range_count: u32::from_le_bytes(field(bytes, 88)),
         })
     }
 }
 
-fn decode_directory(mut bytes: &[u8], count: u32, blocks_end: u64) -> Option<Vec<BlockAddress>> {
+/// Takes the block directory off the front of `bytes`.
+fn decode_directory(bytes: &mut &[u8], count: u32, blocks_end: u64) -> Option<Vec<BlockAddress>> {
     let mut blocks: Vec<BlockAddress> = Vec::new();
-    while !bytes.is_empty() {
+    for _ in 0..count {
         let offset = u64::from_le_bytes(*bytes.first_chunk()?);
         let key_len = usize::from(u16::from_le_bytes(*bytes.get(8..)?.first_chunk()?));
         let first_key = bytes.get(10..10 + key_len)?.into();
-        bytes = &bytes[10 + key_len..];
+        *bytes = &bytes[10 + key_len..];
         let expected =
             blocks.last().map_or(HEADER_LEN as u64, |block| block.offset + BLOCK_HEADER_LEN as u64);
         if offset < expected || offset + BLOCK_HEADER_LEN as u64 > blocks_end {
@@ -186,8 +204,30 @@ fn decode_directory(mut bytes: &[u8], count: u32, blocks_end: u64) -> Option<Vec
         }
         blocks.push(BlockAddress { offset, end: blocks_end, first_key });
     }
-    (blocks.len() == count as usize && blocks.first().is_none_or(|first| first.offset == HEADER_LEN as u64))
-        .then_some(blocks)
+    blocks.first().is_none_or(|first| first.offset == HEADER_LEN as u64).then_some(blocks)
+}
+
+/// All that `bytes` hold are so many ranges.
+fn decode_ranges(mut bytes: &[u8], count: u32, last: u64) -> Option<Vec<RangeTombstone>> {
+    let take = |bytes: &mut &[u8]| {
+        let len = usize::try_from(take_varint(bytes)?).ok()?;
+        let (piece, rest) = bytes.split_at_checked(len)?;
+        *bytes = rest;
+        Some(piece.to_vec())
+    };
+    let mut ranges = Vec::new();
+    for _ in 0..count {
+        let start = take(&mut bytes).filter(|start| !start.is_empty())?;
+        let end = take(&mut bytes)?;
+        let end = decode_deletion_end(&end)?.map(<[u8]>::to_vec);
+        let version = last.checked_sub(take_varint(&mut bytes)?)?;
+        let range = RangeTombstone { start, end, version };
+        if range.range().is_empty() {
+            return None;
+        }
+        ranges.push(range);
+    }
+    bytes.is_empty().then_some(ranges)
 }
 
 /// Walks an index file's entries in key order.
@@ -279,16 +319,45 @@ impl<'a> IndexCursor<'a> {
         self.key.truncate(shared);
         self.key.extend_from_slice(&rest[..own]);
         rest = &rest[own..];
-        let value_len = match take_varint(&mut rest)? {
-            0 => None,
-            len => Some(u32::try_from(len - 1).ok()?),
-        };
-        let offset = u32::from_le_bytes(*rest.first_chunk()?);
-        rest = &rest[4..];
-        let version = self.index.stretch.last.index.checked_sub(take_varint(&mut rest)?)?;
+        let place = decode_place(&mut rest, &self.index.stretch)?;
         self.at = self.buffer.len() - rest.len();
-        Some(Place { offset, value_len, version })
+        Some(place)
     }
+}
+
+/// The longest value that fits a slot, in bytes.
+const VALUE_LEN_MAX: u64 = (1 << 31) - 1;
+
+/// Takes the place of an entry off the front of `rest`.
+fn decode_place(rest: &mut &[u8], stretch: &Stretch) -> Option<Place> {
+    let head = take_varint(rest)?;
+    let (kind, len) = (head & tag::KIND, head >> tag::LENGTH_SHIFT);
+    let (mut offset, mut sum) = (0, 0);
+    match kind {
+        tag::TOMBSTONE => {}
+        tag::PUT if len <= VALUE_LEN_MAX => offset = u32::from_le_bytes(take_field(rest)?),
+        tag::SUM => sum = unzigzag(take_varint(rest)?),
+        _ => return None,
+    }
+    let expiry = match head & tag::EXPIRES {
+        0 => None,
+        _ => Some(u64::from_le_bytes(take_field(rest)?)),
+    };
+    let version = stretch.last.index.checked_sub(take_varint(rest)?).filter(|version| *version < 1 << 56)?;
+    let slot = match kind {
+        tag::TOMBSTONE => return Some(Place::tombstone(version)),
+        tag::PUT => {
+            Slot::new(stretch.segment, offset, len as u32, version).compressed(head & tag::COMPRESSED != 0)
+        }
+        _ => Slot::sum(sum, version),
+    };
+    Some(Place::of(slot.expiring(expiry)))
+}
+
+fn take_field<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, behind) = rest.split_first_chunk::<N>()?;
+    *rest = behind;
+    Some(*field)
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

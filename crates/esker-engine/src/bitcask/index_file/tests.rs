@@ -1,13 +1,17 @@
 //! What is written is read; what is damaged is refused.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Bound,
+    path::{Path, PathBuf},
+};
 
 use esker_log::{Error, disk::sim::SimDisk, format::StoreId};
 
 use super::{
-    varint::{put_varint, take_varint},
+    varint::{put_varint, take_varint, unzigzag, zigzag},
     *,
 };
+use crate::bitcask::ranges::RangeTombstone;
 
 const STORE: StoreId = [7; 16];
 
@@ -16,12 +20,33 @@ fn write(disk: &SimDisk, keys: &[Vec<u8>]) -> PathBuf {
         Stretch { segment: 3, group: 0, from: 64, to: 9000, last: GroupEnd { index: 1000, term: 0 } };
     let mut writer = IndexWriter::new(&STORE, stretch);
     for (i, key) in keys.iter().enumerate() {
-        let value_len = (i % 3 != 0).then_some(i as u32);
-        writer.push(key, Place { offset: i as u32 * 7, value_len, version: 1000 - i as u64 % 1000 });
+        writer.push(key, place(i));
     }
+    ranges().iter().for_each(|range| writer.push_range(range));
     let dir = Path::new("/");
     writer.finish(disk, dir, &STORE, &IndexName::Hint(3)).unwrap();
     dir.join("0000000003.hint")
+}
+
+/// A place of every kind, in turn.
+fn place(i: usize) -> Place {
+    let version = 1000 - i as u64 % 1000;
+    let expiry = (i % 5 == 0).then_some(1_800_000_000_000 + i as u64);
+    let put = Slot::new(3, i as u32 * 7, i as u32, version);
+    match i % 3 {
+        0 => Place::tombstone(version),
+        1 => Place::of(put.compressed(i % 2 == 0).expiring(expiry)),
+        _ => Place::of(Slot::sum(500 - i as i64, version).expiring(expiry)),
+    }
+}
+
+fn ranges() -> [RangeTombstone; 3] {
+    let range = |start: &[u8], end, version| RangeTombstone { start: start.to_vec(), end, version };
+    [
+        range(b"a", Bound::Unbounded, 1000),
+        range(b"b", Bound::Included(b"c".to_vec()), 1),
+        range(b"\0", Bound::Excluded(b"d".to_vec()), 7),
+    ]
 }
 
 fn keys(count: usize) -> Vec<Vec<u8>> {
@@ -36,14 +61,13 @@ fn what_is_written_is_read_from_any_key_on() {
     let index = IndexFile::open(&disk, &path, &STORE).unwrap();
     assert!(index.block_keys().count() > 5);
     index.verify().unwrap();
+    assert_eq!(index.ranges, ranges());
     for start in [0, 1, 777, 19_999, 20_000] {
         let from = keys.get(start).cloned().unwrap_or_else(|| b"z".to_vec());
         let mut cursor = IndexCursor::seek(&index, &from).unwrap();
         for (i, key) in keys.iter().enumerate().skip(start) {
             assert_eq!(cursor.key(), key);
-            let place = cursor.place().unwrap();
-            assert_eq!(place.value_len, (i % 3 != 0).then_some(i as u32));
-            assert_eq!((place.offset, place.version), (i as u32 * 7, 1000 - i as u64 % 1000));
+            assert_eq!(cursor.place(), Some(place(i)));
             cursor.advance().unwrap();
         }
         assert!(cursor.place().is_none());
@@ -74,10 +98,12 @@ fn every_flipped_byte_and_every_truncation_is_seen() {
 
 #[test]
 fn names_round_trip() {
-    for name in ["0000000007.hint", "0000000008-0000000064.ckpt"] {
+    for name in ["0000000007.hint", "0000000007.merged.hint", "0000000008-0000000064.ckpt"] {
         assert_eq!(IndexName::parse(name).unwrap().to_string(), name);
     }
-    for name in ["7.hint", "0000000007.log", "0000000008.ckpt", "+000000007.hint", "x.hint"] {
+    for name in
+        ["7.hint", "0000000007.log", "0000000008.ckpt", "+000000007.hint", "x.hint", "0000000007.log.hint"]
+    {
         assert!(IndexName::parse(name).is_none(), "{name}");
     }
 }
@@ -91,4 +117,8 @@ fn varints_round_trip_and_end() {
         assert_eq!(take_varint(&mut &bytes[..bytes.len() - 1]), None);
     }
     assert_eq!(take_varint(&mut [0x80_u8; 11].as_slice()), None);
+    for value in [0, 1, -1, 63, -64, i64::MAX, i64::MIN] {
+        assert_eq!(unzigzag(zigzag(value)), value);
+    }
+    assert!(zigzag(-64) < 128 && zigzag(63) < 128);
 }

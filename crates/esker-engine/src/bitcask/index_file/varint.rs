@@ -22,3 +22,13 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     }
     None
 }
+
+/// A signed number as one that is small if it is near zero.
+pub(super) fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63).cast_unsigned()
+}
+
+/// The opposite of [`zigzag`].
+pub(super) fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+}

@@ -9,14 +9,16 @@ use std::{
 use esker_log::{
     Result,
     disk::{Disk, File},
-    format::{FORMAT_VERSION, StoreId, salt},
+    format::{StoreId, salt},
     small_file::write_durably_from,
 };
 
 use super::{
-    BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, IndexName, MAGIC, Place, Stretch, block_binding,
-    varint::put_varint,
+    BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, IndexName, MAGIC, Place, Stretch, VERSION, block_binding,
+    tag,
+    varint::{put_varint, zigzag},
 };
+use crate::{bitcask::ranges::RangeTombstone, range::encode_deletion};
 
 /// A block is closed once its entries take this many bytes.
 const BLOCK_BYTES: usize = 32 << 10;
@@ -32,6 +34,9 @@ pub(crate) struct IndexWriter {
     block_count: u32,
     entries: u64,
     last_key: Vec<u8>,
+    /// The deleted ranges, encoded, and how many they are.
+    ranges: Vec<u8>,
+    range_count: u32,
 }
 
 impl IndexWriter {
@@ -46,6 +51,8 @@ impl IndexWriter {
             block_count: 0,
             entries: 0,
             last_key: Vec::new(),
+            ranges: Vec::new(),
+            range_count: 0,
         }
     }
 
@@ -61,13 +68,45 @@ impl IndexWriter {
         put_varint(&mut self.blocks, shared as u64);
         put_varint(&mut self.blocks, (key.len() - shared) as u64);
         self.blocks.extend_from_slice(&key[shared..]);
-        put_varint(&mut self.blocks, place.value_len.map_or(0, |len| u64::from(len) + 1));
-        self.blocks.extend_from_slice(&place.offset.to_le_bytes());
-        put_varint(&mut self.blocks, self.stretch.last.index - place.version);
+        self.put_place(place);
         self.block_entries += 1;
         self.entries += 1;
         self.last_key.truncate(shared);
         self.last_key.extend_from_slice(&key[shared..]);
+    }
+
+    fn put_place(&mut self, place: Place) {
+        let blocks = &mut self.blocks;
+        match place.slot {
+            None => put_varint(blocks, tag::TOMBSTONE),
+            Some(slot) => {
+                let expires = if slot.expiry().is_some() { tag::EXPIRES } else { 0 };
+                if let Some(sum) = slot.as_sum() {
+                    put_varint(blocks, tag::SUM | expires);
+                    put_varint(blocks, zigzag(sum));
+                } else {
+                    let compressed = if slot.is_compressed() { tag::COMPRESSED } else { 0 };
+                    let len = u64::from(slot.value_len()) << tag::LENGTH_SHIFT;
+                    put_varint(blocks, tag::PUT | expires | compressed | len);
+                    blocks.extend_from_slice(&slot.offset().to_le_bytes());
+                }
+                if let Some(expiry) = slot.expiry() {
+                    blocks.extend_from_slice(&expiry.to_le_bytes());
+                }
+            }
+        }
+        put_varint(blocks, self.stretch.last.index - place.version);
+    }
+
+    /// Adds a deleted range; they come in any order.
+    pub(crate) fn push_range(&mut self, range: &RangeTombstone) {
+        let (start, end) = encode_deletion(&range.range());
+        for piece in [start, end] {
+            put_varint(&mut self.ranges, piece.len() as u64);
+            self.ranges.extend_from_slice(&piece);
+        }
+        put_varint(&mut self.ranges, self.stretch.last.index - range.version);
+        self.range_count += 1;
     }
 
     fn open_block(&mut self, first_key: &[u8]) {
@@ -117,13 +156,14 @@ impl IndexWriter {
         if self.block_entries > 0 {
             self.close_block();
         }
+        self.directory.append(&mut self.ranges);
         EncodedIndex { header: self.encode_header(store), blocks: self.blocks, directory: self.directory }
     }
 
     fn encode_header(&self, store: &StoreId) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];
         out[..8].copy_from_slice(MAGIC);
-        out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
         out[12..16].copy_from_slice(&self.stretch.segment.to_le_bytes());
         out[16..32].copy_from_slice(store);
         out[32..36].copy_from_slice(&self.stretch.group.to_le_bytes());
@@ -136,6 +176,7 @@ impl IndexWriter {
         out[72..80].copy_from_slice(&((HEADER_LEN + self.blocks.len()) as u64).to_le_bytes());
         out[80..84].copy_from_slice(&(self.directory.len() as u32).to_le_bytes());
         out[84..88].copy_from_slice(&crc32c::crc32c(&self.directory).to_le_bytes());
+        out[88..92].copy_from_slice(&self.range_count.to_le_bytes());
         let checksum = crc32c::crc32c(&out[..HEADER_CHECKSUM]);
         out[HEADER_CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
         out

@@ -17,8 +17,7 @@
 //! # Invariants
 //! 1. All keys below child `i` are at or above separator `i - 1` and below separator `i`.
 //! 2. All leaves are equally deep; no node is empty; an inner root has two children or more.
-//! 3. An inner node knows how many keys and how much memory are below it.
-//! 4. Those of `keys`. [`Tree::check`] asserts them all.
+//! 3. Those of `keys`. [`Tree::check`] asserts them all.
 //!
 //! # Memory
 //! A key costs itself, a [`Slot`] of 24 bytes and 6 bytes to find it; the latter two divided by how full leaves
@@ -64,10 +63,6 @@ pub use self::{
 /// 64 here, filling by batches of 1,000 random keys ran at less than half the speed (570,000 a second for 1,269,000).
 pub const IN_PLACE_OPERATIONS_MAX: usize = 1024;
 
-/// How many operations a range removal counts for in [`Keydir::apply`]: it takes from ten times what an insert takes, for a
-/// few keys, to some tens of times, where its two ends lie far apart.
-pub const RANGE_REMOVAL_OPERATIONS: usize = 32;
-
 /// The index as it stands, for any number of readers and one writer at a time.
 ///
 /// Lock order: `writer`, then `tree`.
@@ -110,15 +105,11 @@ impl Keydir {
         self.tree.read().memory_bytes()
     }
 
-    /// Makes a change of about `operations` inserts and removes, range removals counted by
-    /// [`RANGE_REMOVAL_OPERATIONS`]. Readers see all of it or nothing.
+    /// Makes a change of about `operations` inserts and removes. Readers see all of it or nothing.
     ///
     /// A small change is made in place under the lock. A large one ([`IN_PLACE_OPERATIONS_MAX`]) is
     /// made on a snapshot, beside the readers, and swapped in. If a change panics in place, what it did so
     /// far stays: it must not.
-    ///
-    /// What [`Tree::remove_range`] cuts out, `change` has to return: to drop it takes time by the number of keys,
-    /// and in `change` readers wait for that. What is returned is handed on with no lock held.
     pub fn apply<R>(&self, operations: usize, change: impl FnOnce(&mut Tree<Slot>) -> R) -> R {
         let writer = self.writer.lock();
         if operations <= IN_PLACE_OPERATIONS_MAX {

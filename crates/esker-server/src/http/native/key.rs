@@ -128,16 +128,24 @@ async fn read_value(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
 async fn head(front: &Front, parts: &Parts) -> Answer {
     let (key, query) = readable_key(parts)?;
     let point = ReadPoint::wait(front, &query).await?;
-    Ok(point.mark(read_meta(front, parts, &key)))
+    Ok(point.mark(read_meta(front, parts, &key).await))
 }
 
-fn read_meta(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
+async fn read_meta(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
     let meta = front.store.meta(key).ok_or_else(|| not_found(key))?;
     if parts.headers.get(header::IF_NONE_MATCH).is_some_and(|condition| matches(condition, meta.version)) {
         return Ok(not_modified(meta.version));
     }
-    let mut answer = with_version(Response::new(AnswerBody::empty()), meta.version);
-    answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(meta.value_len));
+    let (version, value_len) = match meta.value_len {
+        Some(value_len) => (meta.version, value_len),
+        // Only the value itself says how long a compressed value is.
+        None => {
+            let entry = front.store.get(key).await?.ok_or_else(|| not_found(key))?;
+            (entry.version, entry.value.len() as u64)
+        }
+    };
+    let mut answer = with_version(Response::new(AnswerBody::empty()), version);
+    answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(value_len));
     Ok(answer)
 }
 
@@ -147,7 +155,7 @@ fn readable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, Query<'_>), ApiError> {
     Ok((key_of(parts)?, query))
 }
 
-fn value_answer(front: &Front, Entry { value, version }: Entry) -> Answer {
+fn value_answer(front: &Front, Entry { value, version, .. }: Entry) -> Answer {
     let (buffer, window) = value.into_parts();
     let bytes = if buffer.len() <= UNCOUNTED_BYTES_MAX {
         Bytes::from(buffer)

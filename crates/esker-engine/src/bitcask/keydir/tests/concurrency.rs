@@ -1,7 +1,6 @@
 //! Readers beside a writer.
 
 use std::{
-    ops::Bound,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -64,45 +63,6 @@ fn batches_in_place_are_seen_whole() {
 #[test]
 fn batches_made_aside_are_seen_whole() {
     check_batches(40 * IN_PLACE_OPERATIONS_MAX, 300);
-}
-
-/// Ranges go whole and come back whole, whichever way the change is made; what went is handed on.
-fn check_range_removals(count: usize, operations: usize, rounds: u64) {
-    let keydir = Keydir::default();
-    let keys = keys(count);
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let snapshot = keydir.snapshot();
-                if !snapshot.is_empty() {
-                    check_whole(&snapshot, count);
-                }
-            }
-        });
-        for version in 1..=rounds {
-            keydir.apply(operations, |tree| write_all(tree, &keys, version));
-            let middle = [0x80].as_slice();
-            let removed = keydir.apply(operations, |tree| {
-                let lower_half = tree.remove_range(Bound::Unbounded, Bound::Excluded(middle));
-                [lower_half, tree.remove_range(Bound::Included(middle), Bound::Unbounded)]
-            });
-            assert!(keydir.is_empty());
-            removed.iter().for_each(Tree::check);
-            assert_eq!(removed.iter().map(Tree::len).sum::<usize>(), count);
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-}
-
-#[test]
-fn ranges_removed_in_place_go_whole() {
-    check_range_removals(5_000, 1, 200);
-}
-
-#[test]
-fn ranges_removed_aside_go_whole() {
-    check_range_removals(5_000, IN_PLACE_OPERATIONS_MAX + 1, 200);
 }
 
 /// Inside the change of a large batch, a reader still gets at the version before: no lock is held.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{super::Tree, entries, height, tree_of_even};
+use super::{super::Tree, entries, tree_of_even};
 
 fn number(number: u32) -> [u8; 4] {
     number.to_be_bytes()
@@ -56,28 +56,6 @@ fn what_stays_between_ranges_is_put_together() {
     assert_eq!(numbers(&tree), (0..400_000).step_by(1_000).collect::<Vec<_>>());
     let bytes = tree.memory_bytes() / tree.len();
     assert!(bytes < 150, "{bytes} bytes a key");
-}
-
-/// Joined level by level: what stays of a tree of four levels, if it is little, is one leaf.
-#[test]
-fn what_stays_at_both_ends_becomes_one_leaf() {
-    const COUNT: u32 = 200_000;
-    let mut tree = tree_of_even(COUNT);
-    drop(cut(&mut tree, 20, 2 * COUNT - 20));
-    assert_eq!(tree.len(), 20);
-    assert_eq!(height(&tree), 1);
-}
-
-/// Small ranges, most of them within one leaf.
-#[test]
-fn leaves_that_lose_most_keys_are_joined() {
-    let mut tree = tree_of_even(12_000);
-    for start in (0..24_000).step_by(24) {
-        drop(cut(&mut tree, start, start + 20));
-    }
-    assert_eq!(tree.len(), 2_000);
-    let bytes = tree.memory_bytes() / tree.len();
-    assert!(bytes < 25, "{bytes} bytes a key");
 }
 
 /// The head of a queue goes again and again, while its tail grows.

@@ -8,7 +8,7 @@ mod model;
 mod sharing;
 mod slot;
 
-use super::{Builder, Tree, node::Node};
+use super::{Builder, Tree};
 
 /// The entries of a tree.
 fn entries<V: Copy>(tree: &Tree<V>) -> Vec<(Vec<u8>, V)> {
@@ -32,14 +32,4 @@ fn tree_of(keys: &[&[u8]]) -> Tree<u32> {
         tree.check();
     }
     tree
-}
-
-/// How many levels a tree has.
-fn height(tree: &Tree<u32>) -> usize {
-    let mut node = tree.root.as_ref().expect("a tree with keys");
-    let mut levels = 1;
-    while let Node::Inner(inner) = node {
-        (node, levels) = (&inner.children[0], levels + 1);
-    }
-    levels
 }

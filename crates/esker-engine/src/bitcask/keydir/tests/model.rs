@@ -39,14 +39,14 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        80 => (key(), any::<u32>()).prop_map(|(key, value)| Step::Insert(key, value)),
-        12 => key().prop_map(Step::Remove),
-        24 => any::<Index>().prop_map(Step::RemoveOne),
+        20 => (key(), any::<u32>()).prop_map(|(key, value)| Step::Insert(key, value)),
+        3 => key().prop_map(Step::Remove),
+        6 => any::<Index>().prop_map(Step::RemoveOne),
         1 => (key(), key()).prop_map(|(low, high)| Step::Clear(low, high)),
         1 => (bound(), bound()).prop_map(|(lower, upper)| Step::Cut(lower, upper)),
-        4 => (any::<Index>(), 0_usize..100).prop_map(|(from, count)| Step::CutFrom(from, count)),
-        4 => Just(Step::Snapshot),
-        8 => any::<Index>().prop_map(Step::Forget),
+        2 => (any::<Index>(), 0_usize..150).prop_map(|(from, count)| Step::CutFrom(from, count)),
+        1 => Just(Step::Snapshot),
+        3 => any::<Index>().prop_map(Step::Forget),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashSet, ops::Bound, sync::Arc};
 
 use super::{
     super::{Tree, node::Node},
-    height, tree_of_even,
+    tree_of_even,
 };
 
 /// Keys of a tree four levels high.
@@ -24,6 +24,15 @@ fn nodes(tree: &Tree<u32>) -> HashSet<usize> {
         });
     }
     found
+}
+
+fn height(tree: &Tree<u32>) -> usize {
+    let mut node = tree.root.as_ref().expect("a tree with keys");
+    let mut levels = 1;
+    while let Node::Inner(inner) = node {
+        (node, levels) = (&inner.children[0], levels + 1);
+    }
+    levels
 }
 
 /// How many nodes of `tree` are not of `snapshot`.

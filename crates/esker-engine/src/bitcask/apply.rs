@@ -1,0 +1,223 @@
+//! Applying committed batches to the keydir.
+//!
+//! Most batches are plain: many of them are applied under one turn of the keydir's lock. A batch that is judged (see
+//! [`crate::judge`]) is looked at first, with the lock free, for an add may have to read a value from the disk. Nothing else is
+//! applied meanwhile, so it sees what all before it made.
+
+use std::{ops::Bound, sync::atomic::Ordering};
+
+use esker_log::{
+    Position, Result,
+    format::FRAME_HEADER_LEN,
+    record::{RecordKind, Records},
+    segments::Segments,
+};
+
+use super::{
+    Bitcask,
+    collect::slot_of,
+    keydir::{IN_PLACE_OPERATIONS_MAX, Keydir, Slot, Tree},
+    liveness::Liveness,
+    read,
+};
+use crate::{
+    Applied, Committed, Outcome, Version,
+    judge::{self, State, Sum, VERIFIED, Verdict, deleted_range, judge, parse_integer, stamp_of},
+};
+
+impl Bitcask {
+    /// See [`Engine::apply`](crate::Engine::apply).
+    pub(super) fn apply_all(
+        &self,
+        segments: &dyn Segments,
+        batches: &[Applied<'_>],
+        outcomes: &mut Vec<Committed>,
+    ) -> Result<()> {
+        let mut rest = batches;
+        while let Some(first) = rest.first() {
+            let count = plain_turn(rest);
+            if count == 0 {
+                outcomes.push(self.apply_judged(segments, first)?);
+                rest = &rest[1..];
+            } else {
+                let (turn, behind) = rest.split_at(count);
+                self.apply_plain(turn, outcomes);
+                rest = behind;
+            }
+        }
+        self.note_progress(batches);
+        Ok(())
+    }
+
+    fn apply_plain(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>) {
+        let operations = batches.iter().map(|batch| batch.records as usize).sum();
+        let mut cut = Vec::new();
+        let mut live = self.live.lock();
+        self.keydir.apply(operations, |tree| {
+            let mut turn = Turn { tree, live: &mut live, cut: &mut cut };
+            outcomes.extend(batches.iter().map(|batch| turn.apply(batch, &[])));
+        });
+        drop(live);
+        self.count_later(cut);
+    }
+
+    fn apply_judged(&self, segments: &dyn Segments, batch: &Applied<'_>) -> Result<Committed> {
+        let state = Present { keydir: &self.keydir, segments };
+        let verdict = judge(batch.payload, &state)?;
+        let mut committed = Committed::applied(batch.version, 0);
+        match &verdict {
+            Verdict::Void(refusal) => committed.outcome = Outcome::Refused(*refusal),
+            Verdict::Applies(sums) => {
+                let mut cut = Vec::new();
+                let mut live = self.live.lock();
+                committed = self.keydir.apply(batch.records as usize, |tree| {
+                    Turn { tree, live: &mut live, cut: &mut cut }.apply(batch, sums)
+                });
+                drop(live);
+                self.count_later(cut);
+            }
+        }
+        self.judged.lock().insert(batch.position, verdict);
+        Ok(committed)
+    }
+
+    /// Keeps what was cut out of the keydir until somebody has the time to count and drop it.
+    fn count_later(&self, cut: Vec<Tree<Slot>>) {
+        if !cut.is_empty() {
+            self.cut.lock().extend(cut);
+            self.maintenance.raise();
+        }
+    }
+
+    /// Counts what was cut out of the keydir.
+    pub(super) fn count_cut(&self) {
+        loop {
+            // One at a time: a tree is held by this thread alone while it is counted, and dropped with no lock held.
+            let Some(tree) = self.cut.lock().pop() else { return };
+            let gone = Liveness::of(&tree);
+            self.live.lock().subtract(&gone);
+        }
+    }
+
+    fn note_progress(&self, batches: &[Applied<'_>]) {
+        let Some(last) = batches.last() else { return };
+        let Position { segment, offset } = last.position;
+        let end = Position { segment, offset: offset + (FRAME_HEADER_LEN + last.payload.len()) as u32 };
+        *self.applied_to.lock() = end;
+        let operations: u64 = batches.iter().map(|batch| u64::from(batch.records)).sum();
+        let before = self.uncovered_ops.fetch_add(operations, Ordering::Relaxed);
+        let crossed = before < self.checkpoint_ops && before + operations >= self.checkpoint_ops;
+        let segment = u64::from(segment);
+        if self.segment.swap(segment, Ordering::Relaxed) != segment || crossed {
+            self.maintenance.raise();
+        }
+    }
+}
+
+/// How many plain batches can be applied under one turn of the lock: small ones share it; a large one is applied alone, beside
+/// the readers.
+fn plain_turn(batches: &[Applied<'_>]) -> usize {
+    let mut operations = 0;
+    let plain = batches.iter().enumerate().take_while(|(at, batch)| {
+        operations += batch.records as usize;
+        (*at == 0 || operations <= IN_PLACE_OPERATIONS_MAX) && !judge::is_judged(batch.payload)
+    });
+    plain.count()
+}
+
+/// A turn of the keydir's lock.
+struct Turn<'a> {
+    tree: &'a mut Tree<Slot>,
+    live: &'a mut Liveness,
+    /// What range deletes cut out.
+    cut: &'a mut Vec<Tree<Slot>>,
+}
+
+impl Turn<'_> {
+    /// Applies a batch whose adds come to `sums`.
+    fn apply(&mut self, batch: &Applied<'_>, sums: &[Sum]) -> Committed {
+        let Position { segment, offset } = batch.position;
+        let payload_offset = offset + FRAME_HEADER_LEN as u32;
+        let mut committed = Committed::applied(batch.version, 0);
+        let mut sums = sums.iter();
+        let mut now = 0;
+        for (at, record) in Records::new(batch.payload).map(|record| record.expect(VERIFIED)) {
+            let old = match record.kind {
+                RecordKind::Put => {
+                    let slot = slot_of(&record, segment, payload_offset + at as u32, batch.version);
+                    self.put(record.key, slot)
+                }
+                RecordKind::Add => {
+                    let Sum { value, expiry } = *sums.next().expect("a sum was made for every add");
+                    committed.outcome = Outcome::Sum(value);
+                    self.put(record.key, Slot::sum(value, batch.version).expiring(expiry))
+                }
+                RecordKind::Delete => self.tree.remove(record.key),
+                RecordKind::DeleteRange => {
+                    let range = deleted_range(&record);
+                    let [start, end] = [&range.start, &range.end].map(|it| it.as_ref().map(Vec::as_slice));
+                    committed.existed = committed.existed.saturating_add(self.cut(start, end));
+                    None
+                }
+                RecordKind::Stamp => {
+                    now = stamp_of(&record);
+                    None
+                }
+                RecordKind::Request | RecordKind::Condition => None,
+            };
+            if let Some(old) = old {
+                committed.existed += u32::from(!old.is_expired(now));
+                self.live.remove(record.key.len(), old);
+            }
+        }
+        committed
+    }
+
+    fn put(&mut self, key: &[u8], slot: Slot) -> Option<Slot> {
+        self.live.add(key.len(), slot);
+        self.tree.insert(key, slot)
+    }
+
+    fn cut(&mut self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> u32 {
+        let cut = self.tree.remove_range(start, end);
+        let keys = u32::try_from(cut.len()).unwrap_or(u32::MAX);
+        if keys > 0 {
+            self.cut.push(cut);
+        }
+        keys
+    }
+}
+
+/// The keydir as a batch is judged against it.
+struct Present<'a> {
+    keydir: &'a Keydir,
+    segments: &'a dyn Segments,
+}
+
+impl State for Present<'_> {
+    fn version(&self, key: &[u8]) -> Option<(Version, Option<u64>)> {
+        self.keydir.get(key).map(|slot| (slot.version(), slot.expiry()))
+    }
+
+    fn integer(&self, key: &[u8]) -> Result<Option<i64>> {
+        /// No integer is longer.
+        const INTEGER_LEN_MAX: u32 = 20;
+        loop {
+            let Some(slot) = self.keydir.get(key) else { return Ok(Some(0)) };
+            if let Some(sum) = slot.as_sum() {
+                return Ok(Some(sum));
+            }
+            let expiry_len = if slot.expiry().is_some() { 8 } else { 0 };
+            if !slot.is_compressed() && slot.value_len() > INTEGER_LEN_MAX + expiry_len {
+                return Ok(None);
+            }
+            let entry = self.segments.segment(slot.segment()).and_then(|found| read(&found, key, slot));
+            match entry {
+                Ok(entry) => return Ok(parse_integer(&entry.value)),
+                // A merge may have moved it meanwhile: then it is found where it is now.
+                Err(error) if self.keydir.get(key) == Some(slot) => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+}

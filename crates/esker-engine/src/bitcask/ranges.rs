@@ -1,0 +1,118 @@
+//! Deleted ranges, as index files hold them: tombstones of many keys at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use crate::{KeyRange, Version};
+
+/// A range that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RangeTombstone {
+    /// The first key that it covers.
+    pub(crate) start: Vec<u8>,
+    /// Where it ends; never excludes all.
+    pub(crate) end: Bound<Vec<u8>>,
+    /// The version of the delete.
+    pub(crate) version: Version,
+}
+
+impl RangeTombstone {
+    /// The keys that it covers.
+    pub(crate) fn range(&self) -> KeyRange {
+        KeyRange { start: Bound::Included(self.start.clone()), end: self.end.clone() }
+    }
+
+    /// The first key behind it; `None`: there is none.
+    fn behind(&self) -> Option<Vec<u8>> {
+        match &self.end {
+            Bound::Unbounded => None,
+            Bound::Excluded(key) => Some(key.clone()),
+            Bound::Included(key) => Some([key.as_slice(), &[0]].concat()),
+        }
+    }
+}
+
+/// When something was written: its version, and among those of one version the order in the log.
+pub(crate) type Age = (Version, usize);
+
+/// Which deletes cover a key, or rather the newest of them: for each stretch of keys between two ends of ranges, its age.
+#[derive(Debug, Default)]
+pub(crate) struct Cover {
+    /// Where stretches begin, ascending, and the newest delete over each.
+    stretches: Vec<(Vec<u8>, Option<Age>)>,
+}
+
+impl Cover {
+    /// Of deletes, each with its place in the log's order.
+    pub(crate) fn new<'a>(ranges: impl IntoIterator<Item = (&'a RangeTombstone, usize)>) -> Self {
+        // At each end of a range: which ages begin there, and which end.
+        let mut edges: BTreeMap<Vec<u8>, (Vec<Age>, Vec<Age>)> = BTreeMap::new();
+        for (range, order) in ranges {
+            let age = (range.version, order);
+            edges.entry(range.start.clone()).or_default().0.push(age);
+            if let Some(behind) = range.behind() {
+                edges.entry(behind).or_default().1.push(age);
+            }
+        }
+        let mut open: BTreeSet<Age> = BTreeSet::new();
+        let stretches = edges
+            .into_iter()
+            .map(|(start, (begun, ended))| {
+                open.extend(begun);
+                ended.iter().for_each(|age| {
+                    open.remove(age);
+                });
+                (start, open.last().copied())
+            })
+            .collect();
+        Self { stretches }
+    }
+
+    /// Whether nothing is covered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stretches.is_empty()
+    }
+
+    /// The newest delete that covers `key`.
+    pub(crate) fn over(&self, key: &[u8]) -> Option<Age> {
+        let at = self.stretches.partition_point(|(start, _)| start.as_slice() <= key);
+        at.checked_sub(1).and_then(|at| self.stretches[at].1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tombstone(start: u8, end: Bound<u8>, version: Version) -> RangeTombstone {
+        RangeTombstone { start: vec![start], end: end.map(|end| vec![end]), version }
+    }
+
+    fn any_tombstone() -> impl Strategy<Value = RangeTombstone> {
+        (0_u8..20, 0_u8..20, 0..3, 1_u64..6).prop_map(|(start, len, kind, version)| {
+            let end = match kind {
+                0 => Bound::Unbounded,
+                1 => Bound::Included(start + len),
+                _ => Bound::Excluded(start + len + 1),
+            };
+            tombstone(start, end, version)
+        })
+    }
+
+    proptest! {
+        /// Against looking at every range for every key.
+        #[test]
+        fn the_newest_over_a_key_is_found(all in proptest::collection::vec(any_tombstone(), 0..12)) {
+            let cover = Cover::new(all.iter().zip(0..));
+            for key in (0_u8..45).flat_map(|key| [vec![key], vec![key, 0], vec![key, 7]]) {
+                let expected =
+                    all.iter().zip(0..).filter(|(it, _)| it.range().contains(&key)).map(|(it, at)| (it.version, at)).max();
+                prop_assert_eq!(cover.over(&key), expected);
+            }
+        }
+    }
+}
