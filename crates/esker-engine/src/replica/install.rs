@@ -213,8 +213,9 @@ impl Inner {
 
     /// Removes the log before the base. What is left, the next opening removes.
     fn retire_before(&self, first: Position) {
-        if let Err(error) = self.log().retire_before(first.segment) {
-            *self.checkpoint_error.lock() = Some(error.to_string());
+        self.log().retire_before(first.segment);
+        if let Some(why) = self.log().failed_removal() {
+            *self.checkpoint_error.lock() = Some(why.to_string());
         }
     }
 }
