@@ -6,9 +6,10 @@ use esker_log::{
     Damage, Error, Log, Result,
     disk::{DirEntry, Disk},
     format::{SEGMENT_HEADER_LEN, StoreId},
+    manifest::{MANIFEST_NAME, Manifest, MergedSegment},
     recovery::{check_segment_header, open_for_scan, read_store, sealed_end_of_previous},
     scan::{FrameScanner, Step},
-    segment::{Segment, parse_segment_name, segment_name},
+    segment::{Segment, is_merged, parse_segment_name, segment_name},
 };
 
 use crate::{
@@ -25,9 +26,15 @@ pub(crate) fn verify_open(
     let end = log.appended();
     let total = list(log.disk().as_ref(), log.dir())?.iter().map(|found| found.len).sum();
     let mut report = VerifyReport::default();
+    // What is retired meanwhile can be read to the end.
+    let _pin = log.pin();
     for segment in log.segments().iter().filter(|segment| segment.id <= end.segment) {
         let len = segment.sealed_end().unwrap_or(end.offset);
         verify_segment(segment, u64::from(len), &mut report, &mut |bytes| progress(bytes, total))?;
+    }
+    for segment in log.merged() {
+        let len = segment.sealed_end().unwrap_or_default();
+        verify_segment(&segment, u64::from(len), &mut report, &mut |bytes| progress(bytes, total))?;
     }
     let mut on_read = |bytes| {
         report.bytes += bytes;
@@ -71,10 +78,25 @@ pub fn verify_dir(
     };
     report.files += 1;
     let bounds = verify_state_file(disk, dir, &names, &mut report)?;
-    let segments = live_segments(dir, segments, bounds.as_ref(), &mut report);
+    let manifest = verify_manifest(disk, dir, &names, &store, &mut report)?;
+    let known = Known { disk, dir, store: &store, manifest: &manifest };
+    let (merged, log) = segments.into_iter().partition(|id| is_merged(*id));
+    let segments = live_segments(dir, log, bounds.as_ref(), &manifest, &mut report);
     for (at, &id) in segments.iter().enumerate() {
         let next = segments.get(at + 1).copied();
-        verify_closed_segment(disk, dir, &store, id, next, &mut report, &mut |bytes| progress(bytes, total))?;
+        known.verify_log_segment(id, next, &mut report, &mut |bytes| progress(bytes, total))?;
+    }
+    let generation = bounds.as_ref().map_or(0, |bounds| bounds.generation);
+    let live = manifest.merged.iter().filter(|named| named.generation == generation);
+    for named in live.clone() {
+        known.verify_merged(named, &merged, &mut report, &mut |bytes| progress(bytes, total))?;
+    }
+    let left = merged.iter().filter(|id| live.clone().all(|named| named.id != **id)).count();
+    if left > 0 {
+        report.notices.push(format!(
+            "{} has {left} merged segments that do not count, which opening the store removes",
+            dir.display()
+        ));
     }
     let end = segments.last().map(|&id| end_of_file(&names, id));
     if let Some(LogBounds { reach, .. }) = bounds
@@ -111,20 +133,55 @@ fn verify_state_file(
     }
 }
 
+/// What the manifest says; if it is damaged, what holds without one.
+fn verify_manifest(
+    disk: &dyn Disk,
+    dir: &Path,
+    names: &[DirEntry],
+    store: &StoreId,
+    report: &mut VerifyReport,
+) -> Result<Manifest> {
+    let Some(found) = names.iter().find(|found| found.name == MANIFEST_NAME) else {
+        return Ok(Manifest::default());
+    };
+    report.files += 1;
+    report.bytes += found.len;
+    match Manifest::read(disk, dir, store) {
+        Err(Error::Damage(found)) => {
+            report.damage.push(found);
+            Ok(Manifest::default())
+        }
+        other => Ok(other?.unwrap_or_default()),
+    }
+}
+
 /// The segments that are part of the log, as far as none is missing. Without a state file that says which is the first,
 /// it is segment 1; if that file is damaged, the first that is there.
 fn live_segments(
     dir: &Path,
     found: Vec<u32>,
     bounds: Option<&LogBounds>,
+    manifest: &Manifest,
     report: &mut VerifyReport,
 ) -> Vec<u32> {
-    let is_state_damaged = report.damage.iter().any(|found| found.path.ends_with(STATE_NAME));
+    let is_damaged = |name: &str| report.damage.iter().any(|found| found.path.ends_with(name));
+    if is_damaged(MANIFEST_NAME) {
+        // Which are missing is not known.
+        return found;
+    }
     let first = match bounds {
         Some(bounds) => bounds.first,
-        None if is_state_damaged => found.first().copied().unwrap_or(1),
+        None if is_damaged(STATE_NAME) => found.first().copied().unwrap_or(1),
         None => 1,
     };
+    let (gone, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|id| manifest.is_gone(*id));
+    if !gone.is_empty() {
+        let dir = dir.display();
+        let count = gone.len();
+        report
+            .notices
+            .push(format!("{dir} has {count} segments that were merged, which opening the store removes"));
+    }
     let (live, dead): (Vec<_>, Vec<_>) = found.into_iter().partition(|id| *id >= first);
     if !dead.is_empty() {
         let dir = dir.display();
@@ -133,9 +190,16 @@ fn live_segments(
             dead.len()
         ));
     }
-    let row = live.iter().zip(first..).take_while(|(id, due)| **id == *due).count();
-    if row < live.len() || (live.is_empty() && first > 1) {
-        report.damage.push(damage(dir.join(segment_name(first + row as u32)), 0, "the segment is missing"));
+    let mut due = manifest.next_there(first);
+    let follows = |id: &&u32| {
+        let is_next = **id == due;
+        due = if is_next { manifest.next_there(due + 1) } else { due };
+        is_next
+    };
+    let row = live.iter().take_while(follows).count();
+    let promised = manifest.gone.last().map_or(0, |range| range.last).max(first - 1);
+    if row < live.len() || promised > live.last().copied().unwrap_or(0) {
+        report.damage.push(damage(dir.join(segment_name(due)), 0, "the segment is missing"));
     }
     live[..row].to_vec()
 }
@@ -154,37 +218,84 @@ fn damage(path: impl Into<std::path::PathBuf>, offset: u64, what: &str) -> Damag
     Damage { path: path.into(), offset, what: what.into() }
 }
 
-fn verify_closed_segment(
-    disk: &dyn Disk,
-    dir: &Path,
-    store: &StoreId,
-    id: u32,
-    next: Option<u32>,
+/// What is known of a closed store before its segments are looked at.
+struct Known<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    store: &'a StoreId,
+    manifest: &'a Manifest,
+}
+
+impl Known<'_> {
+    /// Checks a log segment; `next` is the next one that is there.
+    fn verify_log_segment(
+        &self,
+        id: u32,
+        next: Option<u32>,
+        report: &mut VerifyReport,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let segment = open_for_scan(self.disk, self.dir, id, self.store)?;
+        let file_len = file_len(&segment)?;
+        match self.sealed_end(id, next)? {
+            Some(end) => verify_sealed(&segment, file_len, end, report, progress),
+            None if next.is_none() && is_unfinished(&segment, file_len)? => {
+                let path = segment.path.display();
+                report.notices.push(format!("{path} holds no write and was never finished"));
+                Ok(())
+            }
+            None => {
+                let end = end_of_active(&segment, file_len, report)?;
+                verify_segment(&segment, end, report, progress)
+            }
+        }
+    }
+
+    /// Where a log segment ends, if it is sealed: its successor says so, or the manifest, if that is gone.
+    fn sealed_end(&self, id: u32, next: Option<u32>) -> Result<Option<u32>> {
+        if let Some(range) = self.manifest.gone.iter().find(|range| range.first == id + 1) {
+            return Ok(Some(range.previous_end));
+        }
+        match next {
+            Some(next) if next == id + 1 => {
+                sealed_end_of_previous(&open_for_scan(self.disk, self.dir, next, self.store)?)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Checks a merged segment that the manifest names; `found` are those that are there.
+    fn verify_merged(
+        &self,
+        named: &MergedSegment,
+        found: &[u32],
+        report: &mut VerifyReport,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        if !found.contains(&named.id) {
+            report.damage.push(damage(self.dir.join(segment_name(named.id)), 0, "the segment is missing"));
+            return Ok(());
+        }
+        let segment = open_for_scan(self.disk, self.dir, named.id, self.store)?;
+        verify_sealed(&segment, file_len(&segment)?, named.len, report, progress)
+    }
+}
+
+fn file_len(segment: &Segment) -> Result<u64> {
+    segment.file.len().map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))
+}
+
+fn verify_sealed(
+    segment: &Segment,
+    file_len: u64,
+    end: u32,
     report: &mut VerifyReport,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    let segment = open_for_scan(disk, dir, id, store)?;
-    let file_len =
-        segment.file.len().map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
-    let sealed_end = match next {
-        Some(next) => sealed_end_of_previous(&open_for_scan(disk, dir, next, store)?)?,
-        None => None,
-    };
-    match sealed_end {
-        Some(end) if u64::from(end) > file_len => {
-            report.damage.push(damage(&segment.path, file_len, "the file was cut short"));
-            verify_segment(&segment, file_len, report, progress)
-        }
-        Some(end) => verify_segment(&segment, u64::from(end), report, progress),
-        None if next.is_none() && is_unfinished(&segment, file_len)? => {
-            report.notices.push(format!("{} holds no write and was never finished", segment.path.display()));
-            Ok(())
-        }
-        None => {
-            let end = end_of_active(&segment, file_len, report)?;
-            verify_segment(&segment, end, report, progress)
-        }
+    if u64::from(end) > file_len {
+        report.damage.push(damage(&segment.path, file_len, "the file was cut short"));
     }
+    verify_segment(segment, file_len.min(u64::from(end)), report, progress)
 }
 
 /// Whether a segment has neither a whole header nor a frame: the store stopped while creating it.

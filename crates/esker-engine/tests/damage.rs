@@ -17,7 +17,10 @@ use common::{
     workload::{Step, run, steps, universe},
 };
 use esker_engine::{Damage, Db, Environment, Error, KeyRange, Options, SyncPolicy};
-use esker_log::disk::sim::{CrashMode, SimDisk};
+use esker_log::{
+    disk::sim::{CrashMode, SimDisk},
+    format::FORMAT_VERSION,
+};
 
 /// A store at rest, and what it holds.
 struct Fixture {
@@ -351,14 +354,16 @@ fn a_newer_format_is_refused_as_such() {
             Some("log") => 60,
             Some(_) => 92,
         };
-        bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
+        bytes[8..12].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[..checksum_at]);
         bytes[checksum_at..checksum_at + 4].copy_from_slice(&checksum.to_le_bytes());
         let disk = fixture.copy();
         disk.write_file(&path, &bytes);
         let error = Machine::new(disk).open(&options()).err();
         match error {
-            Some(Error::UnsupportedFormat { path: named, found: 2, supported: 1 }) => assert_eq!(named, path),
+            Some(Error::UnsupportedFormat { path: named, found, supported: FORMAT_VERSION }) => {
+                assert_eq!((named, found), (path, FORMAT_VERSION + 1));
+            }
             other => panic!("{}: {other:?}", path.display()),
         }
     }

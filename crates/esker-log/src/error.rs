@@ -1,6 +1,13 @@
 //! What can go wrong, told by what the caller can do about it.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::format::{FORMAT_VERSION, Invalid};
 
 /// The result of a log or engine operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -78,6 +85,16 @@ impl Error {
     /// Damage found in `path` at `offset`.
     pub fn damage(path: impl Into<PathBuf>, offset: u64, what: impl fmt::Display) -> Self {
         Self::Damage(Damage { path: path.into(), offset, what: what.to_string() })
+    }
+}
+
+/// The error for a header that does not decode.
+pub fn invalid_header(path: &Path, invalid: Invalid) -> Error {
+    match invalid {
+        Invalid::Newer(found) => {
+            Error::UnsupportedFormat { path: path.to_owned(), found, supported: FORMAT_VERSION }
+        }
+        Invalid::Bad(why) => Error::damage(path, 0, why),
     }
 }
 

@@ -46,8 +46,8 @@ pub enum FrameKind {
     Commit = 5,
     /// The entries behind this index, which has this term, are void. No payload.
     Truncate = 6,
-    /// Values of a snapshot: records, each behind the version (8 bytes) it is bound to. The index is the number of the
-    /// installation, the term 0.
+    /// Values of a snapshot, or what lived of merged segments: records, each behind the version (8 bytes) it is bound to. The
+    /// index is the number of the installation, in a merged segment 0; the term is 0.
     Placed = 7,
     /// A snapshot was put in place of all before: the group's next entry follows this index and term. No payload.
     Base = 8,
@@ -117,19 +117,20 @@ pub fn encode_store(id: &StoreId) -> [u8; STORE_FILE_LEN] {
     out
 }
 
-/// Decodes the `STORE` file.
-pub fn decode_store(bytes: &[u8]) -> Result<StoreId, Invalid> {
+/// Decodes the `STORE` file; gives also the newest format version that has written to the store.
+pub fn decode_store(bytes: &[u8]) -> Result<(StoreId, u32), Invalid> {
     if bytes.len() != STORE_FILE_LEN {
         return Err(Invalid::Bad("it is not 32 bytes long"));
     }
-    check_head(bytes, STORE_MAGIC, 28)?;
-    Ok(array(&bytes[12..28]))
+    let version = check_head(bytes, STORE_MAGIC, 28)?;
+    Ok((array(&bytes[12..28]), version))
 }
 
 /// Checks magic, checksum (at `checksum_at`, over all before it) and version of a header. The version is
-/// looked at only once the checksum vouches for it, or where a newer version may have moved the checksum.
-pub fn check_head(bytes: &[u8], magic: &[u8; 8], checksum_at: usize) -> Result<(), Invalid> {
-    if bytes.len() < checksum_at + 4 {
+/// looked at only once the checksum vouches for it, or where a newer version may have moved the checksum. Gives the
+/// version, which is this build's or an older one.
+pub fn check_head(bytes: &[u8], magic: &[u8; 8], checksum_at: usize) -> Result<u32, Invalid> {
+    if checksum_at < 12 || bytes.len() < checksum_at + 4 {
         return Err(Invalid::Bad("the header is cut off"));
     }
     if &bytes[..8] != magic {
@@ -143,7 +144,7 @@ pub fn check_head(bytes: &[u8], magic: &[u8; 8], checksum_at: usize) -> Result<(
     if version > FORMAT_VERSION {
         return Err(Invalid::Newer(version));
     }
-    if version == 0 { Err(Invalid::Bad("format version 0")) } else { Ok(()) }
+    if version == 0 { Err(Invalid::Bad("format version 0")) } else { Ok(version) }
 }
 
 /// A segment's header.
@@ -153,7 +154,7 @@ pub struct SegmentHeader {
     pub segment: SegmentId,
     /// The store it belongs to.
     pub store: StoreId,
-    /// Where the segment before it ended; 0 for the first.
+    /// Where the segment before it ended; 0 for the first, and for a merged one.
     pub previous_end: u32,
 }
 
@@ -493,10 +494,22 @@ mod tests {
             assert!(SegmentHeader::decode(&bad).is_err(), "bit {bit}");
         }
         let mut newer = bytes;
-        newer[8] = 2;
-        let checksum = crc32c::crc32c(&newer[..60]);
-        newer[60..].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&newer), Err(Invalid::Newer(2)));
-        assert_eq!(decode_store(&encode_store(&[8; 16])), Ok([8; 16]));
+        newer[8] = 3;
+        assert_eq!(SegmentHeader::decode(&checksummed(newer)), Err(Invalid::Newer(3)));
+        assert_eq!(decode_store(&encode_store(&[8; 16])), Ok(([8; 16], FORMAT_VERSION)));
+    }
+
+    #[test]
+    fn headers_of_the_first_version_are_read() {
+        let header = SegmentHeader { segment: 7, store: [3; 16], previous_end: 99 };
+        let mut older = header.encode();
+        older[8] = 1;
+        assert_eq!(SegmentHeader::decode(&checksummed(older)), Ok(header));
+    }
+
+    fn checksummed(mut header: [u8; SEGMENT_HEADER_LEN]) -> [u8; SEGMENT_HEADER_LEN] {
+        let checksum = crc32c::crc32c(&header[..60]);
+        header[60..].copy_from_slice(&checksum.to_le_bytes());
+        header
     }
 }

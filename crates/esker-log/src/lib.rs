@@ -7,7 +7,10 @@ pub mod disk;
 pub mod entropy;
 mod error;
 pub mod format;
+mod install;
 mod log;
+pub mod manifest;
+mod merged;
 pub mod record;
 pub mod recovery;
 pub mod scan;
@@ -21,9 +24,11 @@ mod writer;
 pub use append_queue::{Append, AppendQueue, OnAppended, Written};
 pub use commit::{COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits};
 pub use error::{Damage, Error, Result};
+pub use install::Merge;
 pub use log::{Log, LogCounters, LogOptions, RecordLocation};
+pub use merged::MergedWriter;
 pub use recovery::{LockedDir, Opening, Recovered};
-pub use segment::Position;
+pub use segment::{Position, is_merged};
 pub use sync_policy::SyncPolicy;
 pub use writer::{Draft, GroupEnd, Writer};
 
@@ -34,10 +39,5 @@ pub type Index = u64;
 pub type Term = u64;
 /// One replicated group; many groups may share a log.
 pub type GroupId = u32;
-/// A segment's number: increasing from 1, never reused.
+/// A segment's number: increasing from 1 for log segments, from 2³¹ + 1 for merged ones, never reused.
 pub type SegmentId = u32;
-
-/// Whether the number is that of a merged segment.
-pub const fn is_merged(id: SegmentId) -> bool {
-    id >> 31 == 1
-}

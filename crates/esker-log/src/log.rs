@@ -14,8 +14,10 @@ use crate::{
     Error, Index, Result, SegmentId,
     disk::{DirLock, Disk},
     format::{FRAME_HEADER_LEN, FrameHeader, StoreId, unseal_payload, verify_frame},
+    install::MergeState,
+    manifest::Manifest,
     record::{self, RECORD_HEADER_LEN, binding, record_len},
-    segment::{Pin, Position, Registry, Segment},
+    segment::{MERGED_BIT, Pin, Position, Registry, Removals, Segment},
 };
 
 /// How a log lays out its files.
@@ -29,11 +31,14 @@ pub struct LogOptions {
     /// The first segment that counts; see [`Opening::remove_dead_segments`](crate::Opening::remove_dead_segments). 1 unless a snapshot took the place
     /// of what came before.
     pub first_segment: SegmentId,
+    /// Merged segments of another generation are dead: a snapshot took the place of what they hold. 0 as long as none
+    /// was installed.
+    pub generation: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20, first_segment: 1 }
+        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20, first_segment: 1, generation: 0 }
     }
 }
 
@@ -86,6 +91,9 @@ pub struct Log {
     pub(crate) store: StoreId,
     pub(crate) options: LogOptions,
     pub(crate) registry: Registry,
+    /// What `MANIFEST` says.
+    pub(crate) merges: Mutex<MergeState>,
+    pub(crate) removals: Arc<Removals>,
     /// Everything before this position is on the disk. Only grows.
     durable: AtomicU64,
     /// The end of what was appended. Only grows.
@@ -107,9 +115,12 @@ impl Log {
         dir: PathBuf,
         store: StoreId,
         options: LogOptions,
+        manifest: Manifest,
         lock: Box<dyn DirLock>,
     ) -> Self {
         Self {
+            merges: Mutex::new(MergeState::new(manifest, options.generation)),
+            removals: Arc::new(Removals::new(Arc::clone(&disk))),
             disk,
             dir,
             store,
@@ -146,9 +157,14 @@ impl Log {
         &self.counters
     }
 
-    /// The segments that are part of the log, oldest first.
+    /// The log segments that are there, oldest first.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
-        self.registry.all()
+        self.registry.range(..MERGED_BIT)
+    }
+
+    /// The merged segments of the store, in the order of their making.
+    pub fn merged(&self) -> Vec<Arc<Segment>> {
+        self.registry.range(MERGED_BIT..)
     }
 
     /// The end of what was appended.
@@ -233,22 +249,6 @@ impl Log {
     /// before looking up the places that will be read.
     pub fn pin(&self) -> Pin {
         self.registry.pin()
-    }
-
-    /// Removes the files of the segments before `first`, of which nothing is part of the state any more. They are closed,
-    /// and their space is free, when the last pin from before is dropped.
-    ///
-    /// Errors: `Io`. The next opening removes what is left, if it is told of `first`.
-    pub fn retire_before(&self, first: SegmentId) -> Result<()> {
-        for segment in self.registry.retire_before(first) {
-            match self.disk.remove(&segment.path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(format_args!("removing {}", segment.path.display()), e));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// An open segment. Errors: `Damage` if there is none of this number.

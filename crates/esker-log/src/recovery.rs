@@ -21,15 +21,17 @@ use crate::{
     Damage, Error, GroupId, Result, SegmentId,
     disk::{DirLock, Disk, OpenMode},
     format::{
-        self, FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN, STORE_FILE_LEN, SegmentHeader, StoreId,
-        decode_store, encode_store,
+        self, FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN, SegmentHeader, StoreId, decode_store, encode_store,
     },
     log::{Log, LogOptions},
+    manifest::{MANIFEST_NAME, Manifest, MergedSegment},
     scan::{Frame, FrameScanner, Step, scan_stretch},
-    segment::{Position, Segment, parse_segment_name, segment_name},
-    small_file::{remove_temporaries, write_durably},
+    segment::{Position, Segment, is_merged, parse_segment_name, segment_name},
+    small_file::{read_small, remove_temporaries, write_durably},
     writer::{GroupEnd, Writer},
 };
+
+pub use crate::error::invalid_header;
 
 const STORE_NAME: &str = "STORE";
 const LOCK_NAME: &str = "LOCK";
@@ -72,8 +74,12 @@ pub struct Opening {
     store: StoreId,
     lock: Box<dyn DirLock>,
     segments: Vec<FoundSegment>,
-    /// Segments before the first that counts.
+    merged: Vec<FoundSegment>,
+    manifest: Manifest,
+    /// Segments that an installed snapshot took the place of: before the first that counts, or of another generation.
     dead: Vec<SegmentId>,
+    /// Segments that a merge took the place of whose files are still there.
+    left_behind: Vec<SegmentId>,
     /// The names and lengths of all other files, for the engine.
     other_files: Vec<String>,
     notices: Vec<String>,
@@ -112,14 +118,11 @@ impl Opening {
         let listed = disk.list(&dir).map_err(|e| Error::io(format_args!("listing {}", dir.display()), e))?;
         let names: Vec<_> = listed.into_iter().map(|entry| entry.name).collect();
         remove_temporaries(disk.as_ref(), &dir, &names)?;
-        let first = options.first_segment;
-        let (ids, dead): (Vec<_>, Vec<_>) =
-            names.iter().filter_map(|name| parse_segment_name(name)).partition(|id| *id >= first);
-        if ids.is_empty() && first > 1 {
-            return Err(Error::damage(dir.join(segment_name(first)), 0, "the segment is missing"));
-        }
+        let found: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+        let has_files = !found.is_empty() || names.iter().any(|name| name == MANIFEST_NAME);
         let is_new = !names.iter().any(|name| name == STORE_NAME);
-        let store = read_or_create_store(disk.as_ref(), &dir, !ids.is_empty(), new_store)?;
+        let store = read_or_create_store(disk.as_ref(), &dir, has_files, new_store)?;
+        let manifest = Manifest::read(disk.as_ref(), &dir, &store)?.unwrap_or_default();
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
         let mut opening = Self {
             disk,
@@ -128,38 +131,145 @@ impl Opening {
             store,
             lock,
             segments: Vec::new(),
-            dead,
+            merged: Vec::new(),
+            manifest,
+            dead: Vec::new(),
+            left_behind: Vec::new(),
             other_files,
             notices: Vec::new(),
         };
-        if ids.is_empty() && !is_new {
+        let (merged, log) = found.into_iter().partition(|id| is_merged(*id));
+        let log = opening.sort_out(log)?;
+        if log.is_empty() && !is_new {
             opening.notice(format!(
                 "{} has a {STORE_NAME} file and no segment: unless its creation was interrupted, all data is gone",
                 opening.dir.display()
             ));
         }
-        opening.find_segments(&ids)?;
+        let unfinished = opening.find_merged(merged)?;
+        opening.find_segments(&log)?;
+        // Only now, for a refusal changes nothing: without its manifest, a store would seem to have merged segments that
+        // nobody needs, and log segments missing.
+        opening.tidy_up(unfinished)?;
         Ok(opening)
     }
 
-    fn find_segments(&mut self, ids: &[SegmentId]) -> Result<()> {
-        let mut previous_ends = HashMap::new();
-        for (&id, due) in ids.iter().zip(self.options.first_segment..) {
-            if id != due {
-                return Err(Error::damage(self.dir.join(segment_name(due)), 0, "the segment is missing"));
+    /// The log segments that count. None may be missing in between, and none behind those that are gone.
+    fn sort_out(&mut self, found: Vec<SegmentId>) -> Result<Vec<SegmentId>> {
+        let first = self.options.first_segment;
+        let mut live = Vec::new();
+        let mut due = self.manifest.next_there(first);
+        for id in found {
+            if id < first {
+                self.dead.push(id);
+            } else if self.manifest.is_gone(id) {
+                self.left_behind.push(id);
+            } else if id != due {
+                return Err(self.missing(due));
+            } else {
+                live.push(id);
+                due = self.manifest.next_there(id + 1);
             }
+        }
+        let reached = live.last().copied().unwrap_or(0);
+        let promised = self.manifest.gone.last().map_or(0, |range| range.last).max(first.saturating_sub(1));
+        if promised > reached { Err(self.missing(due)) } else { Ok(live) }
+    }
+
+    fn missing(&self, id: SegmentId) -> Error {
+        Error::damage(self.dir.join(segment_name(id)), 0, "the segment is missing")
+    }
+
+    /// Finds the merged segments that count; gives the numbers of files that no manifest can have named.
+    fn find_merged(&mut self, found: Vec<SegmentId>) -> Result<Vec<SegmentId>> {
+        let (current, other): (Vec<_>, Vec<_>) =
+            self.manifest.merged.iter().partition(|named| named.generation == self.options.generation);
+        for named in current {
+            let segment = self.open_merged(&named)?;
+            self.merged.push(segment);
+        }
+        let (unfinished, known): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|id| *id >= self.manifest.next_merged);
+        for id in known {
+            if other.iter().any(|named| named.id == id) {
+                self.dead.push(id);
+            } else if self.manifest.merged(id).is_none() {
+                self.left_behind.push(id);
+            }
+        }
+        Ok(unfinished)
+    }
+
+    fn open_merged(&self, named: &MergedSegment) -> Result<FoundSegment> {
+        let segment =
+            match Segment::open(self.disk.as_ref(), &self.dir, named.id, &self.store, OpenMode::Read) {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    return Err(self.missing(named.id));
+                }
+                other => other?,
+            };
+        let file_len = file_len(&segment)?;
+        let header = read_header(&segment, file_len)?;
+        self.check_header(&segment, &header.map_err(|why| Error::damage(&segment.path, 0, why))?)?;
+        check_not_cut(&segment, file_len, named.len)?;
+        segment.seal(named.len);
+        Ok(FoundSegment { segment: Arc::new(segment), file_len, sealed_end: Some(named.len) })
+    }
+
+    /// Removes what merges left: outputs that were never installed, and inputs of those that were.
+    fn tidy_up(&mut self, unfinished: Vec<SegmentId>) -> Result<()> {
+        for id in unfinished {
+            self.manifest.skip_number(id);
+            self.remove_file(id)?;
+        }
+        if self.left_behind.is_empty() {
+            return Ok(());
+        }
+        // What was read may be in the page cache only, and the disk may still have a manifest that names these files.
+        match self.renew_manifest(self.manifest.clone()) {
+            Ok(()) => {
+                for id in std::mem::take(&mut self.left_behind) {
+                    self.remove_file(id)?;
+                }
+                Ok(())
+            }
+            Err(Error::DiskFull) => {
+                self.notice(format!(
+                    "the disk is full: {} segments that were merged could not be removed",
+                    self.left_behind.len()
+                ));
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn renew_manifest(&mut self, manifest: Manifest) -> Result<()> {
+        let next = Manifest { number: manifest.number + 1, ..manifest };
+        write_durably(self.disk.as_ref(), &self.dir, MANIFEST_NAME, &next.encode(&self.store))?;
+        self.manifest = next;
+        Ok(())
+    }
+
+    fn remove_file(&self, id: SegmentId) -> Result<()> {
+        let path = self.dir.join(segment_name(id));
+        self.disk.remove(&path).map_err(|e| Error::io(format_args!("removing {}", path.display()), e))
+    }
+
+    fn find_segments(&mut self, ids: &[SegmentId]) -> Result<()> {
+        let gone = self.manifest.gone.iter().filter(|range| range.first > 1);
+        let mut previous_ends: HashMap<_, _> =
+            gone.map(|range| (range.first - 1, range.previous_end)).collect();
+        for &id in ids {
             let segment = Segment::open(self.disk.as_ref(), &self.dir, id, &self.store, OpenMode::ReadWrite)?;
-            let file_len = segment
-                .file
-                .len()
-                .map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+            let file_len = file_len(&segment)?;
             let is_last = Some(&id) == ids.last();
             match read_header(&segment, file_len)? {
                 Ok(header) => {
                     self.check_header(&segment, &header)?;
                     previous_ends.insert(id - 1, header.previous_end);
                 }
-                Err(why) if is_last => {
+                Err(why) if is_last && !self.manifest.is_gone(id - 1) => {
                     // The header is synced before the first frame is written, so a segment without a header but with a
                     // frame was damaged; one without either was never finished.
                     self.discard_unfinished(&segment, file_len, why)?;
@@ -182,11 +292,7 @@ impl Opening {
             found.sealed_end = previous_ends.get(&found.segment.id).copied();
             let Some(end) = found.sealed_end else { continue };
             found.segment.seal(end);
-            if found.file_len < u64::from(end) {
-                let what =
-                    format!("the file was cut short: it is {} bytes long and ended at {end}", found.file_len);
-                return Err(Error::damage(&found.segment.path, found.file_len, what));
-            }
+            check_not_cut(&found.segment, found.file_len, end)?;
         }
         Ok(())
     }
@@ -218,7 +324,7 @@ impl Opening {
             other => other?,
         }
         let segment = Arc::new(Segment::open(disk, &self.dir, segment.id, &self.store, OpenMode::ReadWrite)?);
-        let file_len = segment.file.len().map_err(doing)?;
+        let file_len = file_len(&segment)?;
         Ok(FoundSegment { segment, file_len, sealed_end: None })
     }
 
@@ -252,38 +358,50 @@ impl Opening {
         &self.dir
     }
 
-    /// The segments, oldest first. All but the last are sealed.
+    /// The log segments, oldest first. All but the last are sealed.
     pub fn segments(&self) -> &[FoundSegment] {
         &self.segments
     }
 
-    /// TEMP
+    /// The merged segments that count, in the order of their making.
     pub fn merged(&self) -> &[FoundSegment] {
-        &[]
-    }
-    /// TEMP
-    pub fn last_gone(&self) -> Option<SegmentId> {
-        None
-    }
-    /// TEMP
-    pub fn first_segment(&self) -> SegmentId {
-        self.options.first_segment
+        &self.merged
     }
 
-    /// Whether there are segments before the first that counts.
+    /// What `MANIFEST` says.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Segments that a merge took the place of and that the full disk did not let us remove. A crash may bring them back:
+    /// what belongs to them must stay as well.
+    pub fn left_behind(&self) -> &[SegmentId] {
+        &self.left_behind
+    }
+
+    /// Whether there is something left of what an installed snapshot took the place of: log segments before the first that
+    /// counts, merged segments of another generation, or their names in `MANIFEST`.
     pub fn has_dead_segments(&self) -> bool {
-        !self.dead.is_empty()
+        !self.dead.is_empty() || self.manifest_of_the_living() != self.manifest
     }
 
-    /// Removes them. What says which segment is the first must be durable. If a crash undoes it, the next opening does it
-    /// again.
+    fn manifest_of_the_living(&self) -> Manifest {
+        let mut living = self.manifest.clone();
+        living.forget_before(self.options.first_segment, self.options.generation);
+        living
+    }
+
+    /// Removes it. What says which segment is the first, and which generation counts, must be durable. If a crash undoes
+    /// it, the next opening does it again.
     ///
-    /// Errors: `Io`.
+    /// Errors: `Io`, `DiskFull`.
     pub fn remove_dead_segments(&mut self) -> Result<()> {
-        for id in self.dead.drain(..) {
-            let path = self.dir.join(segment_name(id));
-            let doing = |e| Error::io(format_args!("removing {}", path.display()), e);
-            self.disk.remove(&path).map_err(doing)?;
+        let living = self.manifest_of_the_living();
+        if living != self.manifest {
+            self.renew_manifest(living)?;
+        }
+        for id in std::mem::take(&mut self.dead) {
+            self.remove_file(id)?;
         }
         Ok(())
     }
@@ -348,8 +466,8 @@ impl Opening {
                 file_len = settle(&found.segment, vouched, end, &self.options)?;
             }
         }
-        let log = Log::new(self.disk, self.dir, self.store, self.options, self.lock);
-        for found in &segments {
+        let log = Log::new(self.disk, self.dir, self.store, self.options, self.manifest, self.lock);
+        for found in segments.iter().chain(&self.merged) {
             log.registry.insert(Arc::clone(&found.segment));
         }
         let log = Arc::new(log);
@@ -393,53 +511,45 @@ fn lock_holder(disk: &dyn Disk, path: &Path) -> Option<String> {
 fn read_or_create_store(
     disk: &dyn Disk,
     dir: &Path,
-    has_segments: bool,
+    has_files: bool,
     new_store: impl FnOnce() -> io::Result<StoreId>,
 ) -> Result<StoreId> {
-    match read_store(disk, dir)? {
-        Some(id) if has_segments => Ok(id),
-        Some(id) => {
-            // The process that wrote it got no further, so its name need never have been synced.
-            write_durably(disk, dir, STORE_NAME, &encode_store(&id))?;
-            Ok(id)
-        }
-        None if has_segments => Err(Error::damage(dir.join(STORE_NAME), 0, "the file is missing")),
-        None => {
-            let id = new_store().map_err(|e| Error::io("drawing a store id", e))?;
-            write_durably(disk, dir, STORE_NAME, &encode_store(&id))?;
-            Ok(id)
-        }
-    }
+    let id = match read_versioned_store(disk, dir)? {
+        Some((id, FORMAT_VERSION)) if has_files => return Ok(id),
+        // Without a segment, the process that wrote it got no further, so its name need never have been synced. With an
+        // older version, those who read no newer one must be kept from taking what we write for damage.
+        Some((id, _)) => id,
+        None if has_files => return Err(Error::damage(dir.join(STORE_NAME), 0, "the file is missing")),
+        None => new_store().map_err(|e| Error::io("drawing a store id", e))?,
+    };
+    write_durably(disk, dir, STORE_NAME, &encode_store(&id))?;
+    Ok(id)
 }
 
 /// The identity of the store in `dir`, if there is one.
 ///
 /// Errors: `Damage`, `UnsupportedFormat`, `Io`.
 pub fn read_store(disk: &dyn Disk, dir: &Path) -> Result<Option<StoreId>> {
+    Ok(read_versioned_store(disk, dir)?.map(|(id, _)| id))
+}
+
+fn read_versioned_store(disk: &dyn Disk, dir: &Path) -> Result<Option<(StoreId, u32)>> {
     let path = dir.join(STORE_NAME);
-    let file = match disk.open(&path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(format_args!("opening {}", path.display()), e)),
-    };
-    let doing = |e| Error::io(format_args!("reading {}", path.display()), e);
-    let len = file.len().map_err(doing)?;
-    if len != STORE_FILE_LEN as u64 {
-        return Err(Error::damage(path, 0, format_args!("it is {len} bytes long, not {STORE_FILE_LEN}")));
-    }
-    let mut bytes = [0; STORE_FILE_LEN];
-    file.read_exact_at(&mut bytes, 0).map_err(doing)?;
+    let Some(bytes) = read_small(disk, &path)? else { return Ok(None) };
     decode_store(&bytes).map(Some).map_err(|invalid| invalid_header(&path, invalid))
 }
 
-/// The error for a header that does not decode.
-pub fn invalid_header(path: &Path, invalid: Invalid) -> Error {
-    match invalid {
-        Invalid::Newer(found) => {
-            Error::UnsupportedFormat { path: path.to_owned(), found, supported: FORMAT_VERSION }
-        }
-        Invalid::Bad(why) => Error::damage(path, 0, why),
+fn file_len(segment: &Segment) -> Result<u64> {
+    segment.file.len().map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))
+}
+
+/// A segment's file must reach as far as its last frame.
+fn check_not_cut(segment: &Segment, file_len: u64, end: u32) -> Result<()> {
+    if file_len >= u64::from(end) {
+        return Ok(());
     }
+    let what = format!("the file was cut short: it is {file_len} bytes long and ended at {end}");
+    Err(Error::damage(&segment.path, file_len, what))
 }
 
 /// Opens a segment file for reading, without looking into it, to scan a log that is not open.
@@ -449,9 +559,7 @@ pub fn open_for_scan(disk: &dyn Disk, dir: &Path, id: SegmentId, store: &StoreId
 
 /// Where a segment's header says that the segment before it ended; `None` if the header is not whole.
 pub fn sealed_end_of_previous(segment: &Segment) -> Result<Option<u32>> {
-    let file_len =
-        segment.file.len().map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
-    Ok(read_header(segment, file_len)?.ok().map(|header| header.previous_end))
+    Ok(read_header(segment, file_len(segment)?)?.ok().map(|header| header.previous_end))
 }
 
 /// Checks the header of an open segment.

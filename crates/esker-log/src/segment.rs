@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    ops::RangeBounds,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, Weak},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustix::io::Errno;
 
 use crate::{
@@ -34,7 +36,7 @@ impl Position {
     }
 }
 
-/// An open segment.
+/// An open segment. Where nobody needs it any more, its file goes with the last handle to it.
 pub struct Segment {
     /// Its number.
     pub id: SegmentId,
@@ -46,9 +48,56 @@ pub struct Segment {
     pub salt: u32,
     /// Where its last frame ends, once it is sealed.
     pub(crate) sealed_end: OnceLock<u32>,
+    /// Set while dropping the segment is to remove its file.
+    removal: Mutex<Option<Arc<Removals>>>,
+}
+
+/// Removes the files of segments that nobody needs, and remembers what went wrong: there is nobody to tell it to. What is
+/// left, the next opening removes.
+pub(crate) struct Removals {
+    disk: Arc<dyn Disk>,
+    failed: Mutex<Option<Arc<str>>>,
+}
+
+impl Removals {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, failed: Mutex::new(None) }
+    }
+
+    pub(crate) fn remove(&self, path: &Path) {
+        match self.disk.remove(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                *self.failed.lock() = Some(format!("removing {}: {e}", path.display()).into());
+            }
+            _ => {}
+        }
+    }
+
+    /// The last failure.
+    pub(crate) fn failed(&self) -> Option<Arc<str>> {
+        self.failed.lock().clone()
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if let Some(removals) = self.removal.get_mut() {
+            removals.remove(&self.path);
+        }
+    }
 }
 
 impl Segment {
+    /// From now on the file goes with the last handle to the segment.
+    pub(crate) fn remove_on_drop(&self, removals: &Arc<Removals>) {
+        *self.removal.lock() = Some(Arc::clone(removals));
+    }
+
+    /// From now on the file stays.
+    pub(crate) fn keep(&self) {
+        *self.removal.lock() = None;
+    }
+
     /// Where its last frame ends, if it is sealed.
     pub fn sealed_end(&self) -> Option<u32> {
         self.sealed_end.get().copied()
@@ -88,6 +137,7 @@ impl Segment {
             path,
             salt: format::salt(&header.store, header.segment),
             sealed_end: OnceLock::new(),
+            removal: Mutex::default(),
         })
     }
 
@@ -102,7 +152,8 @@ impl Segment {
         let path = dir.join(segment_name(id));
         let file =
             disk.open(&path, mode).map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
-        Ok(Self { id, file, path, salt: format::salt(store, id), sealed_end: OnceLock::new() })
+        let salt = format::salt(store, id);
+        Ok(Self { id, file, path, salt, sealed_end: OnceLock::new(), removal: Mutex::default() })
     }
 }
 
@@ -111,16 +162,31 @@ fn is_out_of_files(e: &std::io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
+/// Set in the numbers of merged segments, so that one number tells either kind. Log segments end below it.
+pub const MERGED_BIT: SegmentId = 1 << 31;
+
+/// Whether this is the number of a merged segment.
+pub fn is_merged(id: SegmentId) -> bool {
+    id & MERGED_BIT != 0
+}
+
 /// The name of a segment's file.
 pub fn segment_name(id: SegmentId) -> String {
-    format!("{id:010}.log")
+    match is_merged(id) {
+        true => format!("{:010}.merged", id & !MERGED_BIT),
+        false => format!("{id:010}.log"),
+    }
 }
 
 /// The segment whose file has this name, if one has.
 pub fn parse_segment_name(name: &str) -> Option<SegmentId> {
-    let digits = name.strip_suffix(".log")?;
+    let (digits, kind) = match name.strip_suffix(".merged") {
+        Some(digits) => (digits, MERGED_BIT),
+        None => (name.strip_suffix(".log")?, 0),
+    };
     let all_digits = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
-    if all_digits { digits.parse().ok() } else { None }
+    let number: SegmentId = if all_digits { digits.parse().ok()? } else { return None };
+    (number < MERGED_BIT).then_some(number | kind)
 }
 
 /// The segments that reads may go to.
@@ -131,7 +197,7 @@ pub(crate) struct Registry {
 
 #[derive(Default)]
 struct Segments {
-    /// Those that are part of the log.
+    /// Those that are part of the store, of both kinds.
     all: BTreeMap<SegmentId, Arc<Segment>>,
     /// Those that were taken out of it, as long as somebody reads from them.
     retired: BTreeMap<SegmentId, Weak<Segment>>,
@@ -169,20 +235,28 @@ impl Registry {
         segments.all.get(&id).cloned().or_else(retired)
     }
 
-    /// Those that are part of the log.
-    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
-        self.segments.read().all.values().map(Arc::clone).collect()
+    /// The segment of this number, if it is part of the store.
+    pub(crate) fn get_current(&self, id: SegmentId) -> Option<Arc<Segment>> {
+        self.segments.read().all.get(&id).cloned()
+    }
+
+    /// Those that are part of the store and have such a number, ascending.
+    pub(crate) fn range(&self, numbers: impl RangeBounds<SegmentId>) -> Vec<Arc<Segment>> {
+        self.segments.read().all.range(numbers).map(|(_, segment)| Arc::clone(segment)).collect()
     }
 
     pub(crate) fn pin(&self) -> Pin {
         Pin { _generation: Arc::clone(&self.segments.read().generation) }
     }
 
-    /// Takes the segments before `first` out of the log; gives those that were in it.
-    pub(crate) fn retire_before(&self, first: SegmentId) -> Vec<Arc<Segment>> {
+    /// Takes segments out of the store; gives those that were in it.
+    pub(crate) fn retire(&self, is_over: impl Fn(SegmentId) -> bool) -> Vec<Arc<Segment>> {
         let mut segments = self.segments.write();
-        let stay = segments.all.split_off(&first);
-        let retired: Vec<_> = std::mem::replace(&mut segments.all, stay).into_values().collect();
+        let retired: Vec<_> =
+            segments.all.extract_if(.., |id, _| is_over(*id)).map(|(_, segment)| segment).collect();
+        if retired.is_empty() {
+            return retired;
+        }
         segments.retired.retain(|_, segment| segment.strong_count() > 0);
         segments.retired.extend(retired.iter().map(|segment| (segment.id, Arc::downgrade(segment))));
         let next = Arc::<Generation>::default();

@@ -22,7 +22,7 @@ use crate::{
         seal_frame, unseal_payload,
     },
     log::Log,
-    segment::{Position, Segment},
+    segment::{Position, Segment, is_merged},
 };
 
 /// Groups up to this many bytes are copied together and written by one call with one buffer; beyond it, the copy
@@ -289,20 +289,7 @@ impl Writer {
             .zip(drafts)
             .flat_map(|(head, draft)| [IoSlice::new(head), IoSlice::new(&draft.payload)])
             .collect();
-        let mut slices = slices.as_mut_slice();
-        let mut offset = self.end;
-        while !slices.is_empty() {
-            match self.active.file.write_at(slices, offset) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    offset += n as u64;
-                    IoSlice::advance_slices(&mut slices, n);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+        self.active.file.write_pieces_at(&mut slices, self.end)
     }
 
     /// Takes back what a failed write may have left behind the end. Only a full disk is survived.
@@ -354,7 +341,7 @@ impl Writer {
     fn rotate(&mut self, first_len: u64) -> Result<()> {
         self.sealing = true;
         self.log.sync()?;
-        let id = self.active.id.checked_add(1).ok_or_else(|| {
+        let id = Some(self.active.id + 1).filter(|id| !is_merged(*id)).ok_or_else(|| {
             Error::InvalidRequest("the store has used up its segment numbers: export and import it".into())
         })?;
         let header = SegmentHeader { segment: id, store: self.log.store, previous_end: self.end as u32 };

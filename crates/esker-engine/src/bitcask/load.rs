@@ -27,6 +27,11 @@ const ENTRIES_PER_THREAD_MIN: u64 = 50_000;
 /// Where a segment's frames begin.
 const FIRST: u32 = SEGMENT_HEADER_LEN as u32;
 
+/// The last log segment that a merge took out.
+fn last_gone(opening: &Opening) -> Option<SegmentId> {
+    opening.manifest().gone.last().map(|range| range.last)
+}
+
 /// What the index files say.
 pub(crate) struct Index {
     pub(crate) tree: Tree<Slot>,
@@ -98,7 +103,7 @@ impl Whole {
 
     /// The first segment from which the log may be replayed: nothing from there on has been merged.
     fn replayable_from(opening: &Opening) -> SegmentId {
-        opening.last_gone().map_or(1, |last| last + 1)
+        last_gone(opening).map_or(1, |last| last + 1)
     }
 
     /// Up to the last index file there must be no gap. What is missing before is made anew, or the rest is replayed.
@@ -274,7 +279,7 @@ fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], thread
         }
     }
     let dir = opening.dir().display().to_string();
-    if opening.last_gone().is_some_and(|gone| gone >= base.segment) || !opening.merged().is_empty() {
+    if last_gone(opening).is_some_and(|gone| gone >= base.segment) || !opening.merged().is_empty() {
         let why = "no index files reach a checkpoint, and the log before has been merged: wipe this node, it comes back \
                    from the others";
         return Err(Error::damage(opening.dir().to_owned(), 0, why));
@@ -351,7 +356,7 @@ struct Names {
 impl Names {
     fn new(opening: &Opening) -> Result<Self> {
         let last_segment = opening.segments().last().map_or(0, |found| found.segment.id);
-        let gone = opening.last_gone().unwrap_or(0);
+        let first_segment = opening.segments().first().map_or(0, |found| found.segment.id);
         let (mut hints, mut checkpoints) = (Vec::new(), Vec::new());
         for name in opening.other_files() {
             let Some(parsed) = IndexName::parse(name) else { continue };
@@ -362,10 +367,14 @@ impl Names {
                 opening.segments().iter().any(|found| found.segment.id == segment)
             };
             // Of a segment that a merge or a snapshot took out, it was to be removed, or may never have been finished.
-            let was_taken_out =
-                esker_log::is_merged(segment) || segment <= gone || segment < opening.first_segment();
+            let was_taken_out = esker_log::is_merged(segment)
+                || opening.manifest().is_gone(segment)
+                || segment < first_segment;
             if !is_there && was_taken_out {
-                remove(opening, &parsed)?;
+                // A crash may bring back what could not be removed.
+                if !opening.left_behind().contains(&segment) {
+                    remove(opening, &parsed)?;
+                }
                 continue;
             }
             // A hint is written only after its segment's successor was created durably.

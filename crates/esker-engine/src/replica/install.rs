@@ -171,7 +171,7 @@ impl Install {
         let first = state.base.mark.position;
         *saved = Saved { state, reached: first };
         drop(saved);
-        inner.retire_before(first);
+        inner.retire_before(first, self.installation);
         Ok(())
     }
 }
@@ -212,10 +212,12 @@ impl Inner {
         self.maintenance.raise();
     }
 
-    /// Removes the log before the base. What is left, the next opening removes.
-    fn retire_before(&self, first: Position) {
-        if let Err(error) = self.log().retire_before(first.segment) {
-            *self.checkpoint_error.lock() = Some(error.to_string());
+    /// Removes the log before the base, and what was merged of it. What is left, the next opening removes.
+    fn retire_before(&self, first: Position, installation: u64) {
+        self.log().begin_generation(installation);
+        self.log().retire_before(first.segment);
+        if let Some(why) = self.log().failed_removal() {
+            *self.checkpoint_error.lock() = Some(why.to_string());
         }
     }
 }

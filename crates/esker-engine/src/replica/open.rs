@@ -57,6 +57,7 @@ impl Replica {
         let log_options = LogOptions {
             segment_max_bytes: options.segment_max_bytes,
             first_segment: state.base.mark.position.segment,
+            generation: state.base.installation,
             ..LogOptions::default()
         };
         let mut opening = Opening::begin_in(locked, log_options, environment.store_id)?;

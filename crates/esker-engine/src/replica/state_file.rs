@@ -228,6 +228,8 @@ pub(crate) struct LogBounds {
     pub(crate) first: SegmentId,
     /// Up to where the log must reach.
     pub(crate) reach: Position,
+    /// The generation of merged segments that counts.
+    pub(crate) generation: u64,
 }
 
 /// Reads the file of a closed store; `None` if there is none: it is no replica's.
@@ -235,7 +237,11 @@ pub(crate) struct LogBounds {
 /// Errors: as for [`State::read`].
 pub(crate) fn read_log_bounds(disk: &dyn Disk, dir: &Path) -> Result<Option<LogBounds>> {
     let state = State::read(disk, dir)?;
-    Ok(state.map(|state| LogBounds { first: state.base.mark.position.segment, reach: state.reach() }))
+    Ok(state.map(|state| LogBounds {
+        first: state.base.mark.position.segment,
+        reach: state.reach(),
+        generation: state.base.installation,
+    }))
 }
 
 /// What is left to read.

@@ -130,6 +130,25 @@ pub trait File: Send + Sync {
         Ok(())
     }
 
+    /// Writes all of the concatenation of `bufs` at `offset`. Afterwards the slices are used up.
+    fn write_pieces_at(&self, mut bufs: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut at = offset;
+        // Empty buffers in front would have a write say that it wrote nothing.
+        IoSlice::advance_slices(&mut bufs, 0);
+        while !bufs.is_empty() {
+            match self.write_at(bufs, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    at += n as u64;
+                    IoSlice::advance_slices(&mut bufs, n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes all of `buf` at `offset`.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let mut done = 0;

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
+pub(crate) mod merging;
+
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use esker_log::{
@@ -14,7 +16,7 @@ use esker_log::{
 pub(crate) const DIR: &str = "/log";
 
 pub(crate) fn options() -> LogOptions {
-    LogOptions { segment_max_bytes: 2048, allocate_bytes: 512, first_segment: 1 }
+    LogOptions { segment_max_bytes: 2048, allocate_bytes: 512, ..LogOptions::default() }
 }
 
 /// Opens the log; gives also the value of each frame's only record.
