@@ -18,7 +18,7 @@ use esker_log::{
     Damage, GroupEnd, Log, Opening, Position, Result, format::FrameKind, scan::Frame, segments::Segments,
 };
 
-use crate::{Committed, Entry, Item, KeyRange, Meta, StoredItem, Version, report::EngineStats};
+use crate::{Committed, Entry, Item, KeyRange, Merged, Merging, Meta, StoredItem, Version, report::EngineStats};
 
 /// A committed batch, as the log holds it.
 #[derive(Debug, Clone, Copy)]
@@ -268,6 +268,16 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Whether so much was applied since the last checkpoint that one is due.
     fn is_checkpoint_due(&self) -> bool;
+
+    /// Merges what is due to be, or with `all` everything it may; `None` if there is nothing. Blocks for as long as it takes; reads
+    /// and writes go on.
+    ///
+    /// Errors: `DiskFull`, `OutOfFiles`, `Io`, `Damage` (a record that cannot be read), and what [`Merging::pace`] and
+    /// [`Merging::save`] say. Nothing is lost, and a later call may succeed.
+    fn merge(&self, log: &Arc<Log>, merging: &mut Merging<'_>) -> Result<Option<Merged>>;
+
+    /// Whether [`Engine::merge`] would find something to do. Only what lies before `before` may be merged.
+    fn is_merge_due(&self, log: &Log, before: Position) -> bool;
 
     /// Begins to gather a state that will take the place of the present one; drops one begun before.
     fn begin_replacement(&self);

@@ -19,7 +19,7 @@ use esker_log::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Meta, Outcome,
+    Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Merged, Merging, Meta, Outcome,
     Scan, Settled, StoredItem, StoredScan, Version, View,
     bitcask::wall_ms,
     judge::{State, Sum, VERIFIED, Verdict, deleted_range, is_expired, judge, parse_integer, stamp_of},
@@ -194,6 +194,14 @@ impl Engine for MemoryEngine {
     }
 
     fn is_checkpoint_due(&self) -> bool {
+        false
+    }
+
+    fn merge(&self, _: &Arc<Log>, _: &mut Merging<'_>) -> Result<Option<Merged>> {
+        Ok(None)
+    }
+
+    fn is_merge_due(&self, _: &Log, _before: Position) -> bool {
         false
     }
 

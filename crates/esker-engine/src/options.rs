@@ -19,6 +19,10 @@ pub struct Options {
     pub checkpoint_ops: u64,
     /// A checkpoint is written when there were writes and this long has passed. Default 60 s.
     pub checkpoint_interval: Duration,
+    /// Merging begins when so much of the store is dead, in parts of one. Default 0.35: in the steady state of overwriting, the
+    /// store takes about one and a half times what lives, and a byte written is copied about once more. Higher: less is
+    /// copied, more space is taken.
+    pub merge_trigger_ratio: f64,
     /// Writes wait or are refused ([`Error::Busy`](crate::Error::Busy)) beyond this many queued bytes.
     /// Default 64 MiB.
     pub queue_max_bytes: usize,
@@ -35,6 +39,7 @@ impl Default for Options {
             segment_max_bytes: 256 << 20,
             checkpoint_ops: 500_000,
             checkpoint_interval: Duration::from_secs(60),
+            merge_trigger_ratio: 0.35,
             queue_max_bytes: 64 << 20,
             queue_max_batches: 65_536,
             open_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
@@ -55,6 +60,9 @@ impl Options {
         }
         if self.checkpoint_ops == 0 {
             return refuse("checkpoint_ops", "1 or more");
+        }
+        if !(0.05..=0.95).contains(&self.merge_trigger_ratio) {
+            return refuse("merge_trigger_ratio", "0.05 to 0.95");
         }
         if self.checkpoint_interval.is_zero() {
             return refuse("checkpoint_interval", "more than zero");

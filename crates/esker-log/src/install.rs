@@ -51,6 +51,11 @@ impl Log {
         self.merges.lock().manifest.clone()
     }
 
+    /// The generation of the state that counts: the number of the snapshot that was installed last, 0 if none was.
+    pub fn generation(&self) -> u64 {
+        self.merges.lock().generation
+    }
+
     /// The outputs of a merge become part of the store, and its inputs are no longer, durably. Those can be read until they
     /// are retired.
     ///
@@ -74,6 +79,7 @@ impl Log {
     fn manifest_after(&self, now: &Manifest, merge: &Merge) -> Result<Manifest> {
         let mut next = now.clone();
         next.number += 1;
+        next.judged = next.judged.max(merge.judged);
         let sealed_end = |id| self.registry.get_current(id).and_then(|segment| segment.sealed_end());
         for &id in &merge.inputs {
             if sealed_end(id).is_none() {

@@ -152,6 +152,11 @@ impl Log {
         &self.store
     }
 
+    /// A segment is sealed before it grows beyond this many bytes.
+    pub fn segment_max_bytes(&self) -> u64 {
+        self.options.segment_max_bytes
+    }
+
     /// Counters since opening.
     pub fn counters(&self) -> &LogCounters {
         &self.counters

@@ -20,8 +20,8 @@ use crate::{
 pub const MANIFEST_NAME: &str = "MANIFEST";
 
 const MAGIC: &[u8; 8] = b"ESKMANIF";
-/// Bytes before the merged segments: magic, version, store, number, next number, count.
-const HEAD_LEN: usize = 8 + 4 + 16 + 8 + 4 + 4;
+/// Bytes before the merged segments: magic, version, store, number, next number, judged, count.
+const HEAD_LEN: usize = 8 + 4 + 16 + 8 + 4 + 8 + 4;
 const MERGED_LEN: usize = 24;
 const COUNT_LEN: usize = 4;
 const GONE_LEN: usize = 12;
@@ -58,6 +58,8 @@ pub struct Manifest {
     pub number: u64,
     /// The number that the next merged segment gets.
     pub next_merged: SegmentId,
+    /// What was dead at this version may be missing: a state from before cannot be had any more.
+    pub judged: Index,
     /// The merged segments of the store, ascending.
     pub merged: Vec<MergedSegment>,
     /// The log segments that are gone: ranges, ascending, not touching.
@@ -66,7 +68,7 @@ pub struct Manifest {
 
 impl Default for Manifest {
     fn default() -> Self {
-        Self { number: 0, next_merged: MERGED_BIT + 1, merged: Vec::new(), gone: Vec::new() }
+        Self { number: 0, next_merged: MERGED_BIT + 1, judged: 0, merged: Vec::new(), gone: Vec::new() }
     }
 }
 
@@ -151,6 +153,7 @@ impl Manifest {
         out.extend_from_slice(store);
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.next_merged.to_le_bytes());
+        out.extend_from_slice(&self.judged.to_le_bytes());
         out.extend_from_slice(&(self.merged.len() as u32).to_le_bytes());
         for segment in &self.merged {
             out.extend_from_slice(&segment.id.to_le_bytes());
@@ -192,6 +195,7 @@ impl Manifest {
         let manifest = Self {
             number: u64::from_le_bytes(array(&head[28..36])),
             next_merged: u32_at(36),
+            judged: u64::from_le_bytes(array(&head[40..48])),
             merged: bytes[HEAD_LEN..merged_end as usize]
                 .chunks_exact(MERGED_LEN)
                 .map(decode_merged)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Error, Index, Log, Position, RecordLocation, Result,
+    Error, Index, Log, Position, RecordLocation, Result, SegmentId,
     format::{
         FRAME_HEADER_LEN, FrameHeader, FrameKind, PLACED_VERSION_LEN, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX,
         SegmentHeader, seal_frame,
@@ -58,6 +58,11 @@ impl MergedWriter {
             records: 0,
             failed: None,
         })
+    }
+
+    /// The segment's number.
+    pub fn id(&self) -> SegmentId {
+        self.segment.id
     }
 
     /// Whether a record of `len` bytes fits. If not, it is time to [`finish`](Self::finish) and to begin the next segment. The

@@ -7,9 +7,10 @@
 use std::{ops::Bound, sync::atomic::Ordering};
 
 use esker_log::{
-    Position, Result,
+    Error, Position, Result,
     format::FRAME_HEADER_LEN,
     record::{RecordKind, Records},
+    segment::segment_name,
     segments::Segments,
 };
 
@@ -62,6 +63,7 @@ impl Bitcask {
     }
 
     fn apply_judged(&self, segments: &dyn Segments, batch: &Applied<'_>) -> Result<Committed> {
+        self.check_floor(batch)?;
         let state = Present { keydir: &self.keydir, segments };
         let verdict = judge(batch.payload, &state)?;
         let mut committed = Committed::applied(batch.version, 0);
@@ -79,6 +81,17 @@ impl Bitcask {
         }
         self.judged.lock().insert(batch.position, verdict);
         Ok(committed)
+    }
+
+    /// A batch that was judged before a merge cannot be judged again after it: what it was held against may be gone.
+    fn check_floor(&self, batch: &Applied<'_>) -> Result<()> {
+        let floor = self.judged_floor.load(Ordering::Acquire);
+        if batch.version > floor {
+            return Ok(());
+        }
+        let path = segment_name(batch.position.segment);
+        let why = "an index file with what this conditional write came to is lost: repair the store, or wipe the replica";
+        Err(Error::damage(path, u64::from(batch.position.offset), why))
     }
 
     /// Keeps what was cut out of the keydir until somebody has the time to count and drop it.
@@ -104,6 +117,7 @@ impl Bitcask {
         let Position { segment, offset } = last.position;
         let end = Position { segment, offset: offset + (FRAME_HEADER_LEN + last.payload.len()) as u32 };
         *self.applied_to.lock() = end;
+        self.applied_version.store(last.version, Ordering::Release);
         let operations: u64 = batches.iter().map(|batch| u64::from(batch.records)).sum();
         let before = self.uncovered_ops.fetch_add(operations, Ordering::Relaxed);
         let crossed = before < self.checkpoint_ops && before + operations >= self.checkpoint_ops;

@@ -187,7 +187,7 @@ fn join_rows(log: &Log, state: &mut Checkpoints) -> Result<()> {
 
 /// Makes one file of a segment's row. A crash before the old files are removed leaves files that the next opening removes.
 fn join_row(log: &Log, segment: SegmentId) -> Result<()> {
-    let files = open_row(log, segment)?;
+    let files = RowNames::list(log)?.open(log, segment)?;
     let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(()) };
     let newest = files.iter().map(|file| file.stretch.last.index).max().unwrap_or_default();
     let stretch = Stretch {
@@ -205,26 +205,37 @@ fn join_row(log: &Log, segment: SegmentId) -> Result<()> {
     remove_index_files(log, |name| matches!(name, IndexName::Checkpoint(id, _) if id == segment))
 }
 
-/// Opens the index files of a segment, in order.
-///
-/// Errors: `Damage`, `Io`.
-pub(super) fn open_row(log: &Log, segment: SegmentId) -> Result<Vec<IndexFile>> {
-    let found = log.disk().list(log.dir()).map_err(|e| Error::io("listing index files", e))?;
-    let mut row: Vec<_> = found
-        .iter()
-        .filter_map(|found| IndexName::parse(&found.name).filter(|name| name.segment() == segment))
-        .collect();
-    if let Some(hint) = row.iter().position(|name| matches!(name, IndexName::Hint(_))) {
-        row = vec![row.swap_remove(hint)];
+/// The names of the index files in the directory, by segment.
+pub(super) struct RowNames(BTreeMap<SegmentId, Vec<IndexName>>);
+
+impl RowNames {
+    /// Errors: `Io`.
+    pub(super) fn list(log: &Log) -> Result<Self> {
+        let found = log.disk().list(log.dir()).map_err(|e| Error::io("listing index files", e))?;
+        let mut rows: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for name in found.iter().filter_map(|found| IndexName::parse(&found.name)) {
+            rows.entry(name.segment()).or_default().push(name);
+        }
+        for row in rows.values_mut() {
+            row.sort_by_key(IndexName::from);
+            // A hint that joined a row counts alone, should the row's files be left.
+            let hint = row.iter().position(|name| matches!(name, IndexName::Hint(_)));
+            if let Some(hint) = hint {
+                *row = vec![row.swap_remove(hint)];
+            }
+        }
+        Ok(Self(rows))
     }
-    row.sort_by_key(|name| match name {
-        IndexName::Hint(_) => 0,
-        IndexName::Checkpoint(_, from) => *from,
-    });
-    let open = |name: &IndexName| {
-        IndexFile::open(log.disk().as_ref(), &log.dir().join(name.to_string()), log.store())
-    };
-    row.iter().map(open).collect()
+
+    /// Opens the index files of a segment, in order.
+    ///
+    /// Errors: `Damage`, `Io`.
+    pub(super) fn open(&self, log: &Log, segment: SegmentId) -> Result<Vec<IndexFile>> {
+        let open = |name: &IndexName| {
+            IndexFile::open(log.disk().as_ref(), &log.dir().join(name.to_string()), log.store())
+        };
+        self.0.get(&segment).into_iter().flatten().map(open).collect()
+    }
 }
 
 /// Removes the index files that `is_old` says yes to. If a crash undoes it, the next opening does it again.

@@ -5,7 +5,11 @@
 //! batch was judged: then the log is replayed from there on, and if a merge has put something newer in the place of what comes
 //! behind, it is damage.
 
-use std::{collections::BTreeMap, ops::Bound, thread};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+    thread,
+};
 
 use esker_log::{
     Error, GroupEnd, Opening, Position, Result, SegmentId, format::SEGMENT_HEADER_LEN, recovery::FoundSegment,
@@ -33,12 +37,15 @@ fn last_gone(opening: &Opening) -> Option<SegmentId> {
 }
 
 /// What the index files say.
+#[derive(Default)]
 pub(crate) struct Index {
     pub(crate) tree: Tree<Slot>,
     pub(crate) live: Liveness,
     pub(crate) loaded: Loaded,
     /// How many files the rows of log segments have.
     pub(crate) rows: BTreeMap<SegmentId, usize>,
+    /// What merged segments need beside their records, in bytes.
+    pub(crate) overheads: HashMap<SegmentId, u64>,
 }
 
 /// Loads the index files of a store.
@@ -149,12 +156,13 @@ impl Whole {
         loop {
             let loaded = self.reach(opening);
             let rows = self.row_lengths(opening);
+            let overheads = overheads(&self.merged);
             let mut files = std::mem::take(&mut self.merged);
             let merged = files.len();
             let counts: Vec<_> = self.rows.iter().map(|row| row.files.len()).collect();
             files.extend(self.rows.iter_mut().flat_map(|row| row.files.drain(..)));
             let damage = match merge_all(&files, threads) {
-                Ok((tree, live)) => return Ok(Index { tree, live, loaded, rows }),
+                Ok((tree, live)) => return Ok(Index { tree, live, loaded, rows, overheads }),
                 Err(Error::Damage(damage)) => damage,
                 Err(other) => return Err(other),
             };
@@ -223,6 +231,15 @@ impl Whole {
     }
 }
 
+/// What merged segments need beside their records: a version before each, and the headers of frames.
+fn overheads(files: &[IndexFile]) -> HashMap<SegmentId, u64> {
+    let of_merged = files.iter().filter(|file| is_merged(file.stretch.segment));
+    let overhead = |file: &IndexFile| {
+        file.entries * PLACED_VERSION_LEN as u64 + u64::from(file.stretch.to >> 20) * FRAME_HEADER_LEN as u64
+    };
+    of_merged.map(|file| (file.stretch.segment, SEGMENT_HEADER_LEN as u64 + overhead(file))).collect()
+}
+
 /// Opens the index files of a log segment: its hint, or as many checkpoints as join one another. Others are removed: left in
 /// place, they would stand between the ones here and those to come.
 fn open_row(opening: &mut Opening, names: &Names, at: usize, first: u32) -> Result<Row> {
@@ -266,13 +283,14 @@ fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], thread
         match merge_all(&files, threads) {
             Ok((tree, live)) => {
                 names.remove_others(opening, &files)?;
-                let of_log = files.iter().rfind(|file| !esker_log::is_merged(file.stretch.segment));
+                let of_log = files.iter().rfind(|file| !is_merged(file.stretch.segment));
                 let last = of_log.map_or(GroupEnd::default(), |file| file.stretch.last);
                 let mut rows = BTreeMap::new();
-                for file in files.iter().filter(|file| !esker_log::is_merged(file.stretch.segment)) {
+                for file in files.iter().filter(|file| !is_merged(file.stretch.segment)) {
                     *rows.entry(file.stretch.segment).or_default() += 1;
                 }
-                return Ok(Index { tree, live, loaded: Loaded { from: mark, last }, rows });
+                let overheads = overheads(&files);
+                return Ok(Index { tree, live, loaded: Loaded { from: mark, last }, rows, overheads });
             }
             Err(Error::Damage(damage)) => opening.notice(format!("{damage}: left out")),
             Err(other) => return Err(other),
@@ -290,7 +308,7 @@ fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], thread
     }
     names.remove_others(opening, &[])?;
     let loaded = Loaded { from: base, last: GroupEnd::default() };
-    Ok(Index { tree: Tree::default(), live: Liveness::default(), loaded, rows: BTreeMap::new() })
+    Ok(Index { loaded, ..Index::default() })
 }
 
 /// The index files that cover the log from `base` to `mark`, if they are there and whole.
@@ -361,13 +379,13 @@ impl Names {
         for name in opening.other_files() {
             let Some(parsed) = IndexName::parse(name) else { continue };
             let segment = parsed.segment();
-            let is_there = if esker_log::is_merged(segment) {
+            let is_there = if is_merged(segment) {
                 opening.merged().iter().any(|found| found.segment.id == segment)
             } else {
                 opening.segments().iter().any(|found| found.segment.id == segment)
             };
             // Of a segment that a merge or a snapshot took out, it was to be removed, or may never have been finished.
-            let was_taken_out = esker_log::is_merged(segment)
+            let was_taken_out = is_merged(segment)
                 || opening.manifest().is_gone(segment)
                 || segment < first_segment;
             if !is_there && was_taken_out {
@@ -379,7 +397,7 @@ impl Names {
             }
             // A hint is written only after its segment's successor was created durably.
             let needs = match parsed {
-                _ if esker_log::is_merged(segment) => 0,
+                _ if is_merged(segment) => 0,
                 IndexName::Hint(segment) => segment.saturating_add(1),
                 IndexName::Checkpoint(segment, _) => segment,
             };

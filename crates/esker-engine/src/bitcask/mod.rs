@@ -11,6 +11,7 @@
 //! collect.rs      from a stretch of the log to an index file
 //! checkpoint.rs   when and how index files are written
 //! load.rs         from index files to the keydir
+//! merge/          what is dead goes, what lives moves together
 //! scan.rs         ranges
 //! ```
 //!
@@ -29,10 +30,12 @@ mod index_merge;
 pub mod keydir;
 mod liveness;
 mod load;
+mod merge;
 mod ranges;
 mod scan;
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{
         Arc,
@@ -41,7 +44,7 @@ use std::{
 };
 
 use esker_log::{
-    Damage, Error, Log, Opening, Position, RecordLocation, Result,
+    Damage, Error, Log, Opening, Position, RecordLocation, Result, SegmentId,
     clock::Clock,
     disk::Disk,
     format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId},
@@ -62,7 +65,7 @@ use self::{
 };
 use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Meta,
-    Options, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, stored::Stored,
+    Merged, Merging, Options, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, merging::MergeCounters, stored::Stored,
 };
 
 /// Error messages show this much of a key.
@@ -82,6 +85,10 @@ pub struct Bitcask {
     segment: AtomicU64,
     /// The first byte behind the last applied batch.
     applied_to: Mutex<Position>,
+    /// Its version.
+    applied_version: AtomicU64,
+    /// A judged batch up to this version cannot be judged again: a merge has left out what was dead by then.
+    judged_floor: AtomicU64,
     /// Operations applied since the last checkpoint.
     uncovered_ops: AtomicU64,
     checkpoint_ops: u64,
@@ -89,6 +96,14 @@ pub struct Bitcask {
     /// Held while index files are read, written or removed: for long. Taken before `checkpoints`.
     files_turn: Mutex<()>,
     checkpoints: Mutex<Checkpoints>,
+    /// Held during a merge: one at a time. Taken before `files_turn`.
+    merge_turn: Mutex<()>,
+    /// What merged segments need beside their records, in bytes.
+    overheads: Mutex<HashMap<SegmentId, u64>>,
+    policy: merge::Policy,
+    /// Merges leave what expired less long ago than this: the most that the clocks of a cluster may differ.
+    expiry_grace_ms: u64,
+    merges: MergeCounters,
     /// A state that is being gathered to take the place of the present one.
     replacement: Mutex<Option<Replacement>>,
     /// Raised when a checkpoint or hint is due.
@@ -110,11 +125,18 @@ impl Bitcask {
             judged: Mutex::default(),
             segment: AtomicU64::new(0),
             applied_to: Mutex::default(),
+            applied_version: AtomicU64::new(0),
+            judged_floor: AtomicU64::new(0),
             uncovered_ops: AtomicU64::new(0),
             checkpoint_ops: options.checkpoint_ops,
             open_threads: options.open_threads,
             files_turn: Mutex::default(),
             checkpoints: Mutex::default(),
+            merge_turn: Mutex::default(),
+            overheads: Mutex::default(),
+            policy: merge::Policy::new(options),
+            expiry_grace_ms: 0,
+            merges: MergeCounters::default(),
             replacement: Mutex::default(),
             maintenance,
             clock,
@@ -255,6 +277,9 @@ impl Engine for Bitcask {
         *self.live.lock() = index.live;
         self.segment.store(u64::from(index.loaded.from.segment), Ordering::Relaxed);
         *self.applied_to.lock() = index.loaded.from;
+        self.applied_version.store(index.loaded.last.index, Ordering::Release);
+        self.judged_floor.store(opening.manifest().judged, Ordering::Release);
+        *self.overheads.lock() = index.overheads;
         *self.checkpoints.lock() = Checkpoints::new(base, index.loaded, index.rows);
         // More than the bound of in-place operations: the loaded tree is swapped in.
         self.keydir.apply(usize::MAX, |tree| *tree = index.tree);
@@ -340,6 +365,14 @@ impl Engine for Bitcask {
         self.uncovered_ops.load(Ordering::Relaxed) >= self.checkpoint_ops
     }
 
+    fn merge(&self, log: &Arc<Log>, merging: &mut Merging<'_>) -> Result<Option<Merged>> {
+        self.merge_some(log, merging)
+    }
+
+    fn is_merge_due(&self, log: &Log, before: Position) -> bool {
+        self.merge_is_due(log, before)
+    }
+
     fn begin_replacement(&self) {
         *self.replacement.lock() = Some(Replacement::default());
     }
@@ -377,6 +410,7 @@ impl Engine for Bitcask {
             live_bytes: self.live.lock().total(),
             checkpoints: self.files_written.load(Ordering::Relaxed),
             checkpoint_bytes: self.file_bytes_written.load(Ordering::Relaxed),
+            merges: self.merges.get(),
         }
     }
 }

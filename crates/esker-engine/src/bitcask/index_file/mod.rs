@@ -73,6 +73,14 @@ impl IndexName {
         Some(Self::Checkpoint(number(segment)?, number(from)?))
     }
 
+    /// The first byte that the file covers, as far as the name says; 0 for a hint.
+    pub(crate) fn from(&self) -> u32 {
+        match self {
+            Self::Hint(_) => 0,
+            Self::Checkpoint(_, from) => *from,
+        }
+    }
+
     /// The segment that the file is of.
     pub(crate) fn segment(&self) -> SegmentId {
         match self {

@@ -56,6 +56,12 @@ impl IndexWriter {
         }
     }
 
+    /// Says where the stretch ends, if that was not known before.
+    pub(crate) fn up_to(mut self, to: u32) -> Self {
+        self.stretch.to = to;
+        self
+    }
+
     pub(crate) fn push(&mut self, key: &[u8], place: Place) {
         debug_assert!(self.entries == 0 || key > self.last_key.as_slice(), "keys ascend");
         if self.block_entries > 0 && self.blocks.len() - self.block_start >= BLOCK_BYTES {

@@ -1,0 +1,143 @@
+//! Which segments to merge: a pure function of what is known of them.
+
+use esker_log::SegmentId;
+
+use crate::Options;
+
+/// A segment, and what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) id: SegmentId,
+    /// Its size in bytes.
+    pub(crate) bytes: u64,
+    /// Of these, what records that live take up.
+    pub(crate) live: u64,
+    /// Whether it may be merged now. Those that may not count towards the dead bytes all the same.
+    pub(crate) eligible: bool,
+}
+
+impl Candidate {
+    fn dead(&self) -> u64 {
+        self.bytes.saturating_sub(self.live)
+    }
+
+    /// How much of it is dead, in parts of one.
+    fn dead_ratio(&self) -> f64 {
+        self.dead() as f64 / self.bytes.max(1) as f64
+    }
+
+    /// Whether nothing in it lives.
+    fn is_dead(&self) -> bool {
+        self.live == 0
+    }
+}
+
+/// When to merge, and how much at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy {
+    /// Merging begins when so much of all is dead, in parts of one.
+    pub(crate) trigger_ratio: f64,
+    /// One merge copies about so many bytes at most: what it costs in disk space and time until it pays.
+    pub(crate) copy_bytes_max: u64,
+    /// So many segments that are less than an eighth of a full one are merged into one.
+    pub(crate) small_segments_max: usize,
+    /// The size of a full segment.
+    pub(crate) segment_bytes: u64,
+}
+
+impl Policy {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            trigger_ratio: options.merge_trigger_ratio,
+            copy_bytes_max: COPY_BYTES_MAX,
+            small_segments_max: SMALL_SEGMENTS_MAX,
+            segment_bytes: options.segment_max_bytes,
+        }
+    }
+}
+
+/// See [`Policy::copy_bytes_max`]: a second or two of copying.
+const COPY_BYTES_MAX: u64 = 256 << 20;
+/// See [`Policy::small_segments_max`].
+const SMALL_SEGMENTS_MAX: usize = 32;
+
+/// A segment of which less is dead is not worth copying to free it.
+const WORTHWHILE_RATIO: f64 = 0.1;
+
+/// The segments to merge now; none if there is no need.
+pub(crate) fn choose(candidates: &[Candidate], policy: &Policy) -> Vec<SegmentId> {
+    let eligible = || candidates.iter().filter(|candidate| candidate.eligible);
+    // What is all dead costs nothing.
+    let dead: Vec<_> = eligible().filter(|it| it.is_dead()).map(|it| it.id).collect();
+    if !dead.is_empty() {
+        return dead;
+    }
+    let total: u64 = candidates.iter().map(|it| it.bytes).sum();
+    let live: u64 = candidates.iter().map(|it| it.live).sum();
+    if total.saturating_sub(live) as f64 > policy.trigger_ratio * total as f64 {
+        let mut worth: Vec<_> = eligible().filter(|it| it.dead_ratio() > WORTHWHILE_RATIO).collect();
+        worth.sort_by(|a, b| b.dead_ratio().total_cmp(&a.dead_ratio()));
+        let chosen = up_to(worth, policy.copy_bytes_max);
+        if !chosen.is_empty() {
+            return chosen;
+        }
+    }
+    let mut small: Vec<_> = eligible().filter(|it| it.bytes < policy.segment_bytes / 8).collect();
+    if small.len() < policy.small_segments_max {
+        return Vec::new();
+    }
+    small.sort_by_key(|it| it.bytes);
+    up_to(small, policy.copy_bytes_max)
+}
+
+/// As many from the front as do not copy more than that, at least one.
+fn up_to(candidates: Vec<&Candidate>, copy_bytes_max: u64) -> Vec<SegmentId> {
+    let mut copied = 0;
+    let fits = candidates.into_iter().take_while(|it| {
+        let is_first = copied == 0;
+        copied += it.live;
+        is_first || copied <= copy_bytes_max
+    });
+    fits.map(|it| it.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy =
+        Policy { trigger_ratio: 0.4, copy_bytes_max: 100, small_segments_max: 4, segment_bytes: 100 };
+
+    fn candidate(id: SegmentId, bytes: u64, live: u64) -> Candidate {
+        Candidate { id, bytes, live, eligible: true }
+    }
+
+    #[test]
+    fn what_is_all_dead_goes_at_once() {
+        let all = [candidate(1, 100, 100), candidate(2, 100, 0), candidate(3, 100, 100), candidate(4, 50, 0)];
+        assert_eq!(choose(&all, &POLICY), [2, 4]);
+        let busy = Candidate { eligible: false, ..all[1] };
+        assert!(choose(&[all[0], busy, all[2]], &POLICY).is_empty());
+    }
+
+    #[test]
+    fn the_most_dead_goes_first_when_enough_is_dead() {
+        let all = [candidate(1, 100, 70), candidate(2, 100, 20), candidate(3, 100, 50), candidate(4, 100, 40)];
+        assert_eq!(choose(&all, &POLICY), [2, 4]);
+        let little_dead = [candidate(1, 100, 70), candidate(2, 100, 50), candidate(3, 100, 80)];
+        assert!(choose(&little_dead, &POLICY).is_empty());
+    }
+
+    #[test]
+    fn what_is_hardly_dead_is_not_copied() {
+        let busy = Candidate { eligible: false, ..candidate(3, 1000, 1) };
+        assert!(choose(&[candidate(1, 100, 95), candidate(2, 100, 91), busy], &POLICY).is_empty());
+    }
+
+    #[test]
+    fn many_small_segments_become_one() {
+        let all: Vec<_> = (1..=4).map(|id| candidate(id, 10 + u64::from(id % 2), 10)).collect();
+        assert_eq!(choose(&all, &POLICY), [2, 4, 1, 3]);
+        assert!(choose(&all[..3], &POLICY).is_empty());
+    }
+}

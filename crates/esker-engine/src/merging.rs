@@ -1,0 +1,157 @@
+//! Merging as a store asks for it: how fast, and what came of it.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use esker_log::{Error, Position, Result, signal::Signal};
+
+/// What an engine needs of its store to merge.
+pub struct Merging<'a> {
+    /// Only log segments before this one's may be merged: what comes behind may still be replayed, or sent to others.
+    pub before: Position,
+    /// Whether to merge everything that may be, and not only what is worth it.
+    pub all: bool,
+    /// Told of every piece copied.
+    pub pace: &'a mut dyn Pace,
+    /// Writes a checkpoint that covers everything applied.
+    pub save: &'a mut dyn FnMut() -> Result<()>,
+}
+
+/// Slows a merge down, or ends it.
+pub trait Pace {
+    /// So many bytes were copied. Waits as long as is right.
+    ///
+    /// Errors end the merge.
+    fn copied(&mut self, bytes: u64) -> Result<()>;
+}
+
+/// As fast as can be.
+pub(crate) struct Unpaced;
+
+impl Pace for Unpaced {
+    fn copied(&mut self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Copies so many bytes a second, and ends when the store is closed.
+pub(crate) struct Throttle<'a> {
+    bytes_per_second: u64,
+    /// Copied since the last pause.
+    unpaid: u64,
+    is_closing: &'a dyn Fn() -> bool,
+}
+
+/// A pause is taken when it comes to this: shorter ones cost more than they give.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl<'a> Throttle<'a> {
+    pub(crate) fn new(bytes_per_second: u64, is_closing: &'a dyn Fn() -> bool) -> Self {
+        Self { bytes_per_second, unpaid: 0, is_closing }
+    }
+}
+
+impl Pace for Throttle<'_> {
+    fn copied(&mut self, bytes: u64) -> Result<()> {
+        self.unpaid += bytes;
+        let due = Duration::from_secs_f64(self.unpaid as f64 / self.bytes_per_second.max(1) as f64);
+        if due < PAUSE {
+            return Ok(());
+        }
+        if (self.is_closing)() {
+            return Err(Error::Closed);
+        }
+        self.unpaid = 0;
+        // Nobody raises it: a wait that can be had without asking for the time.
+        Signal::default().wait(due);
+        Ok(())
+    }
+}
+
+/// The rate when merging has just become due. At twice the dead bytes that make it due there is no limit.
+const RATE_MIN: f64 = (64 << 20) as f64;
+
+/// How fast to copy where so much of all is dead, in parts of one, and merging begins at `trigger`.
+pub(crate) fn rate(dead_ratio: f64, trigger: f64) -> u64 {
+    let urgency = ((dead_ratio - trigger) / (1.0 - trigger).min(trigger).max(0.01)).clamp(0.0, 1.0);
+    if urgency >= 1.0 { u64::MAX } else { (RATE_MIN / (1.0 - urgency)) as u64 }
+}
+
+/// What a merge came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Merged {
+    /// Segments that went.
+    pub inputs: u64,
+    /// Segments that took their place.
+    pub outputs: u64,
+    /// The size of these in bytes.
+    pub bytes_copied: u64,
+    /// Expired keys that were dropped.
+    pub keys_expired: u64,
+}
+
+impl Merged {
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            inputs: self.inputs + other.inputs,
+            outputs: self.outputs + other.outputs,
+            bytes_copied: self.bytes_copied + other.bytes_copied,
+            keys_expired: self.keys_expired + other.keys_expired,
+        }
+    }
+}
+
+/// What all merges since opening came to.
+#[derive(Debug, Default)]
+pub(crate) struct MergeCounters {
+    merges: AtomicU64,
+    inputs: AtomicU64,
+    bytes_copied: AtomicU64,
+    keys_expired: AtomicU64,
+}
+
+/// What all merges since opening came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MergeStats {
+    /// How many there were.
+    pub merges: u64,
+    /// Segments that went.
+    pub segments_merged: u64,
+    /// Bytes written into merged segments.
+    pub bytes_copied: u64,
+    /// Expired keys that were dropped.
+    pub keys_expired: u64,
+}
+
+impl MergeCounters {
+    pub(crate) fn add(&self, merged: &Merged) {
+        self.merges.fetch_add(1, Ordering::Relaxed);
+        self.inputs.fetch_add(merged.inputs, Ordering::Relaxed);
+        self.bytes_copied.fetch_add(merged.bytes_copied, Ordering::Relaxed);
+        self.keys_expired.fetch_add(merged.keys_expired, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> MergeStats {
+        MergeStats {
+            merges: self.merges.load(Ordering::Relaxed),
+            segments_merged: self.inputs.load(Ordering::Relaxed),
+            bytes_copied: self.bytes_copied.load(Ordering::Relaxed),
+            keys_expired: self.keys_expired.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_is_dead_the_faster_it_goes() {
+        let rates = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9].map(|dead| rate(dead, 0.4));
+        assert!(rates.is_sorted() && rates[0] == 64 << 20, "{rates:?}");
+        assert_eq!(rates[4], u64::MAX);
+    }
+}
