@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p esker-engine --example keydir_bench [keys] [part ...]
 //! ```
-//! Parts: `random`, `sequential`, `bulk`, `grow`, `copy`, `cut`; all if none is named. Each part runs by itself, so
+//! Parts: `random`, `sequential`, `bulk`, `grow`, `copy`, `cut`, `scan`; all if none is named. Each part runs by itself, so
 //! run one at a time for figures of memory that nothing before it has touched.
 
 use std::{hint::black_box, ops::Bound, process::ExitCode, time::Instant};
@@ -34,13 +34,14 @@ fn main() -> ExitCode {
 type Part = fn(u64);
 
 /// What can be measured.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("random", random),
     ("sequential", sequential),
     ("bulk", bulk),
     ("grow", grow_after_bulk),
     ("copy", copy_on_write),
     ("cut", cut),
+    ("scan", scan),
 ];
 
 /// Inserts in random order, then reads, walks and removes.
@@ -120,6 +121,15 @@ fn copy_on_write(keys: u64) {
     }
 }
 
+/// Walks a tree that has grown at random, for some time.
+fn scan(keys: u64) {
+    let mut tree = Tree::new();
+    insert_random(&mut tree, 0..keys);
+    for _ in 0..5 {
+        scans(&tree, keys);
+    }
+}
+
 /// Removes ranges: by their size, and whether snapshots share the tree.
 fn cut(keys: u64) {
     let sorted = sorted_keys(keys);
@@ -161,6 +171,18 @@ fn reads(tree: &Tree<Slot>, keys: u64) {
             assert!(tree.get(&random_key(u64::MAX - number)).is_none());
         }
     });
+    scans(tree, keys);
+    let len = tree.len() as u64;
+    time("walk", len, || assert_eq!(tree.iter().count() as u64, len));
+    time("walk, one buffer", len, || {
+        let (mut range, mut key) = (tree.iter(), Vec::new());
+        while range.next_into(&mut key).is_some() {}
+    });
+}
+
+/// Short walks from random keys on.
+fn scans(tree: &Tree<Slot>, keys: u64) {
+    let count = 2_000_000;
     time("seek and take one", count / 4, || {
         for number in 0..count / 4 {
             let key = random_key(mix(number) % keys);
@@ -182,12 +204,6 @@ fn reads(tree: &Tree<Slot>, keys: u64) {
             let key = random_key(mix(number) % keys);
             black_box(tree.range(Bound::Included(&key), Bound::Unbounded).take(100).count());
         }
-    });
-    let len = tree.len() as u64;
-    time("walk", len, || assert_eq!(tree.iter().count() as u64, len));
-    time("walk, one buffer", len, || {
-        let (mut range, mut key) = (tree.iter(), Vec::new());
-        while range.next_into(&mut key).is_some() {}
     });
 }
 
