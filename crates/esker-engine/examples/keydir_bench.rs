@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p esker-engine --example keydir_bench [keys] [part ...]
 //! ```
-//! Parts: `random`, `sequential`, `bulk`, `grow`, `copy`; all if none is named. Each part runs by itself, so
+//! Parts: `random`, `sequential`, `bulk`, `grow`, `copy`, `cut`, `scan`; all if none is named. Each part runs by itself, so
 //! run one at a time for figures of memory that nothing before it has touched.
 
 use std::{hint::black_box, ops::Bound, process::ExitCode, time::Instant};
@@ -34,12 +34,14 @@ fn main() -> ExitCode {
 type Part = fn(u64);
 
 /// What can be measured.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 7] = [
     ("random", random),
     ("sequential", sequential),
     ("bulk", bulk),
     ("grow", grow_after_bulk),
     ("copy", copy_on_write),
+    ("cut", cut),
+    ("scan", scan),
 ];
 
 /// Inserts in random order, then reads, walks and removes.
@@ -119,6 +121,44 @@ fn copy_on_write(keys: u64) {
     }
 }
 
+/// Walks a tree that has grown at random, for some time.
+fn scan(keys: u64) {
+    let mut tree = Tree::new();
+    insert_random(&mut tree, 0..keys);
+    for _ in 0..5 {
+        scans(&tree, keys);
+    }
+}
+
+/// Removes ranges: by their size, and whether snapshots share the tree.
+fn cut(keys: u64) {
+    let sorted = sorted_keys(keys);
+    let whole = build(&sorted, Fill::default());
+    for size in [1, 100, 10_000, keys / 10] {
+        let count = (keys / 10 / size).min(10_000);
+        let mut starts: Vec<_> = (0..count).map(|number| number * keys / count).collect();
+        starts.sort_unstable_by_key(|&start| mix(start));
+        let mut cut_out = Vec::new();
+        let mut tree = build(&sorted, Fill::default());
+        time(&format!("cut out {size}"), count, || {
+            cut_out.extend(starts.iter().map(|&start| cut_from(&mut tree, &sorted, start, size)));
+        });
+        time("drop what was cut out, by key", count * size, || drop(cut_out));
+        time("the same beside a snapshot", count, || {
+            for &start in &starts {
+                drop(cut_from(&mut whole.clone(), &sorted, start, size));
+            }
+        });
+    }
+}
+
+/// Cuts out `size` keys from key number `start` on.
+fn cut_from(tree: &mut Tree<Slot>, sorted: &[[u8; KEY_BYTES]], start: u64, size: u64) -> Tree<Slot> {
+    let (first, end) = (start as usize, (start + size) as usize);
+    let end = sorted.get(end).map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+    tree.remove_range(Bound::Included(&sorted[first]), end)
+}
+
 fn reads(tree: &Tree<Slot>, keys: u64) {
     let count = 2_000_000;
     time("get", count, || {
@@ -131,17 +171,39 @@ fn reads(tree: &Tree<Slot>, keys: u64) {
             assert!(tree.get(&random_key(u64::MAX - number)).is_none());
         }
     });
+    scans(tree, keys);
+    let len = tree.len() as u64;
+    time("walk", len, || assert_eq!(tree.iter().count() as u64, len));
+    time("walk, one buffer", len, || {
+        let (mut range, mut key) = (tree.iter(), Vec::new());
+        while range.next_into(&mut key).is_some() {}
+    });
+}
+
+/// Short walks from random keys on.
+fn scans(tree: &Tree<Slot>, keys: u64) {
+    let count = 2_000_000;
     time("seek and take one", count / 4, || {
         for number in 0..count / 4 {
             let key = random_key(mix(number) % keys);
             black_box(tree.range(Bound::Included(&key), Bound::Unbounded).next());
         }
     });
-    let len = tree.len() as u64;
-    time("walk", len, || assert_eq!(tree.iter().count() as u64, len));
-    time("walk, one buffer", len, || {
-        let (mut range, mut key) = (tree.iter(), Vec::new());
-        while range.next_into(&mut key).is_some() {}
+    time("seek and take 100", count / 10, || {
+        let mut buffer = Vec::new();
+        for number in 0..count / 10 {
+            let key = random_key(mix(number) % keys);
+            let mut range = tree.range(Bound::Included(&key), Bound::Unbounded);
+            for _ in 0..100 {
+                black_box(range.next_into(&mut buffer));
+            }
+        }
+    });
+    time("seek and count 100", count / 10, || {
+        for number in 0..count / 10 {
+            let key = random_key(mix(number) % keys);
+            black_box(tree.range(Bound::Included(&key), Bound::Unbounded).take(100).count());
+        }
     });
 }
 

@@ -22,9 +22,10 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Meta, OpenReport, Options, Reader,
-    Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    Applied, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta, OpenReport, Options,
+    Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
     bitcask::{Bitcask, wall_ms},
+    merger::Merger,
     verify,
 };
 
@@ -108,8 +109,9 @@ pub(crate) struct Inner {
     /// When the last checkpoint was written, in monotonic time.
     pub(crate) last_checkpoint: Mutex<Duration>,
     pub(crate) checkpoint_error: Mutex<Option<String>>,
+    pub(crate) merger: Merger,
     pub(crate) closing: AtomicBool,
-    has_threads: bool,
+    pub(crate) has_threads: bool,
     report: OpenReport,
 }
 
@@ -212,6 +214,7 @@ impl Db {
             checkpoint_interval: options.checkpoint_interval,
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
+            merger: Merger::new(&options),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
             report,
@@ -344,12 +347,15 @@ impl Db {
         let (queued_batches, queued_bytes) = inner.commit.queued();
         let appended = log.appended();
         let segments = log.segments();
-        let sealed: u64 = segments.iter().filter_map(|segment| segment.sealed_end()).map(u64::from).sum();
+        let merged = log.merged();
+        let sealed = segments.iter().chain(&merged).filter_map(|segment| segment.sealed_end());
+        let sealed: u64 = sealed.map(u64::from).sum();
         Stats {
             keys: engine.keys,
             version: inner.commit.consumer().version.load(Ordering::Acquire),
             index_bytes: engine.index_bytes,
             segments: segments.len() as u64,
+            merged_segments: merged.len() as u64,
             active_segment: appended.segment,
             log_bytes: sealed + u64::from(appended.offset),
             live_bytes: engine.live_bytes,
@@ -364,6 +370,8 @@ impl Db {
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
             checkpoint_error: inner.checkpoint_error.lock().clone(),
+            merges: engine.merges,
+            merge_error: inner.merger.error.lock().clone(),
         }
     }
 
@@ -381,6 +389,14 @@ impl Db {
     /// environment without threads.
     pub fn maintain(&self) -> Duration {
         self.inner().maintain()
+    }
+
+    /// Merges now what is worth it, or with `all` everything: then what lives lies in key order. Waits until it is done.
+    ///
+    /// Errors: `DiskFull`, `OutOfFiles`, `Io`, `Damage`, `Poisoned`, `Closed`. Nothing is lost; what was merged before stays so.
+    pub fn merge(&self, all: bool) -> Result<Merged> {
+        let inner = self.inner();
+        inner.merger.merge_now(inner, all)
     }
 
     /// Reads and checks every byte of the store; `progress` gets (bytes done, bytes in all).
@@ -438,6 +454,7 @@ fn close(inner: &Inner, threads: Vec<JoinHandle<()>>) -> Result<()> {
     }
     inner.commit.close();
     inner.maintenance.raise();
+    inner.merger.wake();
     for thread in threads {
         thread.join().expect("the store's threads do not panic");
     }
@@ -463,5 +480,6 @@ fn start_threads(inner: &Arc<Inner>, threads: &mut Vec<JoinHandle<()>>) -> Resul
     for _ in 0..COMMITTERS {
         start("esker-commit", |inner| inner.commit.run_committer())?;
     }
-    start("esker-maintain", Inner::run_maintenance)
+    start("esker-maintain", Inner::run_maintenance)?;
+    start("esker-merge", Inner::run_merging)
 }

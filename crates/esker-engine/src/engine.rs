@@ -18,7 +18,9 @@ use esker_log::{
     Damage, GroupEnd, Log, Opening, Position, Result, format::FrameKind, scan::Frame, segments::Segments,
 };
 
-use crate::{Committed, Entry, Item, KeyRange, Merged, Merging, Meta, StoredItem, Version, report::EngineStats};
+use crate::{
+    Committed, Entry, Item, KeyRange, Merged, Merging, Meta, StoredItem, Version, report::EngineStats,
+};
 
 /// A committed batch, as the log holds it.
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,7 @@ mod entry;
 mod judge;
 mod maintenance;
 mod memory;
+mod merger;
 mod merging;
 mod options;
 mod outcome;

@@ -3,13 +3,13 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use esker_log::{Error, Result};
+use esker_log::{Error, Log, Position, Result};
 
-use crate::db::Inner;
+use crate::{Engine, db::Inner, merger::Mergeable};
 
 /// A full disk is looked at this often.
 const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,12 +47,48 @@ impl Inner {
         let since = now.saturating_sub(*self.last_checkpoint.lock());
         let until_checkpoint = self.checkpoint_interval.saturating_sub(since);
         let until_look = if self.commit.retry_full_disk() { FULL_DISK_INTERVAL } else { LOOK_INTERVAL_MAX };
+        if self.has_threads {
+            self.merger.wake();
+        } else {
+            self.merger.merge_due(self, false);
+        }
         until_sync.unwrap_or(until_look).min(until_checkpoint).min(until_look)
+    }
+
+    /// The life of the merging thread. Were it to die in silence, dead records would stay for ever.
+    pub(crate) fn run_merging(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.merger.run(self))).is_err() {
+            let why = io::Error::other("merging panicked: report this defect");
+            self.commit.log().poison_with(&Error::io("maintenance", why));
+        }
     }
 
     pub(crate) fn checkpoint(&self, all: bool) -> Result<()> {
         let result = self.engine.checkpoint(self.commit.log(), all, None).map(|_covered| ());
         *self.checkpoint_error.lock() = result.as_ref().err().map(ToString::to_string);
         result
+    }
+}
+
+impl Mergeable for Inner {
+    fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    fn log(&self) -> &Arc<Log> {
+        self.commit.log()
+    }
+
+    fn merge_before(&self) -> Position {
+        // What the engine's index files do not cover, it knows best.
+        self.log().appended()
+    }
+
+    fn save(&self) -> Result<()> {
+        self.checkpoint(true)
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 }

@@ -19,8 +19,8 @@ use esker_log::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Merged, Merging, Meta, Outcome,
-    Scan, Settled, StoredItem, StoredScan, Version, View,
+    Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Merged, Merging,
+    Meta, Outcome, Scan, Settled, StoredItem, StoredScan, Version, View,
     bitcask::wall_ms,
     judge::{State, Sum, VERIFIED, Verdict, deleted_range, is_expired, judge, parse_integer, stamp_of},
     stored::Stored,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_log::Damage;
 
-use crate::Version;
+use crate::{MergeStats, Version};
 
 /// An engine's figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct EngineStats {
     pub checkpoints: u64,
     /// Bytes of checkpoints and hint files written since opening.
     pub checkpoint_bytes: u64,
+    /// What merges since opening came to.
+    pub merges: MergeStats,
 }
 
 /// A store's figures.
@@ -35,7 +37,9 @@ pub struct Stats {
     pub segments: u64,
     /// The active segment's number.
     pub active_segment: u32,
-    /// Bytes of the log, without space reserved ahead.
+    /// Merged segments.
+    pub merged_segments: u64,
+    /// Bytes of all segments, without space reserved ahead.
     pub log_bytes: u64,
     /// Bytes of live records; the rest of the log is dead.
     pub live_bytes: u64,
@@ -61,6 +65,10 @@ pub struct Stats {
     pub disk_full: bool,
     /// Why the last attempt to write a checkpoint failed, if it did. No data is at risk: reopening takes longer.
     pub checkpoint_error: Option<String>,
+    /// What merges since opening came to.
+    pub merges: MergeStats,
+    /// Why the last merge failed, if it did. No data is at risk: it is tried again, and takes space until then.
+    pub merge_error: Option<String>,
 }
 
 /// What opening a store found and did.

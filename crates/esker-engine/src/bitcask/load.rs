@@ -12,7 +12,10 @@ use std::{
 };
 
 use esker_log::{
-    Error, GroupEnd, Opening, Position, Result, SegmentId, format::SEGMENT_HEADER_LEN, recovery::FoundSegment,
+    Error, GroupEnd, Opening, Position, Result, SegmentId,
+    format::{FRAME_HEADER_LEN, PLACED_VERSION_LEN, SEGMENT_HEADER_LEN},
+    is_merged,
+    recovery::FoundSegment,
 };
 
 use super::{
@@ -385,9 +388,8 @@ impl Names {
                 opening.segments().iter().any(|found| found.segment.id == segment)
             };
             // Of a segment that a merge or a snapshot took out, it was to be removed, or may never have been finished.
-            let was_taken_out = is_merged(segment)
-                || opening.manifest().is_gone(segment)
-                || segment < first_segment;
+            let was_taken_out =
+                is_merged(segment) || opening.manifest().is_gone(segment) || segment < first_segment;
             if !is_there && was_taken_out {
                 // A crash may bring back what could not be removed.
                 if !opening.left_behind().contains(&segment) {

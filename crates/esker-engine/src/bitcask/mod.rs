@@ -64,8 +64,9 @@ use self::{
     scan::{BitcaskScan, BitcaskStoredScan, Snapshot},
 };
 use crate::{
-    Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Meta,
-    Merged, Merging, Options, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, merging::MergeCounters, stored::Stored,
+    Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Merged,
+    Merging, Meta, Options, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, merging::MergeCounters,
+    stored::Stored,
 };
 
 /// Error messages show this much of a key.

@@ -8,14 +8,14 @@ use std::{
     collections::BTreeSet,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use esker_log::{Draft, Error, Index, Position, Result, format::FrameKind};
+use esker_log::{Draft, Error, Index, Log, Position, Result, format::FrameKind};
 
 use super::{Inner, Replica, state_file::Mark};
-use crate::{GROUP, Settled};
+use crate::{Engine, GROUP, Settled, merger::Mergeable};
 
 /// A full disk is looked at this often.
 const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,7 +62,20 @@ impl Inner {
         let since = now.saturating_sub(*self.last_checkpoint.lock());
         let until_checkpoint = self.checkpoint_interval.saturating_sub(since);
         let until_look = if self.queue.retry_full_disk() { FULL_DISK_INTERVAL } else { LOOK_INTERVAL_MAX };
+        if self.has_threads {
+            self.merger.wake();
+        } else {
+            self.merger.merge_due(self, false);
+        }
         until_checkpoint.min(until_look)
+    }
+
+    /// The life of the merging thread.
+    pub(super) fn run_merging(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.merger.run(self))).is_err() {
+            let why = io::Error::other("merging panicked: report this defect");
+            self.log().poison_with(&Error::io("maintenance", why));
+        }
     }
 
     /// With `all`, saves everything applied so far; without, only if the engine has much that is not saved.
@@ -119,5 +132,34 @@ impl Inner {
             void: void.range(in_segment).copied().collect(),
         };
         (mark, void)
+    }
+}
+
+impl Mergeable for Inner {
+    fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    fn log(&self) -> &Arc<Log> {
+        self.log()
+    }
+
+    fn merge_before(&self) -> Position {
+        let saved = self.saved.lock();
+        if saved.reached < saved.state.base.placed.1 {
+            // A restart would read the snapshot's values, and they may lie anywhere.
+            return Position::default();
+        }
+        let kept = self.shared.with_entries(|entries| entries.first_position());
+        // An older mark is of use only until the index files reach the newer one, and they do.
+        kept.map_or(saved.reached, |kept| kept.min(saved.reached))
+    }
+
+    fn save(&self) -> Result<()> {
+        self.checkpoint(true)
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 }

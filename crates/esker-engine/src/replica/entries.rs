@@ -113,6 +113,11 @@ impl Entries {
             .map_or(self.purged, |last| GroupEnd { index: self.next_index() - 1, term: last.term })
     }
 
+    /// Where the first entry that is held lies; `None` if none is, or that one is not written yet.
+    pub(super) fn first_position(&self) -> Option<Position> {
+        self.held.front().and_then(|held| held.position)
+    }
+
     /// The first index that is held, and the one behind the last.
     pub(super) fn range(&self) -> Range<Index> {
         self.purged.index + 1..self.next_index()

@@ -66,8 +66,8 @@ use self::{
     state_file::State,
 };
 use crate::{
-    Committed, Engine, KeyRange, OpenReport, Reader, RequestId, Scan, Stats, StoredScan, View,
-    bitcask::wall_ms,
+    Committed, Engine, KeyRange, Merged, OpenReport, Reader, RequestId, Scan, Stats, StoredScan, View,
+    bitcask::wall_ms, merger::Merger,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -117,6 +117,7 @@ struct Inner {
     checkpoint_interval: Duration,
     last_checkpoint: Mutex<Duration>,
     checkpoint_error: Mutex<Option<String>>,
+    merger: Merger,
     /// The last entry that a checkpoint covers, and the membership then.
     checkpointed: Mutex<(GroupEnd, StoredMembership)>,
     closing: AtomicBool,
@@ -368,6 +369,13 @@ impl Replica {
         self.inner.maintain()
     }
 
+    /// Merges now what is worth it, or with `all` everything that no other node may still need. Waits until it is done.
+    ///
+    /// Errors: as for [`Db::merge`](crate::Db::merge).
+    pub fn merge(&self, all: bool) -> Result<Merged> {
+        self.inner.merger.merge_now(self.inner.as_ref(), all)
+    }
+
     /// Appends what is queued, writes a checkpoint and stops the threads.
     ///
     /// Errors: those of [`Replica::checkpoint`]: it is closed all the same.
@@ -385,13 +393,16 @@ impl Inner {
         let (log, engine) = (self.log(), self.engine.stats());
         let appended = log.appended();
         let segments = log.segments();
-        let sealed: u64 = segments.iter().filter_map(|segment| segment.sealed_end()).map(u64::from).sum();
+        let merged = log.merged();
+        let sealed = segments.iter().chain(&merged).filter_map(|segment| segment.sealed_end());
+        let sealed: u64 = sealed.map(u64::from).sum();
         let entries = self.appended_entries.load(Ordering::Relaxed);
         Stats {
             keys: engine.keys,
             version: self.machine.lock().applied.index,
             index_bytes: engine.index_bytes,
             segments: segments.len() as u64,
+            merged_segments: merged.len() as u64,
             active_segment: appended.segment,
             log_bytes: sealed + u64::from(appended.offset),
             live_bytes: engine.live_bytes,
@@ -406,6 +417,8 @@ impl Inner {
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
             checkpoint_error: self.checkpoint_error.lock().clone(),
+            merges: engine.merges,
+            merge_error: self.merger.error.lock().clone(),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     CACHED_BYTES_MAX, Hooks, Inner, Replica, STATE_NAME, Saved, Shared, TOO_SHORT, Threads, Tracker,
     replay::Replay, state_file::State,
 };
-use crate::{Engine, Environment, GROUP, Loading, OpenReport, Options, bitcask::Bitcask};
+use crate::{Engine, Environment, GROUP, Loading, OpenReport, Options, bitcask::Bitcask, merger::Merger};
 
 impl Replica {
     /// Opens the replica in `dir`, or creates it.
@@ -103,6 +103,7 @@ impl Replica {
             checkpoint_interval: options.checkpoint_interval,
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
+            merger: Merger::new(&options),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
             report: OpenReport {
@@ -127,6 +128,7 @@ impl Replica {
             inner.closing.store(true, Ordering::Release);
             inner.queue.close();
             inner.maintenance.raise();
+            inner.merger.wake();
         }
         let threads = Arc::new(Threads { inner: Arc::clone(&inner), handles: Mutex::new(handles) });
         let replica = Self { inner, _threads: threads };
@@ -165,6 +167,7 @@ impl Threads {
         let saved = self.inner.checkpoint(true);
         self.inner.queue.close();
         self.inner.maintenance.raise();
+        self.inner.merger.wake();
         for handle in handles {
             handle.join().expect("a replica's threads do not panic");
         }
@@ -187,5 +190,6 @@ fn start_threads(inner: &Arc<Inner>, handles: &mut Vec<JoinHandle<()>>) -> Resul
         Ok(())
     };
     start("esker-append", |inner| inner.queue.run())?;
-    start("esker-maintain", Inner::run_maintenance)
+    start("esker-maintain", Inner::run_maintenance)?;
+    start("esker-merge", Inner::run_merging)
 }

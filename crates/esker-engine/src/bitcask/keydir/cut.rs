@@ -28,7 +28,7 @@ use super::{
 };
 
 impl<V: Copy> Tree<V> {
-    /// Removes all keys between two bounds and returns them as a tree of their own. None if the bounds cross.
+    /// Removes all keys between two bounds and returns them as a tree of their own: none if the bounds cross.
     ///
     /// This takes time by the tree's height, however many keys go. What does take time for each key is to
     /// drop the tree returned, as far as no snapshot shares it: so do that where nobody waits.

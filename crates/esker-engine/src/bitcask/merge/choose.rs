@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn the_most_dead_goes_first_when_enough_is_dead() {
-        let all = [candidate(1, 100, 70), candidate(2, 100, 20), candidate(3, 100, 50), candidate(4, 100, 40)];
+        let all =
+            [candidate(1, 100, 70), candidate(2, 100, 20), candidate(3, 100, 50), candidate(4, 100, 40)];
         assert_eq!(choose(&all, &POLICY), [2, 4]);
         let little_dead = [candidate(1, 100, 70), candidate(2, 100, 50), candidate(3, 100, 80)];
         assert!(choose(&little_dead, &POLICY).is_empty());

@@ -85,7 +85,7 @@ pub(super) struct Copier<'a> {
     log: &'a Arc<Log>,
     engine: &'a Bitcask,
     inputs: &'a HashSet<SegmentId>,
-    outside: &'a Outside,
+    outside: &'a Outside<'a>,
     pace: &'a mut dyn Pace,
     writer: Option<Writing>,
     /// The input that was read from last.
@@ -110,7 +110,7 @@ impl<'a> Copier<'a> {
         log: &'a Arc<Log>,
         engine: &'a Bitcask,
         inputs: &'a HashSet<SegmentId>,
-        outside: &'a Outside,
+        outside: &'a Outside<'a>,
         pace: &'a mut dyn Pace,
     ) -> Self {
         Self {

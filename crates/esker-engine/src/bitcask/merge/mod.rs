@@ -54,7 +54,8 @@ impl Bitcask {
         let job = Job::new(self, log, inputs)?;
         let mut copied = job.copy(merging.pace)?;
         // Everything that was applied when the last key was looked at.
-        let judged = Judged { version: self.applied_version.load(Ordering::Acquire), to: *self.applied_to.lock() };
+        let judged =
+            Judged { version: self.applied_version.load(Ordering::Acquire), to: *self.applied_to.lock() };
         (merging.save)()?;
         if self.checkpoints.lock().covered() < judged.to {
             let why = "index files do not cover what was applied: the merge is given up";
@@ -194,7 +195,9 @@ impl<'a> Job<'a> {
         let mut live = self.engine.live.lock();
         self.engine.keydir.apply(places.len(), |tree: &mut Tree<Slot>| {
             for (key, new) in places {
-                let Some(old) = tree.get(key).filter(|old| self.is_input(*old, new.version())) else { continue };
+                let Some(old) = tree.get(key).filter(|old| self.is_input(*old, new.version())) else {
+                    continue;
+                };
                 if tree.replace_if(key, old, *new) {
                     live.remove(key.len(), old);
                     live.add(key.len(), *new);

@@ -66,9 +66,9 @@ impl<'a> Outside<'a> {
     pub(crate) fn has_older(&self, key: &[u8], version: Version) -> Result<bool> {
         for OutsideFile { file, .. } in self.files()?.iter().filter(|it| it.behind < version) {
             let cursor = IndexCursor::seek(file, key)?;
-            let is_older = cursor.place().is_some_and(|place| {
-                cursor.key() == key && place.slot.is_some() && place.version < version
-            });
+            let is_older = cursor
+                .place()
+                .is_some_and(|place| cursor.key() == key && place.slot.is_some() && place.version < version);
             if is_older {
                 return Ok(true);
             }

@@ -1,0 +1,109 @@
+//! Who merges: a thread of the store's own that sleeps until enough is dead.
+
+use std::{sync::Arc, time::Duration};
+
+use esker_log::{Error, Log, Position, Result, signal::Signal};
+use parking_lot::Mutex;
+
+use crate::{
+    Engine, Merged, Merging, Options,
+    merging::{Throttle, Unpaced, rate},
+};
+
+/// The thread looks at least this often: what expires is not announced.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(crate) struct Merger {
+    /// Raised when something may be due.
+    signal: Signal,
+    /// Why the last merge failed.
+    pub(crate) error: Mutex<Option<String>>,
+    trigger_ratio: f64,
+}
+
+/// What is merged: an engine, its log, and who answers for both.
+pub(crate) trait Mergeable {
+    fn engine(&self) -> &dyn Engine;
+    fn log(&self) -> &Arc<Log>;
+    /// Where what may still be replayed or sent to others begins.
+    fn merge_before(&self) -> Position;
+    /// Writes a checkpoint that covers everything applied.
+    fn save(&self) -> Result<()>;
+    fn is_closing(&self) -> bool;
+}
+
+impl Merger {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            signal: Signal::default(),
+            error: Mutex::new(None),
+            trigger_ratio: options.merge_trigger_ratio,
+        }
+    }
+
+    /// Has the thread look, or end.
+    pub(crate) fn wake(&self) {
+        self.signal.raise();
+    }
+
+    /// The life of the merging thread.
+    pub(crate) fn run(&self, store: &impl Mergeable) {
+        while !store.is_closing() {
+            self.merge_due(store, true);
+            self.signal.wait(LOOK_INTERVAL);
+        }
+    }
+
+    /// Merges until nothing is due. A failure is kept for the status; it is tried again later.
+    pub(crate) fn merge_due(&self, store: &impl Mergeable, paced: bool) {
+        while !store.is_closing() && store.engine().is_merge_due(store.log(), store.merge_before()) {
+            let merged = self.merge(store, false, paced);
+            let is_done = !matches!(merged, Ok(Some(_)));
+            *self.error.lock() = match merged {
+                Err(Error::Closed) | Ok(_) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    /// Merges at full speed what is worth it, or everything.
+    pub(crate) fn merge_now(&self, store: &impl Mergeable, all: bool) -> Result<Merged> {
+        // What is not covered by index files cannot be merged.
+        store.save()?;
+        let mut sum = Merged::default();
+        while let Some(merged) = self.merge(store, all, false)? {
+            sum = sum.plus(merged);
+            if all {
+                break;
+            }
+        }
+        *self.error.lock() = None;
+        Ok(sum)
+    }
+
+    fn merge(&self, store: &impl Mergeable, all: bool, paced: bool) -> Result<Option<Merged>> {
+        let is_closing = || store.is_closing();
+        let mut throttle = Throttle::new(self.rate(store), &is_closing);
+        let mut merging = Merging {
+            before: store.merge_before(),
+            all,
+            pace: if paced { &mut throttle } else { &mut Unpaced },
+            save: &mut || store.save(),
+        };
+        store.engine().merge(store.log(), &mut merging)
+    }
+
+    /// How fast to copy, by how much is dead.
+    fn rate(&self, store: &impl Mergeable) -> u64 {
+        let log = store.log();
+        let sealed =
+            log.segments().into_iter().chain(log.merged()).filter_map(|segment| segment.sealed_end());
+        let total: u64 = sealed.map(u64::from).sum::<u64>() + u64::from(log.appended().offset);
+        let dead = total.saturating_sub(store.engine().stats().live_bytes);
+        rate(dead as f64 / total.max(1) as f64, self.trigger_ratio)
+    }
+}
