@@ -380,7 +380,7 @@ fn a_damaged_checkpoint_is_replaced_for_good() {
     let mut history = History::default();
     let db = machine.open(&options).unwrap();
     for n in 0..80_u64 {
-        let ops = vec![(common::workload::key(n % 24), Some(vec![n as u8; 20]))];
+        let ops = vec![common::model::Op::Put(common::workload::key(n % 24), vec![n as u8; 20])];
         history.push(&ops);
         db.write(common::model::batch(&ops), None).unwrap();
         if n % 20 == 19 {

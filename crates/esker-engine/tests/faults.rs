@@ -74,6 +74,10 @@ impl Run {
             Step::Checkpoint => {
                 self.db().checkpoint().inspect(|()| self.outcome.durable = self.outcome.acknowledged)
             }
+            Step::Merge(all) => {
+                let merged = self.db().merge(*all).map(drop);
+                merged.inspect(|()| self.outcome.durable = self.outcome.acknowledged)
+            }
             Step::Maintain(pause) => {
                 self.machine.clock.advance(*pause);
                 self.db().maintain();
@@ -115,7 +119,7 @@ impl Run {
     fn check_live(&mut self) {
         let now = self.outcome.history.after(self.outcome.acknowledged).clone();
         compare(self.db(), &now, &universe()).unwrap_or_else(|why| panic!("reads after the fault: {why}"));
-        let ops = vec![(b"key/00".to_vec(), Some(b"after the fault".to_vec()))];
+        let ops = vec![common::model::Op::Put(b"key/00".to_vec(), b"after the fault".to_vec())];
         if self.poisoned {
             for _ in 0..2 {
                 let error = self.db().write(batch(&ops), None).expect_err("a poisoned store takes no writes");

@@ -17,7 +17,7 @@ use common::{
     model::{History, Op, batch, compare},
     small_options,
 };
-use esker_engine::{Db, KeyRange, Lookup, Options, SyncPolicy};
+use esker_engine::{Condition, Db, KeyRange, Lookup, Options, SyncPolicy};
 use esker_log::disk::sim::{CrashMode, SimDisk};
 use proptest::prelude::*;
 
@@ -27,6 +27,8 @@ enum Action {
     Write(Vec<Op>, bool),
     Sync,
     Checkpoint,
+    /// Of what is worth it, or of everything.
+    Merge(bool),
     Maintain(u16),
     Reopen,
     /// The process is killed.
@@ -50,7 +52,26 @@ fn op() -> impl Strategy<Value = Op> {
         3 => prop::collection::vec(any::<u8>(), 0..40),
         1 => (any::<u8>(), 0..1500_usize).prop_map(|(byte, len)| vec![byte; len]),
     ];
-    (key(), prop::option::weighted(0.75, value))
+    prop_oneof![
+        9 => (key(), value.clone()).prop_map(|(key, value)| Op::Put(key, value)),
+        1 => (key(), value).prop_map(|(key, value)| Op::PutExpiring(key, value)),
+        3 => key().prop_map(Op::Delete),
+        2 => (key(), -99..99_i64).prop_map(|(key, by)| Op::Add(key, by)),
+    ]
+}
+
+/// A batch that may be void, or delete a whole range.
+fn judged() -> impl Strategy<Value = Vec<Op>> {
+    let condition = prop_oneof![
+        Just(Condition::Absent),
+        Just(Condition::Present),
+        (1..200_u64).prop_map(Condition::Version),
+    ];
+    let require = (key(), condition).prop_map(|(key, condition)| Op::Require(key, condition));
+    let range = (key(), key()).prop_map(|(a, b)| if a <= b { (a, b) } else { (b, a) });
+    let range = range.prop_map(|(start, end)| Op::DeleteRange(start, end));
+    (prop::option::of(require), prop::option::of(range), prop::collection::vec(op(), 1..4))
+        .prop_map(|(require, range, ops)| require.into_iter().chain(range).chain(ops).collect())
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -58,6 +79,8 @@ fn action() -> impl Strategy<Value = Action> {
         20 => (prop::collection::vec(op(), 1..2), prop::bool::weighted(0.1)).prop_map(|(ops, sync)| Action::Write(ops, sync)),
         6 => (prop::collection::vec(op(), 2..12), prop::bool::weighted(0.1)).prop_map(|(ops, sync)| Action::Write(ops, sync)),
         1 => (prop::collection::vec(op(), 80..100), Just(false)).prop_map(|(ops, sync)| Action::Write(ops, sync)),
+        4 => (judged(), prop::bool::weighted(0.1)).prop_map(|(ops, sync)| Action::Write(ops, sync)),
+        1 => any::<bool>().prop_map(Action::Merge),
         1 => Just(Action::Sync),
         2 => Just(Action::Checkpoint),
         3 => (0..2000_u16).prop_map(Action::Maintain),
@@ -130,6 +153,7 @@ impl Pair {
                 self.durable = self.history.len();
             }
             Action::Checkpoint => self.db().checkpoint().unwrap(),
+            Action::Merge(all) => drop(self.db().merge(*all).unwrap()),
             Action::Maintain(millis) => {
                 self.machine.clock.advance(Duration::from_millis(u64::from(*millis)));
                 self.db().maintain();
@@ -171,7 +195,7 @@ fn keys_of(actions: &[Action]) -> Vec<Vec<u8>> {
         Action::Write(ops, _) => Some(ops),
         _ => None,
     });
-    ops.flatten().map(|(key, _)| key.clone()).collect()
+    ops.flatten().map(|op| op.key().clone()).collect()
 }
 
 proptest! {
@@ -209,7 +233,7 @@ proptest! {
 #[test]
 fn cold_reads_give_the_value() {
     let mut pair = Pair::new(EngineKind::Bitcask, SyncPolicy::Always);
-    let write = |value: &[u8]| Action::Write(vec![(b"key".to_vec(), Some(value.to_vec()))], false);
+    let write = |value: &[u8]| Action::Write(vec![Op::Put(b"key".to_vec(), value.to_vec())], false);
     pair.act(&write(b"old"));
     pair.machine.disk.set_cold(true);
     let Lookup::Cold(read) = pair.db().try_get(b"key").unwrap() else { panic!("the disk is cold") };
@@ -277,7 +301,7 @@ fn write_pairs(db: &Db, writer: u64) {
     let mut last = 0;
     for n in 0..WRITES {
         let value = [n.to_be_bytes().as_slice(), &vec![writer as u8; (n % 300) as usize]].concat();
-        let ops = [(left.clone(), Some(value.clone())), (right.clone(), Some(value.clone()))];
+        let ops = [Op::Put(left.clone(), value.clone()), Op::Put(right.clone(), value.clone())];
         let sync = (n % 8 == 0).then_some(SyncPolicy::Always);
         let committed = db.write(batch(&ops), sync).unwrap();
         assert!(committed.version > last, "versions rise");

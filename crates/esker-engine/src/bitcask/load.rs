@@ -16,6 +16,7 @@ use esker_log::{
     format::{FRAME_HEADER_LEN, PLACED_VERSION_LEN, SEGMENT_HEADER_LEN},
     is_merged,
     recovery::FoundSegment,
+    scan::{FrameScanner, Step},
 };
 
 use super::{
@@ -157,7 +158,7 @@ impl Whole {
 
     fn load(mut self, opening: &mut Opening, threads: usize) -> Result<Index> {
         loop {
-            let loaded = self.reach(opening);
+            let loaded = self.reach(opening)?;
             let rows = self.row_lengths(opening);
             let overheads = overheads(&self.merged);
             let mut files = std::mem::take(&mut self.merged);
@@ -209,28 +210,44 @@ impl Whole {
     }
 
     /// Where replay begins: behind the last index file.
-    fn reach(&self, opening: &Opening) -> Loaded {
-        let mut loaded = Loaded::default();
-        for file in &self.merged {
-            loaded.last.index = loaded.last.index.max(file.stretch.last.index);
-        }
+    fn reach(&self, opening: &Opening) -> Result<Loaded> {
+        let mut from = Position::default();
+        let mut last = None;
         for (row, found) in self.rows.iter().zip(opening.segments()) {
             let segment = found.segment.id;
-            loaded.from = Position { segment, offset: row.reach };
-            if let Some(last) = row.last() {
-                loaded.last = last;
-            }
+            from = Position { segment, offset: row.reach };
+            last = row.last().or(last);
             if !row.is_whole(found) {
-                return loaded;
+                break;
             }
-            loaded.from = Position { segment: segment + 1, offset: FIRST };
+            from = Position { segment: segment + 1, offset: FIRST };
         }
-        loaded
+        let last = match last {
+            Some(last) => last,
+            None => end_before(opening, from)?,
+        };
+        Ok(Loaded { from, last })
     }
 
     fn row_lengths(&self, opening: &Opening) -> BTreeMap<SegmentId, usize> {
         let ids = opening.segments().iter().map(|found| found.segment.id);
         ids.zip(self.rows.iter().map(|row| row.files.len())).collect()
+    }
+}
+
+/// The last frame before `from`, where no index file tells: the segments before are gone, or there were none.
+fn end_before(opening: &Opening, from: Position) -> Result<GroupEnd> {
+    let judged = GroupEnd { index: opening.manifest().judged, term: 0 };
+    let Some(found) = opening.segments().iter().find(|found| found.segment.id == from.segment) else {
+        return Ok(judged);
+    };
+    let limit = found.sealed_end.map_or(found.file_len, u64::from);
+    match FrameScanner::new(&found.segment, from.offset.into(), limit).step()? {
+        Step::Frame(first) => {
+            Ok(GroupEnd { index: first.header.index.saturating_sub(1), term: first.header.term })
+        }
+        // All that was ever written was applied, and merged, when a merge judged it.
+        Step::End | Step::Bad(_) => Ok(judged),
     }
 }
 

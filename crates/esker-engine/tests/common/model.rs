@@ -2,10 +2,90 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use esker_engine::{Db, KeyRange, Lookup, WriteBatch};
+use esker_engine::{Condition, Db, KeyRange, Lookup, WriteBatch};
 
-/// One operation of a batch: a put, or a delete where there is no value.
-pub(crate) type Op = (Vec<u8>, Option<Vec<u8>>);
+/// One part of a batch. Conditions come first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Op {
+    Require(Vec<u8>, Condition),
+    Put(Vec<u8>, Vec<u8>),
+    /// Expires when the test has long ended.
+    PutExpiring(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    Add(Vec<u8>, i64),
+    /// Both ends are in it.
+    DeleteRange(Vec<u8>, Vec<u8>),
+}
+
+/// In the year 2050.
+const EXPIRES_AT_MS: u64 = 2_524_608_000_000;
+
+impl Op {
+    /// A put, or a delete where there is no value.
+    pub(crate) fn set(key: Vec<u8>, value: Option<Vec<u8>>) -> Self {
+        match value {
+            Some(value) => Self::Put(key, value),
+            None => Self::Delete(key),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &Vec<u8> {
+        match self {
+            Self::Require(key, _)
+            | Self::Put(key, _)
+            | Self::PutExpiring(key, _)
+            | Self::Delete(key)
+            | Self::Add(key, _)
+            | Self::DeleteRange(key, _) => key,
+        }
+    }
+}
+
+/// Applies a batch to a state, all of it or nothing; says how many of its operations met a key that was present.
+pub(crate) fn apply(state: &mut State, ops: &[Op], version: u64) -> u32 {
+    let mut next = state.clone();
+    match try_apply(&mut next, ops, version) {
+        Some(existed) => {
+            *state = next;
+            existed
+        }
+        None => 0,
+    }
+}
+
+/// `None`: the batch is void.
+fn try_apply(state: &mut State, ops: &[Op], version: u64) -> Option<u32> {
+    let mut existed = 0;
+    for op in ops {
+        let old = match op {
+            Op::Require(key, condition) => {
+                let present = state.get(key).map(|(_, version)| *version);
+                condition.holds(present).then_some(())?;
+                None
+            }
+            Op::Put(key, value) | Op::PutExpiring(key, value) => {
+                state.insert(key.clone(), (value.clone(), version))
+            }
+            Op::Delete(key) => state.remove(key),
+            Op::Add(key, by) => {
+                let old: i64 = match state.get(key) {
+                    Some((value, _)) => String::from_utf8(value.clone()).ok()?.parse().ok()?,
+                    None => 0,
+                };
+                let sum = old.checked_add(*by)?;
+                state.insert(key.clone(), (sum.to_string().into_bytes(), version))
+            }
+            Op::DeleteRange(start, end) => {
+                let before = state.len();
+                state.retain(|key, _| key < start || key > end);
+                existed += (before - state.len()) as u32;
+                None
+            }
+        };
+        existed += u32::from(old.is_some());
+    }
+    Some(existed)
+}
 
 /// Keys with value and version.
 pub(crate) type State = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
@@ -32,14 +112,7 @@ impl History {
     pub(crate) fn push(&mut self, ops: &[Op]) -> u32 {
         let version = self.states.len() as u64;
         let mut state = self.last().clone();
-        let mut existed = 0;
-        for (key, value) in ops {
-            let old = match value {
-                Some(value) => state.insert(key.clone(), (value.clone(), version)),
-                None => state.remove(key),
-            };
-            existed += u32::from(old.is_some());
-        }
+        let existed = apply(&mut state, ops, version);
         self.states.push(Arc::new(state));
         existed
     }
@@ -60,11 +133,18 @@ impl History {
 
 pub(crate) fn batch(ops: &[Op]) -> WriteBatch {
     let mut batch = WriteBatch::new();
-    for (key, value) in ops {
-        match value {
-            Some(value) => batch.put(key, value).unwrap(),
-            None => batch.delete(key).unwrap(),
+    for op in ops {
+        match op {
+            Op::Require(key, condition) => batch.require(key, *condition),
+            Op::Put(key, value) => batch.put(key, value),
+            Op::PutExpiring(key, value) => batch.put_expiring(key, value, EXPIRES_AT_MS),
+            Op::Delete(key) => batch.delete(key),
+            Op::Add(key, by) => batch.add(key, *by),
+            Op::DeleteRange(start, end) => {
+                batch.delete_range(&KeyRange::inclusive(start.clone(), end.clone()))
+            }
         }
+        .unwrap();
     }
     batch
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use esker_engine::{
-    Committed, Error, KeyRange, Options, Replica, RequestId, Result, SyncPolicy,
+    Committed, Condition, Error, KeyRange, Options, Replica, RequestId, Result, SyncPolicy,
     replica::{Hooks, LogEntry, StoredMembership},
     verify_dir,
 };
@@ -22,7 +22,7 @@ use esker_log::{GroupEnd, disk::sim::SimDisk, format::FrameKind};
 
 use super::{
     DIR, Machine, Rng, is_power_off,
-    model::{Op, State, batch, brief},
+    model::{Op, State, apply, batch, brief},
     small_options,
     workload::key,
 };
@@ -135,25 +135,25 @@ fn records(id: GroupEnd, ops: &[Op], request: Option<RequestId>) -> LogEntry {
 
 fn operations(rng: &mut Rng, id: GroupEnd) -> Vec<Op> {
     let count = 1 + rng.below(3);
-    let operation = |n| {
+    let mut operation = |n| {
         let len = [0, 30, 120, 700][rng.below(4) as usize];
         let value = format!("{}/{}/{n}", id.index, id.term).into_bytes();
         let value: Vec<_> = value.into_iter().chain(std::iter::repeat_n(b'.', len)).collect();
-        (key(rng.below(KEYS)), (rng.below(4) > 0).then_some(value))
+        let key = key(rng.below(KEYS));
+        match rng.below(12) {
+            0..=6 => Op::Put(key, value),
+            7 => Op::PutExpiring(key, value),
+            8 => Op::Add(key, rng.below(100) as i64 - 50),
+            9 if rng.below(4) == 0 => Op::DeleteRange(key.clone(), [key.as_slice(), b"~"].concat()),
+            _ => Op::Delete(key),
+        }
     };
-    (0..count).map(operation).collect()
-}
-
-fn apply(state: &mut State, ops: &[Op], version: u64) -> u32 {
-    let mut existed = 0;
-    for (key, value) in ops {
-        let old = match value {
-            Some(value) => state.insert(key.clone(), (value.clone(), version)),
-            None => state.remove(key),
-        };
-        existed += u32::from(old.is_some());
+    let mut operations: Vec<_> = (0..count).map(&mut operation).collect();
+    if rng.below(5) == 0 {
+        let condition = [Condition::Absent, Condition::Present][rng.below(2) as usize];
+        operations.insert(0, Op::Require(key(rng.below(KEYS)), condition));
     }
-    existed
+    operations
 }
 
 /// One thing that befalls the replica.
@@ -168,6 +168,8 @@ pub(crate) enum Step {
         apply: bool,
     },
     Checkpoint,
+    /// Of what is worth it, or of everything.
+    Merge(bool),
     Purge,
     Reopen,
     /// A snapshot up to `last` comes in, and between its halves the entries; it is given up if not `finish`.
@@ -189,6 +191,7 @@ impl Step {
             Self::Vote(vote) => format!("vote {vote:?}"),
             Self::Commit { upto, apply } => format!("commit {upto}, apply {apply}"),
             Self::Checkpoint => "checkpoint".into(),
+            Self::Merge(all) => format!("merge, all {all}"),
             Self::Purge => "purge".into(),
             Self::Reopen => "reopen".into(),
             Self::Install { last, between, finish } => {
@@ -239,6 +242,7 @@ impl<'a> Planner<'a> {
                 self.votes += 1;
                 self.steps.push(Step::Vote(self.votes.to_be_bytes().to_vec()));
             }
+            12 if how % 3 > 0 => self.steps.push(Step::Merge(how % 3 == 1)),
             12 => self.steps.push(Step::Checkpoint),
             13 => self.steps.push(if how.is_multiple_of(3) { Step::Reopen } else { Step::Purge }),
             _ => self.install(how),
@@ -439,6 +443,10 @@ pub(crate) fn take(replica: &Replica, agreed: &Agreed, step: &Step, known: &mut 
             // It costs the next opening time, and nothing else.
             Err(error) if !is_power_off(&error) => healthy(replica)?,
             other => other?,
+        },
+        Step::Merge(all) => match replica.merge(*all) {
+            Err(error) if !is_power_off(&error) => healthy(replica)?,
+            other => drop(other?),
         },
         Step::Purge => replica.purge(replica.applied().min_by_index(replica.checkpointed(), agreed)),
         Step::Install { last, between, finish } => {

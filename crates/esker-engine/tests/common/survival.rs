@@ -80,7 +80,7 @@ fn more_writes(seed: u64) -> Vec<Vec<Op>> {
     (0..3)
         .map(|n| {
             let value = vec![n as u8; rng.below(300) as usize];
-            vec![(key(rng.below(24)), Some(value)), (key(rng.below(24)), None)]
+            vec![Op::Put(key(rng.below(24)), value), Op::Delete(key(rng.below(24)))]
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esker_engine::{Db, Error, Options, SyncPolicy};
+use esker_engine::{Condition, Db, Error, Options, SyncPolicy};
 
 use super::{
     Machine, Rng,
@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Write(Vec<Op>, Option<SyncPolicy>),
     Sync,
     Checkpoint,
+    /// Merges what is worth it, or everything.
+    Merge(bool),
     /// Time passes and maintenance runs.
     Maintain(Duration),
     /// The store is closed and opened again.
@@ -76,9 +78,28 @@ fn operations(rng: &mut Rng, unique: u64) -> Vec<Op> {
         .map(|i| {
             let key = key(rng.below(KEYS));
             let delete = rng.below(4) == 0;
-            (key, (!delete).then(|| value(rng, unique * 16 + i)))
+            match rng.below(16) {
+                _ if delete => Op::Delete(key),
+                0 | 1 => Op::Add(key, unique as i64),
+                2 => Op::PutExpiring(key, value(rng, unique * 16 + i)),
+                3 => {
+                    Op::DeleteRange(key.clone(), format!("key/{:02}", rng.below(KEYS)).into_bytes().max(key))
+                }
+                _ => Op::Put(key, value(rng, unique * 16 + i)),
+            }
         })
         .collect()
+}
+
+/// Now and then a condition on top, which may make the batch void.
+fn with_condition(rng: &mut Rng, ops: Vec<Op>, unique: u64) -> Vec<Op> {
+    let condition = match rng.below(16) {
+        0 => Condition::Absent,
+        1 => Condition::Present,
+        2 => Condition::Version(1 + rng.below(unique + 1)),
+        _ => return ops,
+    };
+    std::iter::once(Op::Require(key(rng.below(KEYS)), condition)).chain(ops).collect()
 }
 
 /// `count` writes with syncs, checkpoints, maintenance and reopenings in between.
@@ -87,11 +108,13 @@ pub(crate) fn steps(seed: u64, count: u64) -> Vec<Step> {
     let mut steps = Vec::new();
     for unique in 0..count {
         let sync = (rng.below(9) == 0).then_some(SyncPolicy::Always);
-        steps.push(Step::Write(operations(&mut rng, unique), sync));
+        let ops = operations(&mut rng, unique);
+        steps.push(Step::Write(with_condition(&mut rng, ops, unique), sync));
         match rng.below(24) {
             0 => steps.push(Step::Sync),
             1 => steps.push(Step::Checkpoint),
             2 => steps.push(Step::Reopen),
+            7 => steps.push(Step::Merge(rng.below(2) == 0)),
             3..=6 => steps.push(Step::Maintain(Duration::from_millis(rng.below(400)))),
             _ => {}
         }
@@ -119,6 +142,10 @@ fn try_run(machine: &Machine, options: &Options, steps: &[Step], outcome: &mut O
             }
             Step::Checkpoint => {
                 db.checkpoint()?;
+                outcome.durable = outcome.acknowledged;
+            }
+            Step::Merge(all) => {
+                db.merge(*all)?;
                 outcome.durable = outcome.acknowledged;
             }
             Step::Maintain(pause) => {
