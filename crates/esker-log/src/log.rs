@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Error, Index, Result, SegmentId,
-    disk::{DirLock, Disk},
+    disk::{DirLock, Disk, pool::FilePool},
     format::{FRAME_HEADER_LEN, FrameHeader, StoreId, unseal_payload, verify_frame},
     install::MergeState,
     manifest::Manifest,
@@ -34,11 +34,20 @@ pub struct LogOptions {
     /// Merged segments of another generation are dead: a snapshot took the place of what they hold. 0 as long as none
     /// was installed.
     pub generation: u64,
+    /// So many segments' files are open at a time; the others are opened when they are read. More only while more
+    /// threads than that read at once.
+    pub max_files: usize,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20, first_segment: 1, generation: 0 }
+        Self {
+            segment_max_bytes: 256 << 20,
+            allocate_bytes: 4 << 20,
+            first_segment: 1,
+            generation: 0,
+            max_files: 1024,
+        }
     }
 }
 
@@ -87,6 +96,8 @@ pub struct LogCounters {
 /// has one owner.
 pub struct Log {
     pub(crate) disk: Arc<dyn Disk>,
+    /// The segments' files.
+    pub(crate) files: Arc<FilePool>,
     pub(crate) dir: PathBuf,
     pub(crate) store: StoreId,
     pub(crate) options: LogOptions,
@@ -112,6 +123,7 @@ pub struct Log {
 impl Log {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
+        files: Arc<FilePool>,
         dir: PathBuf,
         store: StoreId,
         options: LogOptions,
@@ -122,6 +134,7 @@ impl Log {
             merges: Mutex::new(MergeState::new(manifest, options.generation)),
             removals: Arc::new(Removals::new(Arc::clone(&disk))),
             disk,
+            files,
             dir,
             store,
             options,
@@ -243,6 +256,11 @@ impl Log {
         }
         self.advance_durable(mark);
         Ok(())
+    }
+
+    /// How many segments' files are open.
+    pub fn open_files(&self) -> usize {
+        self.files.open_files()
     }
 
     /// Keeps what is part of the log now readable until the pin is dropped, whatever is retired meanwhile. To be taken

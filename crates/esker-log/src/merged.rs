@@ -45,7 +45,7 @@ impl MergedWriter {
     pub fn create(log: &Arc<Log>) -> Result<Self> {
         let id = log.take_merged_number()?;
         let header = SegmentHeader { segment: id, store: log.store, previous_end: 0 };
-        let created = Segment::create(log.disk.as_ref(), &log.dir, header, SEGMENT_HEADER_LEN as u64);
+        let created = Segment::create(&log.files, &log.dir, header, SEGMENT_HEADER_LEN as u64);
         let segment = created.inspect_err(|_| log.removals.remove(&log.dir.join(segment_name(id))))?;
         segment.remove_on_drop(&log.removals);
         let header_len = SEGMENT_HEADER_LEN as u64;
@@ -208,6 +208,7 @@ impl MergedWriter {
             self.sync()?;
         }
         self.segment.seal(self.end as u32);
+        self.segment.release();
         Ok(Arc::new(self.segment))
     }
 }

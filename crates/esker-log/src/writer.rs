@@ -349,11 +349,12 @@ impl Writer {
         let allocate = (needed + 1)
             .next_multiple_of(self.log.options.allocate_bytes.max(1))
             .min(self.log.options.segment_max_bytes.max(needed));
-        let next = Arc::new(Segment::create(self.log.disk.as_ref(), &self.log.dir, header, allocate)?);
+        let next = Arc::new(Segment::create(&self.log.files, &self.log.dir, header, allocate)?);
         // The reserved space behind the end is given back. Losing this in a crash costs space, no data.
         let sealed = std::mem::replace(&mut self.active, Arc::clone(&next));
         sealed.seal(self.end as u32);
         let trimmed = sealed.file.set_len(self.end);
+        sealed.release();
         self.end = SEGMENT_HEADER_LEN as u64;
         self.allocated = allocate;
         self.sealing = false;
