@@ -18,6 +18,7 @@ use crate::{
     manifest::Manifest,
     record::{self, RECORD_HEADER_LEN, binding, record_len},
     segment::{MERGED_BIT, Pin, Position, Registry, Removals, Segment},
+    write_back::WriteBack,
 };
 
 /// How a log lays out its files.
@@ -37,6 +38,9 @@ pub struct LogOptions {
     /// So many segments' files are open at a time; the others are opened when they are read. More only while more
     /// threads than that read at once.
     pub max_files: usize,
+    /// When so many bytes were appended that nobody has synced, [`Log::run_write_back`] does it, so that sealing a segment does
+    /// not take long. Less makes for more syncs, more for longer ones.
+    pub write_back_bytes: u64,
 }
 
 impl Default for LogOptions {
@@ -47,6 +51,7 @@ impl Default for LogOptions {
             first_segment: 1,
             generation: 0,
             max_files: 1024,
+            write_back_bytes: 32 << 20,
         }
     }
 }
@@ -105,6 +110,9 @@ pub struct Log {
     /// What `MANIFEST` says.
     pub(crate) merges: Mutex<MergeState>,
     pub(crate) removals: Arc<Removals>,
+    pub(crate) write_back: WriteBack,
+    /// A segment is sealed before it grows beyond this many bytes.
+    segment_target: AtomicU64,
     /// Everything before this position is on the disk. Only grows.
     durable: AtomicU64,
     /// The end of what was appended. Only grows.
@@ -132,6 +140,8 @@ impl Log {
     ) -> Self {
         Self {
             merges: Mutex::new(MergeState::new(manifest, options.generation)),
+            write_back: WriteBack::default(),
+            segment_target: AtomicU64::new(options.segment_max_bytes),
             removals: Arc::new(Removals::new(Arc::clone(&disk))),
             disk,
             files,
@@ -256,6 +266,15 @@ impl Log {
         }
         self.advance_durable(mark);
         Ok(())
+    }
+
+    /// From now on a segment is sealed before it grows beyond `bytes`, if that is less than `segment_max_bytes`.
+    pub fn set_segment_target(&self, bytes: u64) {
+        self.segment_target.store(bytes.min(self.options.segment_max_bytes), Ordering::Relaxed);
+    }
+
+    pub(crate) fn segment_target(&self) -> u64 {
+        self.segment_target.load(Ordering::Relaxed)
     }
 
     /// How many segments' files are open.

@@ -124,6 +124,7 @@ impl Replica {
             inner.closing.store(true, Ordering::Release);
             inner.queue.close();
             inner.maintenance.raise();
+            inner.log().close_write_back();
         }
         let threads = Arc::new(Threads { inner: Arc::clone(&inner), handles: Mutex::new(handles) });
         let replica = Self { inner, _threads: threads };
@@ -162,6 +163,7 @@ impl Threads {
         let saved = self.inner.checkpoint(true);
         self.inner.queue.close();
         self.inner.maintenance.raise();
+        self.inner.log().close_write_back();
         for handle in handles {
             handle.join().expect("a replica's threads do not panic");
         }
@@ -184,5 +186,6 @@ fn start_threads(inner: &Arc<Inner>, handles: &mut Vec<JoinHandle<()>>) -> Resul
         Ok(())
     };
     start("esker-append", |inner| inner.queue.run())?;
+    start("esker-write-out", |inner| inner.log().run_write_back())?;
     start("esker-maintain", Inner::run_maintenance)
 }
