@@ -141,9 +141,9 @@ impl Pair {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Write(ops, sync) => {
-                let existed = self.history.push(ops);
+                let expected = self.history.push(ops);
                 let committed = self.db().write(batch(ops), sync.then_some(SyncPolicy::Always)).unwrap();
-                assert_eq!((committed.version as usize, committed.existed), (self.history.len(), existed));
+                assert_eq!(committed, expected);
                 if *sync || self.options.sync == SyncPolicy::Always {
                     self.durable = self.history.len();
                 }

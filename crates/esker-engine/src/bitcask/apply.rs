@@ -58,7 +58,6 @@ impl Bitcask {
             let mut turn = Turn { tree, live: &mut live, cut: &mut cut };
             outcomes.extend(batches.iter().map(|batch| turn.apply(batch, &[])));
         });
-        drop(live);
         self.count_later(cut);
     }
 
@@ -75,7 +74,6 @@ impl Bitcask {
                 committed = self.keydir.apply(batch.records as usize, |tree| {
                     Turn { tree, live: &mut live, cut: &mut cut }.apply(batch, sums)
                 });
-                drop(live);
                 self.count_later(cut);
             }
         }
@@ -94,7 +92,8 @@ impl Bitcask {
         Err(Error::damage(path, u64::from(batch.position.offset), why))
     }
 
-    /// Keeps what was cut out of the keydir until somebody has the time to count and drop it.
+    /// Keeps what was cut out of the keydir until somebody has the time to count and drop it. With the lock of what lives held: a
+    /// merge that finds nothing here may forget the segments it led to.
     fn count_later(&self, cut: Vec<Tree<Slot>>) {
         if !cut.is_empty() {
             self.cut.lock().extend(cut);

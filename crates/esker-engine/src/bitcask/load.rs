@@ -5,16 +5,13 @@
 //! batch was judged: then the log is replayed from there on, and if a merge has put something newer in the place of what comes
 //! behind, it is damage.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Bound,
-    thread,
-};
+use std::{collections::BTreeMap, ops::Bound, thread};
 
 use esker_log::{
     Error, GroupEnd, Opening, Position, Result, SegmentId,
     format::{FRAME_HEADER_LEN, PLACED_VERSION_LEN, SEGMENT_HEADER_LEN},
     is_merged,
+    record::record_len,
     recovery::FoundSegment,
     scan::{FrameScanner, Step},
 };
@@ -25,6 +22,7 @@ use super::{
     index_merge::{cover_of, merge_index},
     keydir::{Builder, Slot, Tree},
     liveness::Liveness,
+    merge::beside::{Beside, Held},
     ranges::Cover,
 };
 use crate::{Loaded, Loading};
@@ -48,8 +46,7 @@ pub(crate) struct Index {
     pub(crate) loaded: Loaded,
     /// How many files the rows of log segments have.
     pub(crate) rows: BTreeMap<SegmentId, usize>,
-    /// What merged segments need beside their records, in bytes.
-    pub(crate) overheads: HashMap<SegmentId, u64>,
+    pub(crate) beside: Beside,
 }
 
 /// Loads the index files of a store.
@@ -160,13 +157,12 @@ impl Whole {
         loop {
             let loaded = self.reach(opening)?;
             let rows = self.row_lengths(opening);
-            let overheads = overheads(&self.merged);
             let mut files = std::mem::take(&mut self.merged);
             let merged = files.len();
             let counts: Vec<_> = self.rows.iter().map(|row| row.files.len()).collect();
             files.extend(self.rows.iter_mut().flat_map(|row| row.files.drain(..)));
             let damage = match merge_all(&files, threads) {
-                Ok((tree, live)) => return Ok(Index { tree, live, loaded, rows, overheads }),
+                Ok((tree, live, beside)) => return Ok(Index { tree, live, loaded, rows, beside }),
                 Err(Error::Damage(damage)) => damage,
                 Err(other) => return Err(other),
             };
@@ -251,13 +247,17 @@ fn end_before(opening: &Opening, from: Position) -> Result<GroupEnd> {
     }
 }
 
-/// What merged segments need beside their records: a version before each, and the headers of frames.
-fn overheads(files: &[IndexFile]) -> HashMap<SegmentId, u64> {
-    let of_merged = files.iter().filter(|file| is_merged(file.stretch.segment));
-    let overhead = |file: &IndexFile| {
-        file.entries * PLACED_VERSION_LEN as u64 + u64::from(file.stretch.to >> 20) * FRAME_HEADER_LEN as u64
-    };
-    of_merged.map(|file| (file.stretch.segment, SEGMENT_HEADER_LEN as u64 + overhead(file))).collect()
+/// What merged segments hold beside records: a version before each, the headers of frames, and tombstones, of whose keys the
+/// bytes in each file are given.
+fn beside(files: &[IndexFile], tombstones: &[u64]) -> Beside {
+    let of_merged = files.iter().zip(tombstones).filter(|(file, _)| is_merged(file.stretch.segment));
+    Beside::loaded(of_merged.map(|(file, &tombstones)| {
+        let frames = u64::from(file.stretch.to >> 20) + 1;
+        let overhead = SEGMENT_HEADER_LEN as u64
+            + file.entries * PLACED_VERSION_LEN as u64
+            + frames * FRAME_HEADER_LEN as u64;
+        (file.stretch.segment, Held::new(overhead, tombstones))
+    }))
 }
 
 /// Opens the index files of a log segment: its hint, or as many checkpoints as join one another. Others are removed: left in
@@ -301,7 +301,7 @@ fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], thread
     for &mark in marks.iter().rev() {
         let Some(files) = open_chain(opening, &names, base, mark)? else { continue };
         match merge_all(&files, threads) {
-            Ok((tree, live)) => {
+            Ok((tree, live, beside)) => {
                 names.remove_others(opening, &files)?;
                 let of_log = files.iter().rfind(|file| !is_merged(file.stretch.segment));
                 let last = of_log.map_or(GroupEnd::default(), |file| file.stretch.last);
@@ -309,8 +309,7 @@ fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], thread
                 for file in files.iter().filter(|file| !is_merged(file.stretch.segment)) {
                     *rows.entry(file.stretch.segment).or_default() += 1;
                 }
-                let overheads = overheads(&files);
-                return Ok(Index { tree, live, loaded: Loaded { from: mark, last }, rows, overheads });
+                return Ok(Index { tree, live, loaded: Loaded { from: mark, last }, rows, beside });
             }
             Err(Error::Damage(damage)) => opening.notice(format!("{damage}: left out")),
             Err(other) => return Err(other),
@@ -562,12 +561,13 @@ fn renew(opening: &mut Opening, find: impl Fn(&Opening) -> &FoundSegment) -> Res
     }
 }
 
-fn merge_all(files: &[IndexFile], threads: usize) -> Result<(Tree<Slot>, Liveness)> {
+fn merge_all(files: &[IndexFile], threads: usize) -> Result<(Tree<Slot>, Liveness, Beside)> {
     let cover = cover_of(files);
     let entries: u64 = files.iter().map(|file| file.entries).sum();
     let parts = threads.min((entries / ENTRIES_PER_THREAD_MIN) as usize).max(1);
     if parts == 1 {
-        return merge_range(files, &cover, Bound::Unbounded, Bound::Unbounded);
+        let part = merge_range(files, &cover, Bound::Unbounded, Bound::Unbounded)?;
+        return Ok((part.tree, part.live, beside(files, &part.tombstones)));
     }
     let splits = split_keys(files, parts);
     let ranges = (0..=splits.len()).map(|i| {
@@ -582,11 +582,16 @@ fn merge_all(files: &[IndexFile], threads: usize) -> Result<(Tree<Slot>, Livenes
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("merging does not panic")).collect()
     });
-    let (trees, lives): (Vec<_>, Vec<_>) = merged?.into_iter().unzip();
-    let tree = Tree::concat(trees).expect("the ranges ascend");
     let mut live = Liveness::default();
-    lives.iter().for_each(|part| live.extend(part));
-    Ok((tree, live))
+    let mut tombstones = vec![0; files.len()];
+    let mut trees = Vec::new();
+    for part in merged? {
+        live.extend(&part.live);
+        tombstones.iter_mut().zip(part.tombstones).for_each(|(sum, bytes)| *sum += bytes);
+        trees.push(part.tree);
+    }
+    let tree = Tree::concat(trees).expect("the ranges ascend");
+    Ok((tree, live, beside(files, &tombstones)))
 }
 
 /// Keys that divide the entries into `parts` of about the same size, by what the block directories say.
@@ -600,19 +605,26 @@ fn split_keys(files: &[IndexFile], parts: usize) -> Vec<Vec<u8>> {
     splits
 }
 
-fn merge_range(
-    files: &[IndexFile],
-    cover: &Cover,
-    lower: Bound<&[u8]>,
-    upper: Bound<&[u8]>,
-) -> Result<(Tree<Slot>, Liveness)> {
+/// A part of the keys.
+struct Part {
+    tree: Tree<Slot>,
+    live: Liveness,
+    /// Of each file the bytes of tombstones that nothing newer took the place of.
+    tombstones: Vec<u64>,
+}
+
+fn merge_range(files: &[IndexFile], cover: &Cover, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<Part> {
     let mut builder = Builder::new();
     let mut live = Liveness::default();
+    let mut tombstones = vec![0; files.len()];
     merge_index(files, cover, lower, upper, |key, Place { slot, .. }, number| {
-        let Some(slot) = slot else { return Ok(()) };
+        let Some(slot) = slot else {
+            tombstones[number] += record_len(key.len(), 0) as u64;
+            return Ok(());
+        };
         live.add(key.len(), slot);
         let pushed = builder.push(key, slot);
         pushed.map_err(|_| Error::damage(&files[number].path, 0, "the keys do not ascend"))
     })?;
-    Ok((builder.finish(), live))
+    Ok(Part { tree: builder.finish(), live, tombstones })
 }

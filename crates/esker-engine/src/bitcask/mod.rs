@@ -35,7 +35,6 @@ mod ranges;
 mod scan;
 
 use std::{
-    collections::HashMap,
     path::Path,
     sync::{
         Arc,
@@ -44,7 +43,7 @@ use std::{
 };
 
 use esker_log::{
-    Damage, Error, Log, Opening, Position, RecordLocation, Result, SegmentId,
+    Damage, Error, Log, Opening, Position, RecordLocation, Result,
     clock::Clock,
     disk::Disk,
     format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId},
@@ -61,6 +60,7 @@ use self::{
     index_file::{IndexFile, IndexName},
     keydir::{Builder, Keydir, Slot, Tree},
     liveness::Liveness,
+    merge::beside::Beside,
     scan::{BitcaskScan, BitcaskStoredScan, Snapshot},
 };
 use crate::{
@@ -97,10 +97,11 @@ pub struct Bitcask {
     /// Held while index files are read, written or removed: for long. Taken before `checkpoints`.
     files_turn: Mutex<()>,
     checkpoints: Mutex<Checkpoints>,
-    /// Held during a merge: one at a time. Taken before `files_turn`.
-    merge_turn: Mutex<()>,
-    /// What merged segments need beside their records, in bytes.
-    overheads: Mutex<HashMap<SegmentId, u64>>,
+    /// Held during a merge: one at a time. Taken before `files_turn`. Holds a merge that has happened and is not finished, for a
+    /// read failed: it comes before the next.
+    merge_turn: Mutex<Option<merge::Installed>>,
+    /// What merged segments hold beside records that live.
+    beside: Mutex<Beside>,
     policy: merge::Policy,
     /// Merges leave what expired less long ago than this: the most that the clocks of a cluster may differ.
     expiry_grace_ms: u64,
@@ -134,7 +135,7 @@ impl Bitcask {
             files_turn: Mutex::default(),
             checkpoints: Mutex::default(),
             merge_turn: Mutex::default(),
-            overheads: Mutex::default(),
+            beside: Mutex::default(),
             policy: merge::Policy::new(options),
             expiry_grace_ms: 0,
             merges: MergeCounters::default(),
@@ -280,7 +281,7 @@ impl Engine for Bitcask {
         *self.applied_to.lock() = index.loaded.from;
         self.applied_version.store(index.loaded.last.index, Ordering::Release);
         self.judged_floor.store(opening.manifest().judged, Ordering::Release);
-        *self.overheads.lock() = index.overheads;
+        *self.beside.lock() = index.beside;
         *self.checkpoints.lock() = Checkpoints::new(base, index.loaded, index.rows);
         // More than the bound of in-place operations: the loaded tree is swapped in.
         self.keydir.apply(usize::MAX, |tree| *tree = index.tree);

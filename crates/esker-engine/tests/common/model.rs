@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use esker_engine::{Condition, Db, KeyRange, Lookup, WriteBatch};
+use esker_engine::{Committed, Condition, Db, KeyRange, Lookup, Outcome, Refusal, WriteBatch};
 
 /// One part of a batch. Conditions come first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,26 +41,25 @@ impl Op {
     }
 }
 
-/// Applies a batch to a state, all of it or nothing; says how many of its operations met a key that was present.
-pub(crate) fn apply(state: &mut State, ops: &[Op], version: u64) -> u32 {
+/// Applies a batch to a state, all of it or nothing; says what came of it.
+pub(crate) fn apply(state: &mut State, ops: &[Op], version: u64) -> Committed {
     let mut next = state.clone();
     match try_apply(&mut next, ops, version) {
-        Some(existed) => {
+        Ok(committed) => {
             *state = next;
-            existed
+            committed
         }
-        None => 0,
+        Err(refusal) => Committed { outcome: Outcome::Refused(refusal), ..Committed::applied(version, 0) },
     }
 }
 
-/// `None`: the batch is void.
-fn try_apply(state: &mut State, ops: &[Op], version: u64) -> Option<u32> {
-    let mut existed = 0;
+fn try_apply(state: &mut State, ops: &[Op], version: u64) -> Result<Committed, Refusal> {
+    let mut committed = Committed::applied(version, 0);
     for op in ops {
         let old = match op {
             Op::Require(key, condition) => {
                 let present = state.get(key).map(|(_, version)| *version);
-                condition.holds(present).then_some(())?;
+                condition.holds(present).then_some(()).ok_or(Refusal::Condition(present))?;
                 None
             }
             Op::Put(key, value) | Op::PutExpiring(key, value) => {
@@ -69,22 +68,29 @@ fn try_apply(state: &mut State, ops: &[Op], version: u64) -> Option<u32> {
             Op::Delete(key) => state.remove(key),
             Op::Add(key, by) => {
                 let old: i64 = match state.get(key) {
-                    Some((value, _)) => String::from_utf8(value.clone()).ok()?.parse().ok()?,
+                    Some((value, _)) => integer(value).ok_or(Refusal::NotAnInteger)?,
                     None => 0,
                 };
-                let sum = old.checked_add(*by)?;
+                let sum = old.checked_add(*by).ok_or(Refusal::Overflow)?;
+                committed.outcome = Outcome::Sum(sum);
                 state.insert(key.clone(), (sum.to_string().into_bytes(), version))
             }
             Op::DeleteRange(start, end) => {
                 let before = state.len();
                 state.retain(|key, _| key < start || key > end);
-                existed += (before - state.len()) as u32;
+                committed.existed += (before - state.len()) as u32;
                 None
             }
         };
-        existed += u32::from(old.is_some());
+        committed.existed += u32::from(old.is_some());
     }
-    Some(existed)
+    Ok(committed)
+}
+
+/// As it is printed, and in no other way.
+fn integer(value: &[u8]) -> Option<i64> {
+    let integer: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (integer.to_string().as_bytes() == value).then_some(integer)
 }
 
 /// Keys with value and version.
@@ -108,13 +114,13 @@ impl History {
         self.states.len() - 1
     }
 
-    /// Adds a batch; says how many of its operations met a key that was present.
-    pub(crate) fn push(&mut self, ops: &[Op]) -> u32 {
+    /// Adds a batch; says what comes of it.
+    pub(crate) fn push(&mut self, ops: &[Op]) -> Committed {
         let version = self.states.len() as u64;
         let mut state = self.last().clone();
-        let existed = apply(&mut state, ops, version);
+        let committed = apply(&mut state, ops, version);
         self.states.push(Arc::new(state));
-        existed
+        committed
     }
 
     /// Forgets all batches behind the first `batches`.

@@ -74,7 +74,7 @@ impl Agreed {
             if let Some((_, _, known)) = known {
                 outcome = *known;
             } else {
-                outcome.existed = apply(&mut state, &ops, id.index);
+                outcome = apply(&mut state, &ops, id.index);
                 self.requests.extend(request.map(|request| (id.index, request, outcome)));
             }
             records(id, &ops, request)

@@ -177,11 +177,11 @@ fn write(
     sync: Option<SyncPolicy>,
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
-    let existed = outcome.history.push(ops);
+    let expected = outcome.history.push(ops);
     let committed = db.write(batch(ops), sync)?;
     outcome.acknowledged += 1;
     assert_eq!(committed.version, outcome.acknowledged as u64, "versions count the batches");
-    assert_eq!(committed.existed, existed, "existed in batch {}", committed.version);
+    assert_eq!(committed, expected);
     if sync.unwrap_or(options.sync).stronger(options.sync) == SyncPolicy::Always {
         outcome.durable = outcome.acknowledged;
     }

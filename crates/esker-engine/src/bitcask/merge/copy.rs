@@ -14,7 +14,7 @@ use esker_log::{
     segment::Segment,
 };
 
-use super::older::Outside;
+use super::{beside::Held, older::Outside};
 use crate::{
     Pace, Version,
     bitcask::{
@@ -59,6 +59,7 @@ impl Drop for Output {
 pub(super) struct Output {
     pub(super) segment: Arc<Segment>,
     record_bytes: u64,
+    tombstone_bytes: u64,
     index_path: PathBuf,
     disk: Arc<dyn Disk>,
     is_kept: bool,
@@ -70,9 +71,10 @@ impl Output {
         self.segment.sealed_end().map_or(0, u64::from)
     }
 
-    /// What it needs beside its records.
-    pub(super) fn overhead(&self) -> u64 {
-        self.bytes().saturating_sub(self.record_bytes)
+    /// What it holds beside records that live.
+    pub(super) fn beside(&self) -> Held {
+        let overhead = self.bytes().saturating_sub(self.record_bytes + self.tombstone_bytes);
+        Held::new(overhead, self.tombstone_bytes)
     }
 
     pub(super) fn open_index(&self, log: &Log) -> Result<IndexFile> {
@@ -103,6 +105,7 @@ struct Writing {
     index: IndexWriter,
     /// Of those that live.
     record_bytes: u64,
+    tombstone_bytes: u64,
 }
 
 impl<'a> Copier<'a> {
@@ -211,7 +214,10 @@ impl<'a> Copier<'a> {
         self.make_room(len)?;
         let writing = self.writing()?;
         let at = writing.merged.push(version, |buf| encode_record_of(buf, kind, flags, key, &[value]))?;
-        writing.record_bytes += if kind == RecordKind::Put { len as u64 } else { 0 };
+        match kind {
+            RecordKind::Put => writing.record_bytes += len as u64,
+            _ => writing.tombstone_bytes += len as u64,
+        }
         self.go_on(len)?;
         Ok(at)
     }
@@ -245,7 +251,7 @@ impl<'a> Copier<'a> {
                 last: GroupEnd { index: self.newest, term: 0 },
             };
             let index = IndexWriter::new(self.log.store(), stretch);
-            self.writer = Some(Writing { merged, index, record_bytes: 0 });
+            self.writer = Some(Writing { merged, index, record_bytes: 0, tombstone_bytes: 0 });
         }
         Ok(self.writer.as_mut().expect("it was just put there"))
     }
@@ -278,6 +284,7 @@ impl Writing {
         let name = IndexName::Hint(segment.id);
         let output = Output {
             record_bytes: self.record_bytes,
+            tombstone_bytes: self.tombstone_bytes,
             index_path: log.dir().join(name.to_string()),
             disk: Arc::clone(log.disk()),
             is_kept: false,

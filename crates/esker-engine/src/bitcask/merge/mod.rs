@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! choose.rs   which segments
+//! beside.rs   what merged segments hold beside records
 //! copy.rs     what lives of them, into new segments
 //! older.rs    what tombstones are kept for
 //! ```
@@ -10,6 +11,7 @@
 //! replay that began before would meet a state that has lost what was dead by then. That is the store's to do, for it may have
 //! more to save than the engine's index.
 
+pub(crate) mod beside;
 mod choose;
 mod copy;
 mod older;
@@ -25,7 +27,7 @@ use esker_log::{Error, Log, Merge, Position, Result, SegmentId, is_merged, segme
 pub(crate) use self::choose::Policy;
 use self::{
     choose::{Candidate, choose},
-    copy::{Copied, Copier},
+    copy::{Copied, Copier, Output},
     older::{Outside, Rows},
 };
 use super::{
@@ -40,7 +42,12 @@ use crate::{Merged, Merging, Pace, Version};
 impl Bitcask {
     /// See [`Engine::merge`](crate::Engine::merge).
     pub(super) fn merge_some(&self, log: &Arc<Log>, merging: &mut Merging<'_>) -> Result<Option<Merged>> {
-        let _turn = self.merge_turn.lock();
+        let mut turn = self.merge_turn.lock();
+        if let Some(unfinished) = turn.as_ref() {
+            let merged = unfinished.finish(self, log)?;
+            *turn = None;
+            return Ok(Some(merged));
+        }
         self.count_cut();
         let candidates = self.candidates(log, merging.before);
         let inputs = match merging.all {
@@ -51,8 +58,7 @@ impl Bitcask {
             return Ok(None);
         }
         let generation = log.generation();
-        let job = Job::new(self, log, inputs)?;
-        let mut copied = job.copy(merging.pace)?;
+        let copied = Job::new(self, log, &inputs)?.copy(merging.pace)?;
         // Everything that was applied when the last key was looked at.
         let judged =
             Judged { version: self.applied_version.load(Ordering::Acquire), to: *self.applied_to.lock() };
@@ -61,27 +67,24 @@ impl Bitcask {
             let why = "index files do not cover what was applied: the merge is given up";
             return Err(Error::InvalidRequest(why.into()));
         }
-        job.install(&mut copied, generation, judged.version)?;
-        job.swing(&copied)?;
-        job.retire(copied).map(Some)
+        let installed = Installed::new(log, inputs, copied, generation, judged.version)?;
+        // From here on it has happened. What fails now is done first the next time.
+        let merged = turn.insert(installed).finish(self, log)?;
+        *turn = None;
+        Ok(Some(merged))
     }
 
     fn candidates(&self, log: &Log, before: Position) -> Vec<Candidate> {
         let before = before.min(self.checkpoints.lock().covered()).segment;
         let live = self.live.lock();
-        let overheads = self.overheads.lock();
+        let beside = self.beside.lock();
         let candidate = |segment: &Arc<Segment>| {
             let id = segment.id;
             let end = segment.sealed_end();
-            let overhead = overheads.get(&id).copied().unwrap_or(0);
             Candidate {
                 id,
                 bytes: u64::from(end.unwrap_or_else(|| log.appended().offset)),
-                // What a merged segment needs beside its records would be there again.
-                live: match live.of_segment(id) {
-                    0 => 0,
-                    bytes => bytes + overhead,
-                },
+                live: beside.needed(id, live.of_segment(id)),
                 eligible: end.is_some() && (is_merged(id) || id < before),
             }
         };
@@ -106,30 +109,28 @@ struct Judged {
     to: Position,
 }
 
-/// A merge under way.
+/// A merge whose outputs are not part of the store yet.
 struct Job<'a> {
     engine: &'a Bitcask,
     log: &'a Arc<Log>,
-    inputs: Vec<SegmentId>,
-    input_set: HashSet<SegmentId>,
+    inputs: HashSet<SegmentId>,
     /// The index files of the inputs.
     files: Vec<IndexFile>,
 }
 
 impl<'a> Job<'a> {
-    fn new(engine: &'a Bitcask, log: &'a Arc<Log>, inputs: Vec<SegmentId>) -> Result<Self> {
+    fn new(engine: &'a Bitcask, log: &'a Arc<Log>, inputs: &[SegmentId]) -> Result<Self> {
         // No row is joined or added to meanwhile.
         let turn = engine.files_turn.lock();
         let names = RowNames::list(log)?;
         let mut files = Vec::new();
-        for &id in &inputs {
+        for &id in inputs {
             let row = names.open(log, id)?;
-            check_whole(log, &*log.segment(id)?, &row)?;
+            check_whole(log, log.segment(id)?.as_ref(), &row)?;
             files.extend(row);
         }
         drop(turn);
-        let input_set = inputs.iter().copied().collect();
-        Ok(Self { engine, log, inputs, input_set, files })
+        Ok(Self { engine, log, inputs: inputs.iter().copied().collect(), files })
     }
 
     /// The index files of all segments.
@@ -142,8 +143,8 @@ impl<'a> Job<'a> {
 
     /// Copies what lives.
     fn copy(&self, pace: &mut dyn Pace) -> Result<Copied> {
-        let outside = Outside::new(&self.input_set, || self.rows());
-        let mut copier = Copier::new(self.log, self.engine, &self.input_set, &outside, pace);
+        let outside = Outside::new(&self.inputs, || self.rows());
+        let mut copier = Copier::new(self.log, self.engine, &self.inputs, &outside, pace);
         let (cover, all) = (cover_of(&self.files), Bound::Unbounded);
         merge_index(&self.files, &cover, all, all, |key, place, _| copier.take(key, place))?;
         for range in self.files.iter().flat_map(|file| &file.ranges) {
@@ -151,37 +152,66 @@ impl<'a> Job<'a> {
         }
         copier.finish()
     }
+}
 
-    fn install(&self, copied: &mut Copied, generation: u64, judged: Version) -> Result<()> {
+/// A merge that has happened: its outputs are part of the store and its inputs are not. What is left to do can be done again
+/// from the beginning. Until it is done, keys lead to the inputs, which can be read.
+pub(super) struct Installed {
+    inputs: Vec<SegmentId>,
+    input_set: HashSet<SegmentId>,
+    copied: Copied,
+}
+
+impl Installed {
+    fn new(
+        log: &Log,
+        inputs: Vec<SegmentId>,
+        mut copied: Copied,
+        generation: u64,
+        judged: Version,
+    ) -> Result<Self> {
         let merge = Merge {
             outputs: copied.outputs.iter().map(|output| Arc::clone(&output.segment)).collect(),
-            inputs: self.inputs.clone(),
+            inputs: inputs.clone(),
             generation,
             judged,
         };
-        self.log.install(&merge)?;
+        log.install(&merge)?;
         copied.keep();
-        Ok(())
+        Ok(Self { input_set: inputs.iter().copied().collect(), inputs, copied })
     }
 
-    /// Leads the keys to their new places, as far as they still are where they were copied from.
-    fn swing(&self, copied: &Copied) -> Result<()> {
-        for output in &copied.outputs {
-            let file = output.open_index(self.log)?;
-            let mut cursor = IndexCursor::start(&file)?;
-            while cursor.place().is_some() {
-                let mut chunk = Vec::with_capacity(IN_PLACE_OPERATIONS_MAX);
-                while let Some(place) = cursor.place().filter(|_| chunk.len() < IN_PLACE_OPERATIONS_MAX) {
-                    if let Some(slot) = place.slot {
-                        chunk.push((cursor.key().to_vec(), slot));
-                    }
-                    cursor.advance()?;
-                }
-                self.swing_some(&chunk);
-            }
+    /// Leads the keys to their new places and takes the inputs out.
+    fn finish(&self, engine: &Bitcask, log: &Log) -> Result<Merged> {
+        for output in &self.copied.outputs {
+            self.swing(engine, &output.open_index(log)?)?;
         }
-        for keys in copied.expired.chunks(IN_PLACE_OPERATIONS_MAX) {
-            self.drop_expired(keys);
+        for keys in self.copied.expired.chunks(IN_PLACE_OPERATIONS_MAX) {
+            self.drop_expired(engine, keys);
+        }
+        self.retire(engine, log)?;
+        let merged = Merged {
+            inputs: self.inputs.len() as u64,
+            outputs: self.copied.outputs.len() as u64,
+            bytes_copied: self.copied.outputs.iter().map(Output::bytes).sum(),
+            keys_expired: self.copied.expired.len() as u64,
+        };
+        engine.merges.add(&merged);
+        Ok(merged)
+    }
+
+    /// Leads the keys of an output there, as far as they still are where they were copied from.
+    fn swing(&self, engine: &Bitcask, file: &IndexFile) -> Result<()> {
+        let mut cursor = IndexCursor::start(file)?;
+        while cursor.place().is_some() {
+            let mut chunk = Vec::with_capacity(IN_PLACE_OPERATIONS_MAX);
+            while let Some(place) = cursor.place().filter(|_| chunk.len() < IN_PLACE_OPERATIONS_MAX) {
+                if let Some(slot) = place.slot {
+                    chunk.push((cursor.key().to_vec(), slot));
+                }
+                cursor.advance()?;
+            }
+            self.swing_some(engine, &chunk);
         }
         Ok(())
     }
@@ -191,14 +221,14 @@ impl<'a> Job<'a> {
         slot.version() == version && (slot.as_sum().is_some() || self.input_set.contains(&slot.segment()))
     }
 
-    fn swing_some(&self, places: &[(Vec<u8>, Slot)]) {
-        let mut live = self.engine.live.lock();
-        self.engine.keydir.apply(places.len(), |tree: &mut Tree<Slot>| {
+    fn swing_some(&self, engine: &Bitcask, places: &[(Vec<u8>, Slot)]) {
+        let mut live = engine.live.lock();
+        engine.keydir.apply(places.len(), |tree: &mut Tree<Slot>| {
             for (key, new) in places {
-                let Some(old) = tree.get(key).filter(|old| self.is_input(*old, new.version())) else {
-                    continue;
-                };
-                if tree.replace_if(key, old, *new) {
+                let old = tree.get(key).filter(|old| self.is_input(*old, new.version()));
+                if let Some(old) = old
+                    && tree.replace_if(key, old, *new)
+                {
                     live.remove(key.len(), old);
                     live.add(key.len(), *new);
                 }
@@ -206,9 +236,9 @@ impl<'a> Job<'a> {
         });
     }
 
-    fn drop_expired(&self, keys: &[(Vec<u8>, Version)]) {
-        let mut live = self.engine.live.lock();
-        self.engine.keydir.apply(keys.len(), |tree: &mut Tree<Slot>| {
+    fn drop_expired(&self, engine: &Bitcask, keys: &[(Vec<u8>, Version)]) {
+        let mut live = engine.live.lock();
+        engine.keydir.apply(keys.len(), |tree: &mut Tree<Slot>| {
             for (key, version) in keys {
                 if let Some(old) = tree.get(key).filter(|old| self.is_input(*old, *version)) {
                     tree.remove(key);
@@ -219,30 +249,19 @@ impl<'a> Job<'a> {
     }
 
     /// Takes the inputs out of the store.
-    fn retire(&self, copied: Copied) -> Result<Merged> {
-        {
-            let _turn = self.engine.files_turn.lock();
-            self.engine.checkpoints.lock().forget(&self.inputs);
-            self.log.retire(&self.inputs)?;
-            remove_index_files(self.log, |name| self.input_set.contains(&name.segment()))?;
-        }
-        let mut overheads = self.engine.overheads.lock();
-        self.inputs.iter().for_each(|id| {
-            overheads.remove(id);
-        });
-        overheads.extend(copied.outputs.iter().map(|output| (output.segment.id, output.overhead())));
-        drop(overheads);
+    fn retire(&self, engine: &Bitcask, log: &Log) -> Result<()> {
+        // What was cut out of the keydir may lead to the inputs: it is counted as long as their bytes are.
+        engine.count_cut();
+        let turn = engine.files_turn.lock();
+        engine.checkpoints.lock().forget(&self.inputs);
+        log.retire(&self.inputs)?;
+        remove_index_files(log, |name| self.input_set.contains(&name.segment()))?;
+        drop(turn);
+        let outputs = self.copied.outputs.iter().map(|output| (output.segment.id, output.beside()));
+        engine.beside.lock().merged(&self.inputs, outputs);
         let first = |segments: Vec<Arc<Segment>>, none| segments.first().map_or(none, |first| first.id);
-        let (first_log, first_merged) = (first(self.log.segments(), 0), first(self.log.merged(), 1 << 31));
-        self.engine.live.lock().forget_before(first_log, first_merged);
-        let merged = Merged {
-            inputs: self.inputs.len() as u64,
-            outputs: copied.outputs.len() as u64,
-            bytes_copied: copied.outputs.iter().map(|output| output.bytes()).sum(),
-            keys_expired: copied.expired.len() as u64,
-        };
-        self.engine.merges.add(&merged);
-        Ok(merged)
+        engine.live.lock().forget_before(first(log.segments(), 0), first(log.merged(), 1 << 31));
+        Ok(())
     }
 }
 
