@@ -341,6 +341,15 @@ impl Segment {
         }
     }
 
+    /// Whether `bytes` are the record that lies there.
+    pub(crate) fn is_intact(&self, bytes: &[u8], at: &RecordLocation) -> bool {
+        let bound = binding(self.salt, at.offset, at.index);
+        let lengths_match = record::RecordHeader::decode(bytes).is_ok_and(|head| {
+            head.key_len == usize::from(at.key_len) && head.value_len == at.value_len as usize
+        });
+        lengths_match && record::checksum_matches(bytes, bound)
+    }
+
     /// Like [`Segment::read_record`], but `Ok(None)` where the bytes are not in memory.
     pub fn try_read_record(&self, at: &RecordLocation) -> Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; at.len()];
@@ -354,10 +363,7 @@ impl Segment {
 }
 
 fn verify_record(bytes: Vec<u8>, at: &RecordLocation, segment: &Segment) -> Result<Vec<u8>> {
-    let bound = binding(segment.salt, at.offset, at.index);
-    let lengths_match = record::RecordHeader::decode(&bytes)
-        .is_ok_and(|head| head.key_len == usize::from(at.key_len) && head.value_len == at.value_len as usize);
-    if lengths_match && record::checksum_matches(&bytes, bound) {
+    if segment.is_intact(&bytes, at) {
         Ok(bytes)
     } else {
         Err(Error::damage(&segment.path, u64::from(at.offset), "a record's checksum does not match"))

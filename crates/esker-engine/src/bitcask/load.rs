@@ -269,7 +269,7 @@ fn open_row(opening: &mut Opening, names: &Names, at: usize, first: u32) -> Resu
         && let Some(hint) = open_index(opening, &IndexName::Hint(segment))?
         && hint.covers(segment, &(first..end))
     {
-        names.remove_from_in_row(opening, segment, 0)?;
+        names.remove_joined_row(opening, segment)?;
         return Ok(Row::of_hint(hint));
     }
     let mut row = Row::empty(first);
@@ -448,6 +448,16 @@ impl Names {
             remove(opening, &IndexName::Checkpoint(segment, found))?;
         }
         Ok(())
+    }
+
+    /// Removes the row of a segment that has a hint. The hint's name may so far be in the page cache only.
+    fn remove_joined_row(&self, opening: &Opening, segment: SegmentId) -> Result<()> {
+        if self.checkpoints_of(segment).next().is_none() {
+            return Ok(());
+        }
+        let synced = opening.disk().sync_dir(opening.dir());
+        synced.map_err(|e| Error::io(format_args!("syncing the names in {}", opening.dir().display()), e))?;
+        self.remove_from_in_row(opening, segment, 0)
     }
 
     /// The same, and its hint.

@@ -47,7 +47,7 @@ use esker_log::{
     clock::Clock,
     disk::Disk,
     format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId},
-    record::{PlacedRecords, decode_record},
+    record::{PlacedRecords, Record, decode_record},
     segment::Segment,
     segments::Segments,
     signal::Signal,
@@ -230,21 +230,43 @@ fn location(key: &[u8], slot: Slot) -> RecordLocation {
     }
 }
 
-/// The value in a verified record of `key`.
-fn entry(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: Vec<u8>) -> Result<Entry> {
+/// The verified record in `bytes`, which must be one of `key`.
+fn record_of<'a>(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: &'a [u8]) -> Result<Record<'a>> {
     let damage = |what: &str| Error::damage(&segment.path, u64::from(at.offset), what);
-    let (record, _) = decode_record(&bytes).map_err(damage)?;
-    if record.key != key {
-        return Err(damage("the record is of another key"));
+    let (record, _) = decode_record(bytes).map_err(damage)?;
+    if record.key == key { Ok(record) } else { Err(damage("the record is of another key")) }
+}
+
+/// What a verified record of `key` stores, and its value if that had to be decompressed.
+fn unpack<'a>(
+    segment: &Segment,
+    key: &[u8],
+    at: &RecordLocation,
+    bytes: &'a [u8],
+) -> Result<(Stored<'a>, Option<Vec<u8>>)> {
+    let record = record_of(segment, key, at, bytes)?;
+    let damage = |e: Error| Error::damage(&segment.path, u64::from(at.offset), e.to_string());
+    let stored = Stored::new(record.flags, record.value).map_err(damage)?;
+    if !stored.is_compressed() {
+        return Ok((stored, None));
     }
-    let stored = Stored::new(record.flags, record.value).map_err(|e| damage(&e.to_string()))?;
-    let expiry = stored.expiry;
-    if stored.is_compressed() {
-        let value = stored.value().map_err(|e| damage(&e.to_string()))?.into_owned();
-        return Ok(Entry { value: value.into(), version: at.index, expiry });
-    }
-    let window = stored.body_window(bytes.len());
-    Ok(Entry { value: Value::new(bytes, window), version: at.index, expiry })
+    let value = stored.value().map_err(damage)?.into_owned();
+    Ok((stored, Some(value)))
+}
+
+/// The value in a verified record of `key` that is the caller's to keep.
+fn entry(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: Vec<u8>) -> Result<Entry> {
+    let (stored, value) = unpack(segment, key, at, &bytes)?;
+    let (expiry, window) = (stored.expiry, stored.body_window(bytes.len()));
+    let value = value.map_or_else(|| Value::new(bytes, window), Value::from);
+    Ok(Entry { value, version: at.index, expiry })
+}
+
+/// The value in a verified record of `key` that lies in a buffer.
+fn entry_in(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: &[u8]) -> Result<Entry> {
+    let (stored, value) = unpack(segment, key, at, bytes)?;
+    let value = value.unwrap_or_else(|| bytes[stored.body_window(bytes.len())].to_vec());
+    Ok(Entry { value: value.into(), version: at.index, expiry: stored.expiry })
 }
 
 fn read(segment: &Segment, key: &[u8], slot: Slot) -> Result<Entry> {

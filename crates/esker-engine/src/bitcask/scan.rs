@@ -3,14 +3,14 @@
 use std::{ops::Bound, sync::Arc};
 
 use esker_log::{
-    Error, Log, Result,
-    record::decode_record,
+    Log, ReadAhead, RecordLocation, Result,
     segment::{Pin, Segment},
 };
 
 use super::{
+    entry_in,
     keydir::{Range, Slot, Tree},
-    location, name_key, read, sum_entry,
+    location, name_key, record_of, sum_entry,
 };
 use crate::{Entry, Item, KeyRange, StoredItem, Value};
 
@@ -32,16 +32,11 @@ fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     bound.as_ref().map(Vec::as_slice)
 }
 
-/// The segment that a scan read from last: neighbours often lie in one, above all when they were merged.
-#[derive(Default)]
-struct LastSegment(Option<Arc<Segment>>);
-
-impl LastSegment {
-    fn get(&mut self, log: &Log, slot: Slot) -> Result<&Segment> {
-        if self.0.as_ref().is_none_or(|held| held.id != slot.segment()) {
-            self.0 = Some(log.segment(slot.segment())?);
-        }
-        Ok(self.0.as_deref().expect("it was put there"))
+/// The segment of a slot. Neighbours often lie in one, above all when they were merged.
+fn segment_of(reads: &ReadAhead, log: &Log, slot: Slot) -> Result<Arc<Segment>> {
+    match reads.segment(slot.segment()) {
+        Some(segment) => Ok(Arc::clone(segment)),
+        None => log.segment(slot.segment()),
     }
 }
 
@@ -52,7 +47,7 @@ pub(crate) struct BitcaskScan {
     range: Range<Slot>,
     now_ms: u64,
     keys_only: bool,
-    segment: LastSegment,
+    reads: ReadAhead,
     _pin: Option<Pin>,
 }
 
@@ -64,7 +59,7 @@ impl BitcaskScan {
             range: state.range(range),
             now_ms: state.now_ms,
             keys_only,
-            segment: LastSegment::default(),
+            reads: ReadAhead::default(),
             _pin: (!keys_only).then_some(pin),
         }
     }
@@ -78,8 +73,17 @@ impl BitcaskScan {
     fn entry(&mut self, key: &[u8], slot: Slot) -> Result<Entry> {
         match slot.as_sum() {
             Some(sum) => Ok(sum_entry(sum, slot)),
-            None => read(self.segment.get(&self.log, slot)?, key, slot),
+            None => self.read(key, slot),
         }
+    }
+}
+
+impl BitcaskScan {
+    fn read(&mut self, key: &[u8], slot: Slot) -> Result<Entry> {
+        let segment = segment_of(&self.reads, &self.log, slot)?;
+        let at = location(key, slot);
+        let bytes = self.reads.read(&segment, &at).and_then(|bytes| entry_in(&segment, key, &at, bytes));
+        bytes.map_err(|e| name_key(e, key))
     }
 }
 
@@ -106,14 +110,14 @@ pub(crate) struct BitcaskStoredScan {
     log: Arc<Log>,
     range: Range<Slot>,
     keys_only: bool,
-    segment: LastSegment,
+    reads: ReadAhead,
     _pin: Pin,
 }
 
 impl BitcaskStoredScan {
     pub(crate) fn new(state: Arc<Snapshot>, pin: Pin, range: &KeyRange, keys_only: bool) -> Self {
         let range = state.range(range);
-        Self { log: Arc::clone(&state.log), range, keys_only, segment: LastSegment::default(), _pin: pin }
+        Self { log: Arc::clone(&state.log), range, keys_only, reads: ReadAhead::default(), _pin: pin }
     }
 
     fn item(&mut self, key: Vec<u8>, slot: Slot) -> Result<StoredItem> {
@@ -129,25 +133,17 @@ impl BitcaskStoredScan {
     }
 
     fn read(&mut self, key: &[u8], slot: Slot) -> Result<(u8, Value)> {
-        let segment = self.segment.get(&self.log, slot)?;
-        read_stored(segment, key, slot).map_err(|e| name_key(e, key))
+        let segment = segment_of(&self.reads, &self.log, slot)?;
+        let at = location(key, slot);
+        let bytes = self.reads.read(&segment, &at).and_then(|bytes| stored_in(&segment, key, &at, bytes));
+        bytes.map_err(|e| name_key(e, key))
     }
 }
 
 /// A value as it is stored, with its flags.
-///
-/// Errors: `Damage`, `Io`.
-pub(crate) fn read_stored(segment: &Segment, key: &[u8], slot: Slot) -> Result<(u8, Value)> {
-    let at = location(key, slot);
-    let bytes = segment.read_record(&at)?;
-    let damage = |what: &str| Error::damage(&segment.path, u64::from(at.offset), what);
-    let (record, _) = decode_record(&bytes).map_err(damage)?;
-    if record.key != key {
-        return Err(damage("the record is of another key"));
-    }
-    let (flags, len) = (record.flags, record.value.len());
-    let window = bytes.len() - len..bytes.len();
-    Ok((flags, Value::new(bytes, window)))
+fn stored_in(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: &[u8]) -> Result<(u8, Value)> {
+    let record = record_of(segment, key, at, bytes)?;
+    Ok((record.flags, record.value.to_vec().into()))
 }
 
 /// The sum of adds as the value of a put.

@@ -134,6 +134,10 @@ pub struct GroupCommit<C: Consumer> {
     policy: SyncPolicy,
     limits: QueueLimits,
     queue: Mutex<Queue<C::Outcome>>,
+    /// Held by a writer that leads without a sync. There is nothing to wait for then but a copy and an insertion, so that to take
+    /// turns is cheaper than to gather a group, which puts threads to sleep and wakes them: with four writers of 100 bytes, three
+    /// times as many writes a second. Taken before `queue`.
+    unsynced_turn: Mutex<()>,
     /// Signalled when entries leave the queue, and when it falls idle.
     space: Condvar,
     /// Signalled when a committer is called or the queue is closed.
@@ -200,6 +204,7 @@ impl<C: Consumer> GroupCommit<C> {
                 next_ticket: 0,
                 closed: false,
             }),
+            unsynced_turn: Mutex::new(()),
             space: Condvar::new(),
             call: Condvar::new(),
             writer: Mutex::new(writer),
@@ -238,7 +243,10 @@ impl<C: Consumer> GroupCommit<C> {
     pub fn write(&self, draft: Draft, sync: Option<SyncPolicy>) -> Result<C::Outcome> {
         check_payload(&draft)?;
         let sync = self.effective(sync);
+        // Let go of only when the batch is committed, or when somebody else leads.
+        let turn = (sync != SyncPolicy::Always).then(|| self.unsynced_turn.lock());
         let mut queue = self.queue.lock();
+        let turn = turn.filter(|_| !queue.leading);
         loop {
             if queue.closed {
                 return Err(Error::Closed);
@@ -246,7 +254,9 @@ impl<C: Consumer> GroupCommit<C> {
             if !queue.leading {
                 let group = Self::group_of_one(&mut queue, draft, sync);
                 drop(queue);
-                return self.lead_first(group);
+                let outcome = self.lead_first(group);
+                drop(turn);
+                return outcome;
             }
             if self.has_room(&queue, draft.payload.len()) {
                 break;
