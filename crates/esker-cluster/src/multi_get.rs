@@ -96,7 +96,8 @@ struct Budget {
 impl Budget {
     fn take(&self, entry: Entry) -> Result<Entry> {
         let len = entry.value.len();
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(len));
+        let taken =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(len));
         taken.map(|_| entry).map_err(|_| {
             let limit = self.max;
             Error::TooLarge(format!("the values have more than {limit} bytes together: ask for fewer keys"))

@@ -348,11 +348,18 @@ fn reads_of_a_view_see_one_instant() {
         let get = |key: &[u8]| match view.get(key).unwrap() {
             Lookup::Absent => None,
             Lookup::Found(entry) => Some((entry.value.into_vec(), entry.version)),
-            Lookup::Cold(read) => read.fetch().map(|entry| Some((entry.value.into_vec(), entry.version))).unwrap(),
+            Lookup::Cold(read) => {
+                read.fetch().map(|entry| Some((entry.value.into_vec(), entry.version))).unwrap()
+            }
         };
         store.machine.disk.set_cold(true);
         for (at, key) in [b"a", b"b", b"c"].into_iter().enumerate() {
-            assert_eq!(get(key), Some(([&b"value of "[..], key].concat(), at as u64 + 1)), "{:?}", store.engine);
+            assert_eq!(
+                get(key),
+                Some(([&b"value of "[..], key].concat(), at as u64 + 1)),
+                "{:?}",
+                store.engine
+            );
         }
         assert_eq!(get(b"n"), Some((b"5".to_vec(), 4)));
         assert_eq!(get(b"t"), Some((b"soon gone".to_vec(), 5)));

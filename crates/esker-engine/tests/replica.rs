@@ -386,7 +386,8 @@ fn a_snapshot_that_is_held_up_does_not_gather_in_memory() {
     let replica = open(&disk);
     let mut install = replica.begin_install();
     disk.set_capacity(Some(0));
-    let held_up = (0..60_u64).filter(|n| install.push(&n.to_be_bytes(), 0, &[0; 300_000], 5).is_err()).count();
+    let held_up =
+        (0..60_u64).filter(|n| install.push(&n.to_be_bytes(), 0, &[0; 300_000], 5).is_err()).count();
     assert!(held_up > 40, "{held_up}");
     assert!(replica.stats().queued_bytes < 3 << 20, "{}", replica.stats().queued_bytes);
 }

@@ -34,7 +34,12 @@ const PANIC: &[u8] = b"panic";
 impl Consumer for Recorder {
     type Outcome = u64;
 
-    fn consume(&self, _log: &esker_log::Log, drafts: &[Draft], outcomes: &mut Vec<u64>) -> esker_log::Result<()> {
+    fn consume(
+        &self,
+        _log: &esker_log::Log,
+        drafts: &[Draft],
+        outcomes: &mut Vec<u64>,
+    ) -> esker_log::Result<()> {
         for draft in drafts {
             let (_, record) = Records::new(&draft.payload).next().unwrap().unwrap();
             assert_ne!(record.value, PANIC, "as the test asks for");

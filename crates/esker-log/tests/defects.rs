@@ -26,7 +26,12 @@ struct Brittle(AtomicU64);
 impl Consumer for Brittle {
     type Outcome = u64;
 
-    fn consume(&self, _log: &esker_log::Log, drafts: &[Draft], outcomes: &mut Vec<u64>) -> esker_log::Result<()> {
+    fn consume(
+        &self,
+        _log: &esker_log::Log,
+        drafts: &[Draft],
+        outcomes: &mut Vec<u64>,
+    ) -> esker_log::Result<()> {
         outcomes.extend(drafts.iter().map(|draft| draft.appended_index));
         assert!(self.0.fetch_sub(1, Ordering::Relaxed) != 1, "a defect");
         Ok(())

@@ -280,6 +280,9 @@ pub struct BatchAnswer {
     pub version: u64,
     /// How many operations it held.
     pub operations: u64,
+    /// What the last incr in it came to; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum: Option<i64>,
 }
 
 /// A decoded operation, or a condition on all of them.
