@@ -275,7 +275,7 @@ fn what_is_nowhere_and_what_is_not_allowed_is_said() {
         assert!(message.contains("/api/v1/openapi.json"), "{message}");
     }
     for (method, target, allow) in [
-        ("POST", "/api/v1/kv", "GET, HEAD"),
+        ("POST", "/api/v1/kv", "GET, HEAD, DELETE"),
         ("GET", "/api/v1/batch", "POST"),
         ("PUT", "/health", "GET, HEAD"),
         ("GET", "/api/v1/admin/verify", "POST"),
