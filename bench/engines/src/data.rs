@@ -1,5 +1,7 @@
 //! The keys and values of a run: the same for every engine, and half-compressible.
 
+use std::sync::LazyLock;
+
 /// Every key is this long.
 pub const KEY_LEN: usize = 16;
 
@@ -25,18 +27,26 @@ pub fn mix(i: u64) -> u64 {
 /// Makes values: a window of random bytes, and the same once more, so that any compressor halves them, by the value as
 /// by the block.
 pub struct Values {
-    pool: Vec<u8>,
+    pool: &'static [u8],
     buffer: Vec<u8>,
 }
 
 /// Small enough for a core's cache, so that making a value costs the same with every engine.
 const POOL_LEN: usize = 256 << 10;
 
+/// Half of the longest value.
+const WINDOW_MAX: usize = 8 << 10;
+
+/// One for all threads: it is not the bench whose memory is measured.
+static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    (0..((POOL_LEN + WINDOW_MAX) / 8) as u64).flat_map(|i| mix(i ^ 0x5eed).to_le_bytes()).collect()
+});
+
 impl Values {
     /// Values of `len` bytes.
     pub fn new(len: usize) -> Self {
-        let pool = (0..(POOL_LEN + len) as u64 / 8 + 1).flat_map(|i| mix(i ^ 0x5eed).to_le_bytes()).collect();
-        Self { pool, buffer: vec![0; len] }
+        assert!(len <= 2 * WINDOW_MAX, "values of {len} bytes need a larger pool");
+        Self { pool: &POOL, buffer: vec![0; len] }
     }
 
     /// The value of record `i` after its `generation`th overwrite.

@@ -118,7 +118,7 @@ pub fn drive<'a>(
     progress: &Progress,
     make: &(dyn Fn(usize) -> Result<Operation<'a>> + Sync),
 ) -> Result<Outcome> {
-    let ready = Barrier::new(threads + 1);
+    let ready = Barrier::new(threads);
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|thread| {
@@ -127,22 +127,24 @@ pub fn drive<'a>(
                     let operation = make(thread);
                     let mut recorder = Recorder::new(progress);
                     ready.wait();
+                    let began = Instant::now();
                     run(operation?, limits, &mut recorder)?;
-                    anyhow::Ok((recorder.operations, recorder.reads, recorder.writes))
+                    anyhow::Ok((began, recorder))
                 })
             })
             .collect();
-        ready.wait();
-        let began = Instant::now();
         let mut outcome =
             Outcome { operations: 0, took: Duration::ZERO, reads: histogram(), writes: histogram() };
+        let mut span: Option<(Instant, Instant)> = None;
         for thread in running {
-            let (operations, reads, writes) = thread.join().expect("no thread panics")?;
-            outcome.operations += operations;
-            outcome.reads.add(&reads)?;
-            outcome.writes.add(&writes)?;
+            let (began, recorder) = thread.join().expect("no thread panics")?;
+            let (first, last) = span.unwrap_or((began, recorder.now));
+            span = Some((first.min(began), last.max(recorder.now)));
+            outcome.operations += recorder.operations;
+            outcome.reads.add(&recorder.reads)?;
+            outcome.writes.add(&recorder.writes)?;
         }
-        outcome.took = began.elapsed();
+        outcome.took = span.map_or(Duration::ZERO, |(first, last)| last - first);
         Ok(outcome)
     })
 }

@@ -122,7 +122,7 @@ const YCSB_E: Mix = Mix { scan: 95, insert: 5, ..NOTHING };
 const YCSB_F: Mix = Mix { read: 50, read_modify_write: 50, ..NOTHING };
 
 /// How deep reads of data beyond memory are queued, of engines as of fio.
-pub const DEPTH_BEYOND_MEMORY: usize = 16;
+const DEPTH_BEYOND_MEMORY: usize = 16;
 
 /// All workloads, in the order of the report.
 pub fn all() -> Vec<Workload> {
