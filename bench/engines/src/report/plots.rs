@@ -9,7 +9,10 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::summary::{Row, Summary};
+use super::{
+    summary::{Row, Summary},
+    tables::number,
+};
 use crate::{stores::Engine, workload::Sample};
 
 const WIDTH: u32 = 900;
@@ -72,7 +75,9 @@ fn ratios(summary: &Summary, path: &Path) -> Result<bool> {
         .configure_mesh()
         .disable_y_mesh()
         .y_labels(bars.len())
-        .x_label_formatter(&|power| format!("{}", power.exp2()))
+        .x_labels(9)
+        .light_line_style(WHITE)
+        .x_label_formatter(&factor)
         .y_label_formatter(&name)
         .draw()
         .map_err(|error| failed(&error))?;
@@ -87,12 +92,17 @@ fn ratios(summary: &Summary, path: &Path) -> Result<bool> {
     chart.draw_series(shapes).map_err(|error| failed(&error))?;
     let style = TextStyle::from(("sans-serif", 12)).pos(Pos::new(HPos::Left, VPos::Center));
     let labels = rising().map(|(at, (_, peer, ratio))| {
-        let label = format!(" {:.2} {}", ratio.exp2(), peer.title());
+        let label = format!(" {} {}", number(ratio.exp2()), peer.title());
         Text::new(label, (ratio.max(0.0), SegmentValue::CenterOf(at)), style.clone())
     });
     chart.draw_series(labels).map_err(|error| failed(&error))?;
     root.present().map_err(|error| failed(&error))?;
     Ok(true)
+}
+
+/// A power of two as people write it.
+fn factor(power: &f64) -> String {
+    if *power < 0.0 { format!("1/{}", number((-power).exp2())) } else { number(power.exp2()) }
 }
 
 /// A line an engine, of its run in the middle.
@@ -130,6 +140,7 @@ fn over_time(
     chart
         .configure_mesh()
         .x_desc("seconds")
+        .y_label_formatter(&|value| number(*value))
         .light_line_style(WHITE)
         .draw()
         .map_err(|error| failed(&error))?;

@@ -40,7 +40,7 @@ fn rates(text: &mut String, summary: &Summary) {
             }
         });
         match row.best_peer() {
-            Some((peer, ratio)) => cells.extend([format!("**{ratio:.2}**"), peer.title().into()]),
+            Some((peer, ratio)) => cells.extend([format!("**{}**", number(ratio)), peer.title().into()]),
             None => cells.extend([String::new(), String::new()]),
         }
         line(text, &row.workload.name, &cells);
@@ -146,7 +146,7 @@ fn line(text: &mut String, name: &str, cells: &[String]) {
 }
 
 /// Three digits, thousands apart.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }

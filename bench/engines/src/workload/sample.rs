@@ -50,6 +50,10 @@ fn take(interval: Duration, dir: &Path, progress: &Progress, done: &(Mutex<bool>
     while !*stop {
         stop = done.1.wait_timeout_while(stop, interval, |stop| !*stop).expect("nobody panics holding it").0;
         let (now, count) = (Instant::now(), progress.operations.load(Ordering::Relaxed));
+        // What is left at the end may be too short for a rate.
+        if *stop && now - last < interval / 2 && !samples.is_empty() {
+            break;
+        }
         samples.push(Sample {
             seconds: (now - began).as_secs_f64(),
             rate: (count - operations) as f64 / (now - last).as_secs_f64(),
