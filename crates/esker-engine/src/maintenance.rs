@@ -47,6 +47,7 @@ impl Inner {
         let since = now.saturating_sub(*self.last_checkpoint.lock());
         let until_checkpoint = self.checkpoint_interval.saturating_sub(since);
         let until_look = if self.commit.retry_full_disk() { FULL_DISK_INTERVAL } else { LOOK_INTERVAL_MAX };
+        self.merger.size_segments(self);
         if self.has_threads {
             self.merger.wake();
         } else {

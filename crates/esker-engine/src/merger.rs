@@ -10,6 +10,10 @@ use crate::{
     merging::{Throttle, Unpaced, rate},
 };
 
+/// What lives shall fill at least so many segments, as long as they do not get smaller than this: sealing one costs a sync.
+const SEGMENTS_LIVE: u64 = 8;
+const SEGMENT_TARGET_MIN: u64 = 16 << 20;
+
 /// The thread looks at least this often: what expires is not announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -53,6 +57,12 @@ impl Merger {
             self.merge_due(store, true);
             self.signal.wait(LOOK_INTERVAL);
         }
+    }
+
+    /// Sees to it that the segment being written, which cannot be merged, stays a small part of the store.
+    pub(crate) fn size_segments(&self, store: &impl Mergeable) {
+        let live = store.engine().stats().live_bytes;
+        store.log().set_segment_target((live / SEGMENTS_LIVE).max(SEGMENT_TARGET_MIN));
     }
 
     /// Merges until nothing is due. A failure is kept for the status; it is tried again later.
