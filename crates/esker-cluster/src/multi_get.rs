@@ -3,10 +3,7 @@
 //! A few keys are looked up where the caller is, if they are in memory. What is left, because it is on the disk or because it
 //! is much, goes to the I/O pool in a few parts, each of which is one job.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use esker_engine::{ColdRead, Entry, Lookup, View};
 use futures_util::future::try_join_all;
@@ -29,14 +26,16 @@ enum Source {
     Cold(ColdRead),
 }
 
-/// Reads `keys` in `view`. Errors: `TooLarge` if the values come to more than `bytes_max`.
+/// Whether there is room for a value of so many bytes.
+pub(crate) type Admit = dyn Fn(usize) -> bool + Send + Sync;
+
+/// Reads `keys` in `view`. Errors: `TooLarge` if a value is not admitted.
 pub(crate) async fn read(
     view: View,
     keys: Vec<Vec<u8>>,
-    bytes_max: usize,
+    admit: Arc<Admit>,
     workers: &Workers,
 ) -> Result<Vec<Option<Entry>>> {
-    let budget = Arc::new(Budget { left: AtomicUsize::new(bytes_max), max: bytes_max });
     let mut entries: Vec<Option<Entry>> = Vec::new();
     entries.resize_with(keys.len(), || None);
     let mut left: Vec<Left> = Vec::new();
@@ -47,14 +46,14 @@ pub(crate) async fn read(
         }
         match view.get(&key)? {
             Lookup::Absent => {}
-            Lookup::Found(entry) => entries[at] = Some(budget.take(entry)?),
+            Lookup::Found(entry) => entries[at] = Some(admitted(&*admit, entry)?),
             Lookup::Cold(read) => left.push((at, Source::Cold(read))),
         }
     }
     let view = Arc::new(view);
     let jobs = parts(left).into_iter().map(|part| {
-        let (view, budget) = (Arc::clone(&view), Arc::clone(&budget));
-        on_pool(workers, move || part.into_iter().map(|left| fetch(&view, &budget, left)).collect())
+        let (view, admit) = (Arc::clone(&view), Arc::clone(&admit));
+        on_pool(workers, move || part.into_iter().map(|left| fetch(&view, &*admit, left)).collect())
     });
     for part in try_join_all(jobs).await? {
         let part: Vec<(usize, Option<Entry>)> = part;
@@ -75,7 +74,7 @@ fn parts(mut left: Vec<Left>) -> Vec<Vec<Left>> {
 }
 
 /// Reads one value, waiting for the disk.
-fn fetch(view: &View, budget: &Budget, (at, source): Left) -> Result<(usize, Option<Entry>)> {
+fn fetch(view: &View, admit: &Admit, (at, source): Left) -> Result<(usize, Option<Entry>)> {
     let entry = match source {
         Source::Cold(read) => Some(read.fetch()?),
         Source::Key(key) => match view.get(&key)? {
@@ -84,23 +83,12 @@ fn fetch(view: &View, budget: &Budget, (at, source): Left) -> Result<(usize, Opt
             Lookup::Cold(read) => Some(read.fetch()?),
         },
     };
-    Ok((at, entry.map(|entry| budget.take(entry)).transpose()?))
+    Ok((at, entry.map(|entry| admitted(admit, entry)).transpose()?))
 }
 
-/// The bytes of values that may still be read.
-struct Budget {
-    left: AtomicUsize,
-    max: usize,
-}
-
-impl Budget {
-    fn take(&self, entry: Entry) -> Result<Entry> {
-        let len = entry.value.len();
-        let taken =
-            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(len));
-        taken.map(|_| entry).map_err(|_| {
-            let limit = self.max;
-            Error::TooLarge(format!("the values have more than {limit} bytes together: ask for fewer keys"))
-        })
+fn admitted(admit: &Admit, entry: Entry) -> Result<Entry> {
+    match admit(entry.value.len()) {
+        true => Ok(entry),
+        false => Err(Error::TooLarge("there is no room for all of the values: ask for fewer keys".into())),
     }
 }

@@ -233,11 +233,16 @@ impl Store {
         }
     }
 
-    /// Reads many keys at one snapshot; says of each, in their order, what it holds.
+    /// Reads many keys at one snapshot; says of each, in their order, what it holds. `admit` is asked about the length of
+    /// each value as it is read, so that the caller bounds what is held: it may say no.
     ///
-    /// Errors: `TooLarge` if the values come to more than `bytes_max`, `Busy`, and those of the engine.
-    pub async fn multi_get(&self, keys: Vec<Vec<u8>>, bytes_max: usize) -> Result<Vec<Option<Entry>>> {
-        multi_get::read(self.inner.reader.view(), keys, bytes_max, &self.inner.workers).await
+    /// Errors: `TooLarge` if it does, `Busy`, and those of the engine.
+    pub async fn multi_get(
+        &self,
+        keys: Vec<Vec<u8>>,
+        admit: impl Fn(usize) -> bool + Send + Sync + 'static,
+    ) -> Result<Vec<Option<Entry>>> {
+        multi_get::read(self.inner.reader.view(), keys, Arc::new(admit), &self.inner.workers).await
     }
 
     /// A key's version and value length, from memory.
@@ -460,15 +465,22 @@ mod tests {
         for count in [0_u32, 1, 40, 2999] {
             let mut keys: Vec<_> = (0..count).rev().map(key).collect();
             keys.extend([b"absent".to_vec(), key(7), key(7)]);
-            let read = store.multi_get(keys, usize::MAX).await.unwrap();
+            let read = store.multi_get(keys, |_| true).await.unwrap();
             assert_eq!(read.len(), count as usize + 3);
             assert!(read[count as usize].is_none());
             let present = read.iter().flatten().filter(|entry| &*entry.value == b"value");
             assert_eq!(present.count(), count as usize + 2);
         }
         let keys = || (0..100).map(key).collect::<Vec<_>>();
-        assert!(store.multi_get(keys(), 500).await.is_ok());
-        assert!(matches!(store.multi_get(keys(), 499).await, Err(Error::TooLarge(_))));
+        let room = |bytes: usize| {
+            let left = std::sync::atomic::AtomicUsize::new(bytes);
+            move |len| {
+                let take = |left: usize| left.checked_sub(len);
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+            }
+        };
+        assert!(store.multi_get(keys(), room(500)).await.is_ok());
+        assert!(matches!(store.multi_get(keys(), room(499)).await, Err(Error::TooLarge(_))));
     }
 
     /// What is not in memory is read by several threads of the pool, and beyond its queue refused.
@@ -482,16 +494,16 @@ mod tests {
         fill(&store, 100).await;
         disk.set_cold(true);
         let keys = || (0..100_u32).map(|at| at.to_be_bytes().to_vec()).collect::<Vec<_>>();
-        let read = store.multi_get(keys(), usize::MAX).await.unwrap();
+        let read = store.multi_get(keys(), |_| true).await.unwrap();
         assert!(read.iter().all(|entry| &*entry.as_ref().unwrap().value == b"value"));
         disk.stall(Ops::Reads);
         let first = {
             let store = store.clone();
-            tokio::spawn(async move { store.multi_get(keys(), usize::MAX).await })
+            tokio::spawn(async move { store.multi_get(keys(), |_| true).await })
         };
         tokio::task::yield_now().await;
         disk.wait_until_stalled(1);
-        let refused = store.multi_get(keys(), usize::MAX).await.unwrap_err();
+        let refused = store.multi_get(keys(), |_| true).await.unwrap_err();
         assert!(matches!(refused, Error::Engine(esker_engine::Error::Busy { .. })), "{refused}");
         disk.end_stall();
         assert_eq!(first.await.unwrap().unwrap().len(), 100);

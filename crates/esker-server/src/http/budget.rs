@@ -45,6 +45,11 @@ impl Share {
         true
     }
 
+    /// Another share of the same budget, of nothing yet.
+    pub(crate) fn split(&self) -> Self {
+        self.budget.share()
+    }
+
     /// Holds so many bytes from now on, more or less than before, whatever is left: for what is there already.
     pub(crate) fn hold(&mut self, bytes: usize) {
         self.budget.taken.fetch_add(bytes, Ordering::Relaxed);

@@ -140,10 +140,11 @@ impl Toy {
 fn judged(store: &mut Store, action: &Action, version: u64, defect: Defect) -> Option<Outcome> {
     match action {
         Action::Incr { key } => {
-            let before: u32 = store
-                .state
-                .get(key)
-                .map_or(0, |held| std::str::from_utf8(&held.value).unwrap().parse().unwrap());
+            let integer = |held: &Versioned| {
+                let text = std::str::from_utf8(&held.value).expect("only increments write it");
+                text.parse::<u32>().expect("only increments write it")
+            };
+            let before = store.state.get(key).map_or(0, integer);
             let value = before + 1;
             let held = Versioned { value: Bytes::from(value.to_string()), version };
             // Now and then it is not kept.

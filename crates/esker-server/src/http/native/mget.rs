@@ -1,6 +1,6 @@
 //! `POST /api/v1/mget`: many keys at one snapshot.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::{body::Body, extract::State};
 use esker_engine::Entry;
@@ -15,6 +15,7 @@ use crate::http::{
     Front,
     answer::{AnswerBody, Held, answers_fill_budget, json_bytes},
     ask::{CONSISTENCY, ReadPoint},
+    budget::Share,
     error::ApiError,
     query::{Query, refuse_conditions, refuse_content_encoding},
     receive::receive,
@@ -68,13 +69,72 @@ fn refused(e: MgetError) -> ApiError {
 
 async fn read(front: &Front, keys: Vec<Vec<u8>>, base64: bool) -> Result<Response<AnswerBody>, ApiError> {
     // What can be written in one request can be read in one.
-    let entries = front.store.multi_get(keys.clone(), front.store.limits().batch_bytes).await?;
-    let mut share = front.answer_budget.share();
-    let bytes = |entry: &Entry| entry.value.len();
-    if !share.grow(entries.iter().flatten().map(bytes).sum()) {
-        return Err(answers_fill_budget(front));
-    }
+    let room = Arc::new(Room::new(front, front.store.limits().batch_bytes));
+    let admit = Arc::clone(&room);
+    let read = front.store.multi_get(keys.clone(), move |bytes| admit.take(bytes)).await;
+    let (share, refusal) = room.close();
+    let entries = read.map_err(|e| match refusal {
+        Some(NoRoom::Request) => ApiError::too_large(
+            "the values have more bytes together than one answer may have: ask for fewer keys",
+            front.store.limits().batch_bytes,
+        ),
+        Some(NoRoom::Server) => answers_fill_budget(front),
+        None => e.into(),
+    })?;
     Ok(json_bytes(Held::bytes(to_json(&keys, entries, base64)?, share)))
+}
+
+/// Room for the values of one answer, taken as they are read, by whichever thread reads them.
+struct Room(Mutex<Values>);
+
+struct Values {
+    /// What the request may still read.
+    left: usize,
+    /// What it has of what all answers may hold together.
+    share: Share,
+    refusal: Option<NoRoom>,
+}
+
+/// Why a value was not read.
+#[derive(Clone, Copy)]
+enum NoRoom {
+    /// The request reads more than one may.
+    Request,
+    /// All answers together hold as much as they may.
+    Server,
+}
+
+impl Room {
+    fn new(front: &Front, bytes: usize) -> Self {
+        Self(Mutex::new(Values { left: bytes, share: front.answer_budget.share(), refusal: None }))
+    }
+
+    fn values(&self) -> MutexGuard<'_, Values> {
+        // Every change is whole before anything can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let mut values = self.values();
+        let refusal = match values.left.checked_sub(bytes) {
+            None => Some(NoRoom::Request),
+            Some(_) if !values.share.grow(bytes) => Some(NoRoom::Server),
+            Some(left) => {
+                values.left = left;
+                None
+            }
+        };
+        values.refusal = values.refusal.or(refusal);
+        refusal.is_none()
+    }
+
+    /// What was taken, and why there was no more; nothing is to be had from now on.
+    fn close(&self) -> (Share, Option<NoRoom>) {
+        let mut values = self.values();
+        values.left = 0;
+        let nothing = values.share.split();
+        (std::mem::replace(&mut values.share, nothing), values.refusal)
+    }
 }
 
 /// Entry by entry, so that a value and its text are not held longer than need be.

@@ -217,3 +217,113 @@ fn slow_healing_is_found() {
     assert!(within(200).is_none());
     assert!(within(199).is_some_and(|failure| failure.message.contains("200ms")));
 }
+
+fn incr(key: &str) -> Action {
+    Action::Incr { key: bytes(key) }
+}
+
+fn sum(value: u32, version: u64) -> Outcome {
+    Outcome::Sum { value, version: Some(version) }
+}
+
+fn put_if(key: &str, value: &str, expected: Option<u64>) -> Action {
+    Action::PutIf { key: bytes(key), value: bytes(value), expected }
+}
+
+fn failed(present: Option<u64>) -> Outcome {
+    Outcome::Failed { present }
+}
+
+#[test]
+fn two_increments_come_to_two_sums() {
+    let race = |second: u32| {
+        let story = Story::default().op(1, 10, incr("n"), sum(1, 1)).op(2, 9, incr("n"), sum(second, 2));
+        checks(story.op(11, 12, get("n"), found("2", 2)))
+    };
+    assert!(race(2).is_empty());
+    assert!(race(1).contains(&"linearizability"), "both saw nothing: one is lost");
+}
+
+#[test]
+fn an_increment_of_unknown_outcome_counts_once_or_never() {
+    let read = |value: &str| {
+        let story = Story::default().op(1, 2, incr("n"), sum(1, 1)).op(3, 4, incr("n"), unknown());
+        checks(story.op(5, 6, get("n"), found(value, 7)))
+    };
+    assert!(read("1").is_empty() && read("2").is_empty());
+    assert!(read("3").contains(&"linearizability"));
+}
+
+#[test]
+fn of_two_compare_and_sets_from_one_version_one_is_done() {
+    let race = |second: Outcome| {
+        let story = Story::default().op(1, 2, put("k", "a"), done(1));
+        let story = story.op(3, 10, put_if("k", "b", Some(1)), done(2));
+        checks(story.op(4, 9, put_if("k", "c", Some(1)), second))
+    };
+    assert!(race(failed(Some(2))).is_empty());
+    assert!(race(unknown()).is_empty(), "it was not done, or nobody has seen it");
+    assert!(race(done(3)).contains(&"linearizability"), "both were done");
+    assert!(race(failed(None)).contains(&"linearizability"), "the key was there all the time");
+}
+
+#[test]
+fn a_put_of_what_is_there_must_not_find_it_absent() {
+    let then = |outcome: Outcome| {
+        let story = Story::default().op(1, 2, put_if("k", "a", None), done(1));
+        checks(story.op(3, 4, put_if("k", "b", None), outcome))
+    };
+    assert!(then(failed(Some(1))).is_empty());
+    assert!(then(done(2)).contains(&"linearizability"));
+}
+
+/// A chain of compare-and-sets nobody heard of is explained by the read at its end.
+#[test]
+fn what_a_swap_was_made_of_was_there() {
+    let story = Story::default()
+        .op(1, 2, put("k", "a"), done(1))
+        .op(3, 4, put_if("k", "b", Some(1)), unknown())
+        .op(5, 6, get("k"), found("b", 2))
+        .op(7, 8, put_if("k", "c", Some(2)), unknown())
+        .op(9, 10, get("k"), found("c", 3));
+    assert!(checks(story).is_empty());
+}
+
+#[test]
+fn what_may_have_expired_may_be_absent_but_not_old() {
+    let expiring = |value: &str| {
+        let (key, value) = (bytes("t"), bytes(value));
+        Action::PutExpiring { key, value, ttl: std::time::Duration::from_secs(1) }
+    };
+    let then = |seen: Outcome| {
+        let story = Story::default().op(1, 2, expiring("a"), done(1)).op(3, 4, expiring("b"), done(2));
+        let story = story.op(5, 6, get("t"), absent()).op(7, 8, get("t"), seen);
+        checks(story)
+    };
+    assert!(then(found("b", 2)).is_empty(), "another node's clock is behind");
+    assert!(then(found("a", 1)).contains(&"linearizability"));
+}
+
+#[test]
+fn a_deleted_range_is_gone_as_a_whole() {
+    let range = || Action::DeleteRange { prefix: bytes("g/"), keys: vec![bytes("g/1"), bytes("g/2")] };
+    let then = |seen: Outcome| {
+        let story = Story::default().op(1, 2, batch(&["g/1", "g/2"], "a"), done(1));
+        checks(story.op(3, 10, range(), done(2)).op(4, 9, scan("g/"), seen))
+    };
+    assert!(then(scanned(&[])).is_empty());
+    assert!(then(scanned(&[("g/1", "a", 1), ("g/2", "a", 1)])).is_empty());
+    assert!(then(scanned(&[("g/2", "a", 1)])).contains(&"atomic batches"));
+}
+
+#[test]
+fn a_counter_ends_with_what_was_acknowledged() {
+    let story = Story::default().op(1, 2, incr("n"), sum(1, 1)).op(3, 4, incr("n"), unknown());
+    let history = story.history();
+    let ends = |value: &str| {
+        let state = State::from([(bytes("n"), Versioned { value: bytes(value), version: 1 })]);
+        check_end_state(&history, &state).is_empty()
+    };
+    assert!(ends("1") && ends("2"));
+    assert!(!ends("3") && !check_end_state(&history, &State::new()).is_empty());
+}
