@@ -455,6 +455,7 @@ fn close(inner: &Inner, threads: Vec<JoinHandle<()>>) -> Result<()> {
     inner.commit.close();
     inner.maintenance.raise();
     inner.merger.wake();
+    inner.commit.log().close_write_back();
     for thread in threads {
         thread.join().expect("the store's threads do not panic");
     }
@@ -480,6 +481,7 @@ fn start_threads(inner: &Arc<Inner>, threads: &mut Vec<JoinHandle<()>>) -> Resul
     for _ in 0..COMMITTERS {
         start("esker-commit", |inner| inner.commit.run_committer())?;
     }
+    start("esker-write-out", |inner| inner.commit.log().run_write_back())?;
     start("esker-maintain", Inner::run_maintenance)?;
     start("esker-merge", Inner::run_merging)
 }

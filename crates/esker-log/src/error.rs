@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
+
 use crate::format::{FORMAT_VERSION, Invalid};
 
 /// The result of a log or engine operation.
@@ -72,12 +74,14 @@ pub struct Damage {
 }
 
 impl Error {
-    /// An I/O error with what was being done when it struck; a full disk becomes [`Error::DiskFull`].
+    /// An I/O error with what was being done when it struck; a full disk becomes [`Error::DiskFull`], a lack of file
+    /// descriptors [`Error::OutOfFiles`].
     pub fn io(doing: impl fmt::Display, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::DiskFull
             }
+            _ if is_out_of_files(&source) => Self::OutOfFiles,
             _ => Self::Io { doing: doing.to_string().into(), source: Arc::new(source) },
         }
     }
@@ -86,6 +90,11 @@ impl Error {
     pub fn damage(path: impl Into<PathBuf>, offset: u64, what: impl fmt::Display) -> Self {
         Self::Damage(Damage { path: path.into(), offset, what: what.to_string() })
     }
+}
+
+/// Whether a file could not be opened because the process or the system has too many open.
+pub(crate) fn is_out_of_files(e: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// The error for a header that does not decode.

@@ -19,6 +19,7 @@ pub mod segments;
 pub mod signal;
 pub mod small_file;
 mod sync_policy;
+mod write_back;
 mod writer;
 
 pub use append_queue::{Append, AppendQueue, OnAppended, Written};

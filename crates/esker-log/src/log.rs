@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 
 use crate::{
     Error, Index, Result, SegmentId,
-    disk::{DirLock, Disk},
+    disk::{DirLock, Disk, pool::FilePool},
     format::{FRAME_HEADER_LEN, FrameHeader, StoreId, unseal_payload, verify_frame},
     install::MergeState,
     manifest::Manifest,
     record::{self, RECORD_HEADER_LEN, binding, record_len},
     segment::{MERGED_BIT, Pin, Position, Registry, Removals, Segment},
+    write_back::WriteBack,
 };
 
 /// How a log lays out its files.
@@ -34,11 +35,24 @@ pub struct LogOptions {
     /// Merged segments of another generation are dead: a snapshot took the place of what they hold. 0 as long as none
     /// was installed.
     pub generation: u64,
+    /// So many segments' files are open at a time; the others are opened when they are read. More only while more
+    /// threads than that read at once.
+    pub max_files: usize,
+    /// When so many bytes were appended that nobody has synced, [`Log::run_write_back`] does it, so that sealing a segment does
+    /// not take long. Less makes for more syncs, more for longer ones.
+    pub write_back_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_max_bytes: 256 << 20, allocate_bytes: 4 << 20, first_segment: 1, generation: 0 }
+        Self {
+            segment_max_bytes: 256 << 20,
+            allocate_bytes: 4 << 20,
+            first_segment: 1,
+            generation: 0,
+            max_files: 1024,
+            write_back_bytes: 32 << 20,
+        }
     }
 }
 
@@ -87,6 +101,8 @@ pub struct LogCounters {
 /// has one owner.
 pub struct Log {
     pub(crate) disk: Arc<dyn Disk>,
+    /// The segments' files.
+    pub(crate) files: Arc<FilePool>,
     pub(crate) dir: PathBuf,
     pub(crate) store: StoreId,
     pub(crate) options: LogOptions,
@@ -94,6 +110,9 @@ pub struct Log {
     /// What `MANIFEST` says.
     pub(crate) merges: Mutex<MergeState>,
     pub(crate) removals: Arc<Removals>,
+    pub(crate) write_back: WriteBack,
+    /// A segment is sealed before it grows beyond this many bytes.
+    segment_target: AtomicU64,
     /// Everything before this position is on the disk. Only grows.
     durable: AtomicU64,
     /// The end of what was appended. Only grows.
@@ -112,6 +131,7 @@ pub struct Log {
 impl Log {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
+        files: Arc<FilePool>,
         dir: PathBuf,
         store: StoreId,
         options: LogOptions,
@@ -120,8 +140,11 @@ impl Log {
     ) -> Self {
         Self {
             merges: Mutex::new(MergeState::new(manifest, options.generation)),
+            write_back: WriteBack::default(),
+            segment_target: AtomicU64::new(options.segment_max_bytes),
             removals: Arc::new(Removals::new(Arc::clone(&disk))),
             disk,
+            files,
             dir,
             store,
             options,
@@ -248,6 +271,20 @@ impl Log {
         }
         self.advance_durable(mark);
         Ok(())
+    }
+
+    /// From now on a segment is sealed before it grows beyond `bytes`, if that is less than `segment_max_bytes`.
+    pub fn set_segment_target(&self, bytes: u64) {
+        self.segment_target.store(bytes.min(self.options.segment_max_bytes), Ordering::Relaxed);
+    }
+
+    pub(crate) fn segment_target(&self) -> u64 {
+        self.segment_target.load(Ordering::Relaxed)
+    }
+
+    /// How many segments' files are open.
+    pub fn open_files(&self) -> usize {
+        self.files.open_files()
     }
 
     /// Keeps what is part of the log now readable until the pin is dropped, whatever is retired meanwhile. To be taken

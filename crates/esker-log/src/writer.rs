@@ -111,6 +111,8 @@ pub struct Writer {
     /// Set when sealing the active segment began. From then on nothing is appended to it, even if creating its
     /// successor failed, because a half-made successor may already name where it ends.
     sealing: bool,
+    /// Where the active segment ended when it was last to be written out.
+    write_back_from: u64,
     groups: HashMap<GroupId, GroupEnd>,
     /// Kept between appends, so that none of them allocates: the headers of the frames being written,
     heads: Vec<[u8; FRAME_HEADER_LEN]>,
@@ -135,6 +137,7 @@ impl Writer {
             end,
             allocated,
             sealing: false,
+            write_back_from: 0,
             groups,
             heads: Vec::new(),
             ends: Vec::new(),
@@ -195,13 +198,13 @@ impl Writer {
         if self.sealing || !self.fits(first_len) {
             self.rotate(first_len)?;
         }
-        let mut total = 0;
+        let (mut total, target) = (0, self.log.segment_target());
         let count = drafts
             .iter()
             .take_while(|draft| {
                 let is_first = total == 0;
                 total += draft.frame_len();
-                is_first || self.end + total <= self.log.options.segment_max_bytes
+                is_first || self.end + total <= target
             })
             .count();
         let drafts = &mut drafts[..count];
@@ -216,12 +219,22 @@ impl Writer {
         self.end += total;
         self.log.advance_appended(Position { segment: self.active.id, offset: self.end as u32 });
         self.log.counters.bytes_written.fetch_add(total, Ordering::Relaxed);
+        self.note_unsynced();
         Ok(count)
+    }
+
+    /// Has it written out what has gathered, each time it comes to enough.
+    fn note_unsynced(&mut self) {
+        let from = self.write_back_from.max(u64::from(self.durable_mark()));
+        if self.end - from.min(self.end) >= self.log.options.write_back_bytes {
+            self.write_back_from = self.end;
+            self.log.write_back.raise();
+        }
     }
 
     /// Whether `len` more bytes fit in the active segment. An empty segment takes any frame.
     fn fits(&self, len: u64) -> bool {
-        self.end + len <= self.log.options.segment_max_bytes
+        self.end + len <= self.log.segment_target()
             || (self.end == SEGMENT_HEADER_LEN as u64 && self.end + len <= SEGMENT_LEN_MAX)
     }
 
@@ -349,14 +362,16 @@ impl Writer {
         let allocate = (needed + 1)
             .next_multiple_of(self.log.options.allocate_bytes.max(1))
             .min(self.log.options.segment_max_bytes.max(needed));
-        let next = Arc::new(Segment::create(self.log.disk.as_ref(), &self.log.dir, header, allocate)?);
+        let next = Arc::new(Segment::create(&self.log.files, &self.log.dir, header, allocate)?);
         // The reserved space behind the end is given back. Losing this in a crash costs space, no data.
         let sealed = std::mem::replace(&mut self.active, Arc::clone(&next));
         sealed.seal(self.end as u32);
         let trimmed = sealed.file.set_len(self.end);
+        sealed.release();
         self.end = SEGMENT_HEADER_LEN as u64;
         self.allocated = allocate;
         self.sealing = false;
+        self.write_back_from = 0;
         self.log.registry.insert(next);
         let start = Position { segment: id, offset: self.end as u32 };
         self.log.advance_appended(start);

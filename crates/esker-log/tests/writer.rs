@@ -5,10 +5,10 @@
 mod support;
 
 use esker_log::{
-    Error,
+    Error, LogOptions,
     disk::sim::{CrashMode, Fault, FaultPlan, OpKind, Ops, SimDisk},
 };
-use support::{draft, frame_len, open};
+use support::{draft, frame_len, open, open_with, options};
 
 const KEPT: &[u8] = b"kept";
 const REFUSED: &[u8] = b"refused";
@@ -77,4 +77,58 @@ fn frames_of_every_size_are_found_again() {
         assert!(recovered.notices.is_empty(), "{:?}", recovered.notices);
         assert_eq!(found, values);
     }
+}
+
+#[test]
+fn a_segment_is_sealed_at_the_target() {
+    let disk = SimDisk::new();
+    let mut writer = open(&disk).unwrap().0.writer;
+    let lens = |writer: &esker_log::Writer| -> Vec<u32> {
+        writer.log().segments().iter().filter_map(|segment| segment.sealed_end()).collect()
+    };
+    let one = frame_len(&[0; 100]) as u32;
+    writer.log().set_segment_target(64 + 3 * u64::from(one));
+    for _ in 0..7 {
+        writer.append(&mut [draft(&[0; 100])]).unwrap();
+    }
+    assert_eq!(lens(&writer), [64 + 3 * one; 2]);
+    // Several frames at once, a frame that is longer than the target, and a target beyond what a segment may have.
+    let mut many: Vec<_> = (0..4).map(|_| draft(&[0; 100])).collect();
+    assert_eq!(writer.append(&mut many).unwrap(), 2);
+    writer.append(&mut [draft(&[0; 900])]).unwrap();
+    writer.log().set_segment_target(u64::MAX);
+    for _ in 0..20 {
+        writer.append(&mut [draft(&[0; 100])]).unwrap();
+    }
+    let all = lens(&writer);
+    assert_eq!(all[2], 64 + 3 * one);
+    assert!((1900..=2048).contains(&all[3]), "{all:?}");
+    drop(writer);
+    assert!(open(&disk.crash(CrashMode::ProcessKill)).unwrap().0.notices.is_empty());
+}
+
+/// What nobody syncs is written out beside the appends, which do not wait for it.
+#[test]
+fn what_nobody_syncs_is_written_out() {
+    let disk = SimDisk::new();
+    let options = LogOptions { segment_max_bytes: 1 << 20, write_back_bytes: 10_000, ..options() };
+    let mut writer = open_with(&disk, options).unwrap().0.writer;
+    let log = std::sync::Arc::clone(writer.log());
+    let syncs = || log.counters().syncs.load(std::sync::atomic::Ordering::Relaxed);
+    let before = syncs();
+    std::thread::scope(|scope| {
+        scope.spawn(|| log.run_write_back());
+        disk.stall(Ops::Only(OpKind::SyncData));
+        while log.appended().offset < 12_000 {
+            writer.append(&mut [draft(&[0; 100])]).unwrap();
+        }
+        disk.wait_until_stalled(1);
+        assert!(log.durable().offset < 10_000);
+        while log.appended().offset < 15_000 {
+            writer.append(&mut [draft(&[0; 100])]).unwrap();
+        }
+        log.close_write_back();
+        disk.end_stall();
+    });
+    assert!(log.durable().offset >= 10_000 && syncs() == before + 1, "{:?}", log.durable());
 }

@@ -129,6 +129,7 @@ impl Replica {
             inner.queue.close();
             inner.maintenance.raise();
             inner.merger.wake();
+            inner.log().close_write_back();
         }
         let threads = Arc::new(Threads { inner: Arc::clone(&inner), handles: Mutex::new(handles) });
         let replica = Self { inner, _threads: threads };
@@ -168,6 +169,7 @@ impl Threads {
         self.inner.queue.close();
         self.inner.maintenance.raise();
         self.inner.merger.wake();
+        self.inner.log().close_write_back();
         for handle in handles {
             handle.join().expect("a replica's threads do not panic");
         }
@@ -190,6 +192,7 @@ fn start_threads(inner: &Arc<Inner>, handles: &mut Vec<JoinHandle<()>>) -> Resul
         Ok(())
     };
     start("esker-append", |inner| inner.queue.run())?;
+    start("esker-write-out", |inner| inner.log().run_write_back())?;
     start("esker-maintain", Inner::run_maintenance)?;
     start("esker-merge", Inner::run_merging)
 }

@@ -14,6 +14,7 @@
 
 #[cfg(test)]
 mod contract;
+pub(crate) mod pool;
 mod real;
 pub mod sim;
 

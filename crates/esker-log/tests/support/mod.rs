@@ -21,7 +21,11 @@ pub(crate) fn options() -> LogOptions {
 
 /// Opens the log; gives also the value of each frame's only record.
 pub(crate) fn open(disk: &SimDisk) -> Result<(Recovered, Vec<Vec<u8>>)> {
-    let opening = Opening::begin(Arc::new(disk.clone()), Path::new(DIR), options(), || Ok([3; 16]))?;
+    open_with(disk, options())
+}
+
+pub(crate) fn open_with(disk: &SimDisk, options: LogOptions) -> Result<(Recovered, Vec<Vec<u8>>)> {
+    let opening = Opening::begin(Arc::new(disk.clone()), Path::new(DIR), options, || Ok([3; 16]))?;
     let mut values = Vec::new();
     let recovered = opening.recover(Position::default(), HashMap::new(), &mut |frame| {
         assert_eq!(frame.header.index as usize, values.len() + 1);

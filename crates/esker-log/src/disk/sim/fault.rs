@@ -74,6 +74,8 @@ pub enum Fault {
     Io,
     /// ENOSPC; otherwise like [`Fault::Io`].
     NoSpace,
+    /// EMFILE; otherwise like [`Fault::Io`].
+    OutOfFiles,
     /// EINTR; the operation does nothing.
     Interrupted,
     /// A read or write stops after this many bytes and says so. Nothing to other operations.
@@ -164,6 +166,7 @@ impl Course {
         let (limit, end) = match fault {
             Fault::Io => (0, Some(End::Errno(Errno::IO))),
             Fault::NoSpace => (0, Some(End::Errno(Errno::NOSPC))),
+            Fault::OutOfFiles => (0, Some(End::Errno(Errno::MFILE))),
             Fault::Interrupted => (0, Some(End::Errno(Errno::INTR))),
             Fault::Short(bytes) => (bytes, None),
             Fault::ShortThenIo(bytes) => (part(bytes), Some(End::Errno(Errno::IO))),

@@ -206,6 +206,10 @@ impl State {
         capacity.saturating_sub(self.used_space())
     }
 
+    pub(super) fn open_handles(&self) -> usize {
+        self.inodes.values().map(|inode| inode.handles).sum()
+    }
+
     /// The bytes that files with a name or an open handle take.
     pub(super) fn used_space(&self) -> u64 {
         let named: BTreeSet<InodeId> = self.names.current.values().copied().collect();

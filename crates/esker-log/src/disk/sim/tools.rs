@@ -50,6 +50,11 @@ impl SimDisk {
         self.machine.state().limits.capacity = bytes;
     }
 
+    /// How many handles to files are open.
+    pub fn open_handles(&self) -> usize {
+        self.machine.state().open_handles()
+    }
+
     /// The bytes that files take.
     pub fn used_space(&self) -> u64 {
         self.machine.state().used_space()
