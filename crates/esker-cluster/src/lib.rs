@@ -12,6 +12,7 @@
 mod batch;
 mod error;
 pub mod metrics;
+mod multi_get;
 mod options;
 pub mod peer;
 mod pool;

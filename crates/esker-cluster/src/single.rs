@@ -53,7 +53,7 @@ impl Single {
     }
 
     fn submit(&self, batch: Batch, sync: Option<SyncPolicy>) -> Result<oneshot::Receiver<Result<Committed>>> {
-        let batch = batch.into_encoded();
+        let batch = batch.into_encoded()?;
         // The permit travels with the write, not with the caller, who may go away before the commit.
         let permit = Accounts::permit(&self.accounts, batch.encoded_len())?;
         let (answer, answered) = oneshot::channel();

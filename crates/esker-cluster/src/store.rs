@@ -17,6 +17,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::{
     Batch, ClusterView, Consistency, Error, Limits, MemberChange, Result, Scan, ScanOptions, WriteOptions,
     metrics::StoreMetrics,
+    multi_get,
     pool::IoPool,
     raft::RaftNode,
     scan::{Workers, on_pool},
@@ -164,7 +165,8 @@ impl Store {
         self.inner.config.limits
     }
 
-    /// Commits a batch. The write is submitted at once, whether or not the future is polled, and dropping the
+    /// Commits a batch. One that could not be applied, because a condition did not hold, say, is committed too:
+    /// [`Committed::refusal`] says why nothing of it was done. The write is submitted at once, whether or not the future is polled, and dropping the
     /// future does not take it back.
     pub fn write(
         &self,
@@ -229,6 +231,13 @@ impl Store {
                 entry.map(Some)
             }
         }
+    }
+
+    /// Reads many keys at one snapshot; says of each, in their order, what it holds.
+    ///
+    /// Errors: `TooLarge` if the values come to more than `bytes_max`, `Busy`, and those of the engine.
+    pub async fn multi_get(&self, keys: Vec<Vec<u8>>, bytes_max: usize) -> Result<Vec<Option<Entry>>> {
+        multi_get::read(self.inner.reader.view(), keys, bytes_max, &self.inner.workers).await
     }
 
     /// A key's version and value length, from memory.
@@ -333,10 +342,7 @@ fn submit_replicated(
     batch: Batch,
     options: WriteOptions,
 ) -> Result<JoinHandle<Result<Committed>>> {
-    let batch = batch.into_encoded();
-    if batch.is_empty() {
-        return Err(esker_engine::Error::InvalidRequest("a batch has at least one operation".into()).into());
-    }
+    let batch = batch.into_encoded()?;
     let permit = Accounts::permit(accounts, batch.encoded_len())?;
     let written = node.write(batch, options);
     Ok(tokio::spawn(async move {
@@ -443,6 +449,53 @@ mod tests {
         let scan = store.scan(&KeyRange::all(), ScanOptions::default());
         fill(&store, 5000).await;
         assert_eq!(collect(scan).await.len(), 3000);
+    }
+
+    /// SPEC 1.11.
+    #[tokio::test]
+    async fn many_keys_are_read_at_one_snapshot_in_their_order() {
+        let (store, _dir) = store();
+        fill(&store, 3000).await;
+        let key = |at: u32| at.to_be_bytes().to_vec();
+        for count in [0_u32, 1, 40, 2999] {
+            let mut keys: Vec<_> = (0..count).rev().map(key).collect();
+            keys.extend([b"absent".to_vec(), key(7), key(7)]);
+            let read = store.multi_get(keys, usize::MAX).await.unwrap();
+            assert_eq!(read.len(), count as usize + 3);
+            assert!(read[count as usize].is_none());
+            let present = read.iter().flatten().filter(|entry| &*entry.value == b"value");
+            assert_eq!(present.count(), count as usize + 2);
+        }
+        let keys = || (0..100).map(key).collect::<Vec<_>>();
+        assert!(store.multi_get(keys(), 500).await.is_ok());
+        assert!(matches!(store.multi_get(keys(), 499).await, Err(Error::TooLarge(_))));
+    }
+
+    /// What is not in memory is read by several threads of the pool, and beyond its queue refused.
+    #[tokio::test]
+    async fn cold_keys_of_a_multi_get_go_through_the_pool() {
+        let disk = SimDisk::new();
+        let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+        let db = Db::open_in(&environment, "/d", Options::default()).unwrap();
+        let config = StoreConfig { io_threads: NonZeroUsize::MIN, io_queue: 4, ..StoreConfig::default() };
+        let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
+        fill(&store, 100).await;
+        disk.set_cold(true);
+        let keys = || (0..100_u32).map(|at| at.to_be_bytes().to_vec()).collect::<Vec<_>>();
+        let read = store.multi_get(keys(), usize::MAX).await.unwrap();
+        assert!(read.iter().all(|entry| &*entry.as_ref().unwrap().value == b"value"));
+        disk.stall(Ops::Reads);
+        let first = {
+            let store = store.clone();
+            tokio::spawn(async move { store.multi_get(keys(), usize::MAX).await })
+        };
+        tokio::task::yield_now().await;
+        disk.wait_until_stalled(1);
+        let refused = store.multi_get(keys(), usize::MAX).await.unwrap_err();
+        assert!(matches!(refused, Error::Engine(esker_engine::Error::Busy { .. })), "{refused}");
+        disk.end_stall();
+        assert_eq!(first.await.unwrap().unwrap().len(), 100);
+        store.close().await.unwrap();
     }
 
     /// CHECKS 33: reads of what is not in memory wait in the pool; beyond its queue they are told to come back.

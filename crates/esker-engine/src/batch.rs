@@ -5,7 +5,7 @@ use esker_log::{
     record::{self, RecordKind, flags},
 };
 
-use crate::{Condition, KeyRange, RequestId, range};
+use crate::{Condition, KeyRange, RequestId, bitcask::keydir::Slot, range};
 
 /// Writes that commit together or not at all.
 ///
@@ -59,8 +59,11 @@ impl WriteBatch {
     }
 
     /// Adds a put of a key that is absent again from a time on, in milliseconds since 1970. Errors as for
-    /// [`WriteBatch::put`].
+    /// [`WriteBatch::put`], and `InvalidRequest` for a time after [`Slot::EXPIRY_MS_MAX`], in 2054.
     pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expires_at_ms: u64) -> Result<()> {
+        if expires_at_ms > Slot::EXPIRY_MS_MAX {
+            return Err(Error::InvalidRequest("the latest time at which a key can expire is in 2054".into()));
+        }
         self.operation(RecordKind::Put, flags::EXPIRES, key, &[&expires_at_ms.to_le_bytes(), value])
     }
 
@@ -131,6 +134,28 @@ impl WriteBatch {
         self.is_timed && !self.is_stamped
     }
 
+    /// Adds the operations of another batch, which has nothing else.
+    ///
+    /// Errors: `InvalidRequest` if it has.
+    pub fn append(&mut self, operations: Self) -> Result<()> {
+        if operations.records != operations.operations {
+            return Err(Error::InvalidRequest("only operations are added to a batch".into()));
+        }
+        if operations.is_empty() {
+            return Ok(());
+        }
+        if self.payload.is_empty() {
+            self.payload = operations.payload;
+        } else {
+            self.payload.extend_from_slice(&operations.payload);
+        }
+        self.operations += operations.operations;
+        self.records += operations.records;
+        self.is_timed |= operations.is_timed;
+        self.last = Part::Operation;
+        Ok(())
+    }
+
     fn operation(&mut self, kind: RecordKind, flags: u8, key: &[u8], value: &[&[u8]]) -> Result<()> {
         let last = std::mem::replace(&mut self.last, Part::Operation);
         self.push(kind, flags, key, value).inspect_err(|_| self.last = last)?;
@@ -170,5 +195,36 @@ impl WriteBatch {
     /// The encoded records, and how many there are.
     pub fn into_payload(self) -> (Vec<u8>, u32) {
         (self.payload, self.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_takes_the_operations_of_another_and_nothing_else() {
+        let mut operations = WriteBatch::new();
+        operations.put(b"k", b"v").unwrap();
+        operations.delete(b"d").unwrap();
+        let mut whole = WriteBatch::new();
+        whole.require(b"k", Condition::Absent).unwrap();
+        let mut at_once = whole.clone();
+        at_once.put(b"k", b"v").unwrap();
+        at_once.delete(b"d").unwrap();
+        whole.append(operations).unwrap();
+        assert_eq!((whole.len(), whole.wants_stamp()), (2, true));
+        assert!(whole.require(b"k", Condition::Absent).is_err(), "operations came already");
+        let mut conditions = WriteBatch::new();
+        conditions.require(b"k", Condition::Absent).unwrap();
+        assert!(whole.append(conditions).is_err());
+        assert_eq!(whole.into_payload(), at_once.into_payload());
+    }
+
+    #[test]
+    fn what_would_expire_too_late_is_refused() {
+        let mut batch = WriteBatch::new();
+        assert!(batch.put_expiring(b"k", b"v", Slot::EXPIRY_MS_MAX + 1).is_err() && batch.is_empty());
+        batch.put_expiring(b"k", b"v", Slot::EXPIRY_MS_MAX).unwrap();
     }
 }

@@ -8,7 +8,8 @@
 //! * **Order.** Batches are applied in index order, each exactly once, by one thread at a time. Applying is
 //!   deterministic: the same log gives the same state on every replica.
 //! * **Atomicity.** A reader sees all of a batch or nothing of it.
-//! * **Snapshots.** A scan sees the one instant at which it began, however long it takes, and hinders no writer.
+//! * **Snapshots.** A scan sees the one instant at which it began, however long it takes, and hinders no writer; all reads
+//!   of a view see one instant.
 //! * **Durability.** An engine need not sync: the log was synced first, as far as the writer asked. What it
 //!   saves of its own ([`Engine::checkpoint`]) refers to synced parts of the log only.
 
@@ -123,30 +124,41 @@ impl Iterator for StoredScan {
     }
 }
 
+/// What a view does when it is asked for a key.
+type GetView = dyn Fn(&[u8]) -> Result<Lookup> + Send + Sync;
 /// What a view does when it is scanned: the range, and whether only keys are wanted.
 type ScanView<S> = dyn Fn(&KeyRange, bool) -> S + Send + Sync;
 
-/// The state at one instant, for scans that begin later and all see that instant. Holds on to what of the state has
-/// changed since.
+/// The state at one instant, for reads and scans that begin later and all see that instant. Holds on to what of the state
+/// has changed since.
 pub struct View {
     keys: u64,
+    get: Box<GetView>,
     scan: Box<ScanView<Scan>>,
     stored: Box<ScanView<StoredScan>>,
 }
 
 impl View {
-    /// A view of so many keys, of which `scan` and `stored` give ranges.
+    /// A view of so many keys, of which `get` gives one, and `scan` and `stored` give ranges.
     pub fn new(
         keys: u64,
+        get: impl Fn(&[u8]) -> Result<Lookup> + Send + Sync + 'static,
         scan: impl Fn(&KeyRange, bool) -> Scan + Send + Sync + 'static,
         stored: impl Fn(&KeyRange, bool) -> StoredScan + Send + Sync + 'static,
     ) -> Self {
-        Self { keys, scan: Box::new(scan), stored: Box::new(stored) }
+        Self { keys, get: Box::new(get), scan: Box::new(scan), stored: Box::new(stored) }
     }
 
     /// How many keys there are.
     pub fn keys(&self) -> u64 {
         self.keys
+    }
+
+    /// The value of a key, as [`Engine::lookup`].
+    ///
+    /// Errors: `Damage`, `Io`.
+    pub fn get(&self, key: &[u8]) -> Result<Lookup> {
+        (self.get)(key)
     }
 
     /// A range. With `keys_only` nothing is read from the disk.

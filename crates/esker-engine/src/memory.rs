@@ -153,13 +153,7 @@ impl Engine for MemoryEngine {
     }
 
     fn get(&self, _log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>> {
-        let map = self.map.read();
-        let held = map.get(key).filter(|held| !is_expired(held.expiry, self.now_ms()));
-        Ok(held.map(|held| Entry {
-            value: held.value.to_vec().into(),
-            version: held.version,
-            expiry: held.expiry,
-        }))
+        Ok(entry(&self.map.read(), key, self.now_ms()))
     }
 
     fn meta(&self, key: &[u8]) -> Option<Meta> {
@@ -174,9 +168,10 @@ impl Engine for MemoryEngine {
 
     fn view(&self, _log: &Arc<Log>) -> View {
         let map = Arc::clone(&self.map.read());
-        let (stored, now_ms) = (Arc::clone(&map), self.now_ms());
+        let (of_keys, stored, now_ms) = (Arc::clone(&map), Arc::clone(&map), self.now_ms());
         View::new(
             map.len() as u64,
+            move |key| Ok(entry(&of_keys, key, now_ms).map_or(Lookup::Absent, Lookup::Found)),
             move |range, keys_only| {
                 let cursor = Cursor { map: Arc::clone(&map), range: range.clone() };
                 let present = cursor.filter(move |(_, held)| !is_expired(held.expiry, now_ms));
@@ -244,6 +239,12 @@ impl Engine for MemoryEngine {
             ..EngineStats::default()
         }
     }
+}
+
+/// What a key holds, unless it has expired by `now_ms`.
+fn entry(map: &Map, key: &[u8], now_ms: u64) -> Option<Entry> {
+    let held = map.get(key).filter(|held| !is_expired(held.expiry, now_ms))?;
+    Some(Entry { value: held.value.to_vec().into(), version: held.version, expiry: held.expiry })
 }
 
 fn item(key: Vec<u8>, held: &Held, keys_only: bool) -> Item {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use esker_log::{Log, Result};
 
-use crate::{Engine, Entry, KeyRange, Lookup, Meta, Scan, VerifyReport, verify};
+use crate::{Engine, Entry, KeyRange, Lookup, Meta, Scan, VerifyReport, View, verify};
 
 /// The reading side of an open store: the same for one that commits for itself ([`Db`](crate::Db)) and for a replica
 /// ([`Replica`](crate::Replica)). Cloning gives another handle.
@@ -42,6 +42,11 @@ impl Reader {
     /// disk; with `keys_only` nothing is read from disk.
     pub fn scan(&self, range: &KeyRange, keys_only: bool) -> Scan {
         self.engine.scan(&self.log, range, keys_only)
+    }
+
+    /// The state at this instant, for reads that all see it.
+    pub fn view(&self) -> View {
+        self.engine.view(&self.log)
     }
 
     /// Reads and checks every byte of the store; `progress` gets (bytes done, bytes in all).

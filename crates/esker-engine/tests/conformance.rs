@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use common::{
     DIR, Machine,
@@ -328,6 +328,52 @@ fn a_scan_sees_the_instant_at_which_it_began() {
         assert!(seen.iter().map(|item| &item.key).eq(&names));
         assert!(seen.iter().all(|item| &**item.value.as_ref().unwrap() == b"before"));
     });
+}
+
+/// SPEC 1.11: whatever is written meanwhile, expired or deleted by the range, a view's reads see one instant.
+#[test]
+fn reads_of_a_view_see_one_instant() {
+    each(|store| {
+        store.put_all(&[b"a", b"b", b"c"]);
+        store.db().add(b"n", 5).unwrap();
+        let expires = expires_at(store, 10);
+        store.db().write(batch(|batch| batch.put_expiring(b"t", b"soon gone", expires)), None).unwrap();
+        let view = store.db().reader().view();
+        store.db().put(b"a", b"newer").unwrap();
+        store.db().add(b"n", 1).unwrap();
+        store.db().delete_range(&KeyRange::inclusive(*b"b", *b"c")).unwrap();
+        store.put_all(&[b"z"]);
+        store.machine.clock.advance(Duration::from_millis(10));
+        store.db().checkpoint().unwrap();
+        let get = |key: &[u8]| match view.get(key).unwrap() {
+            Lookup::Absent => None,
+            Lookup::Found(entry) => Some((entry.value.into_vec(), entry.version)),
+            Lookup::Cold(read) => {
+                read.fetch().map(|entry| Some((entry.value.into_vec(), entry.version))).unwrap()
+            }
+        };
+        store.machine.disk.set_cold(true);
+        for (at, key) in [b"a", b"b", b"c"].into_iter().enumerate() {
+            assert_eq!(
+                get(key),
+                Some(([&b"value of "[..], key].concat(), at as u64 + 1)),
+                "{:?}",
+                store.engine
+            );
+        }
+        assert_eq!(get(b"n"), Some((b"5".to_vec(), 4)));
+        assert_eq!(get(b"t"), Some((b"soon gone".to_vec(), 5)));
+        assert_eq!((get(b"z"), get(b"absent")), (None, None));
+        let now = store.db().reader().view();
+        assert!(matches!(now.get(b"t").unwrap(), Lookup::Absent), "it has expired by now");
+        assert!(matches!(now.get(b"b").unwrap(), Lookup::Absent));
+    });
+}
+
+/// What the store's clock will say in so many milliseconds.
+fn expires_at(store: &Store, millis: u64) -> u64 {
+    use esker_log::clock::Clock;
+    store.machine.clock.wall().as_millis() as u64 + millis
 }
 
 #[test]

@@ -45,7 +45,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until told otherwise, for tests and simulation.
+/// The wall clock of [`ManualClock`] begins here, 2026-01-01: expiry times lie where they do in life.
+pub const MANUAL_START: Duration = Duration::from_secs(1_767_225_600);
+
+/// A clock that stands still until told otherwise, for tests and simulation. Its wall time begins at [`MANUAL_START`].
 #[derive(Debug, Default)]
 pub struct ManualClock {
     nanos: AtomicU64,
@@ -65,6 +68,6 @@ impl Clock for ManualClock {
     }
 
     fn wall(&self) -> Duration {
-        self.monotonic()
+        MANUAL_START + self.monotonic()
     }
 }

@@ -32,19 +32,35 @@ pub(crate) enum Operation {
     Get,
     Put,
     Delete,
+    Incr,
+    DeleteRange,
+    MultiGet,
     List,
     Batch,
     Other,
 }
 
 impl Operation {
-    const ALL: [Self; 6] = [Self::Get, Self::Put, Self::Delete, Self::List, Self::Batch, Self::Other];
+    const ALL: [Self; 9] = [
+        Self::Get,
+        Self::Put,
+        Self::Delete,
+        Self::Incr,
+        Self::DeleteRange,
+        Self::MultiGet,
+        Self::List,
+        Self::Batch,
+        Self::Other,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
             Self::Put => "put",
             Self::Delete => "delete",
+            Self::Incr => "incr",
+            Self::DeleteRange => "delete_range",
+            Self::MultiGet => "mget",
             Self::List => "list",
             Self::Batch => "batch",
             Self::Other => "other",

@@ -52,7 +52,11 @@ error_codes! {
     RequestTimeout = "request_timeout", 408;
     /// The state of the store does not allow it.
     Conflict = "conflict", 409;
-    /// A condition of the request does not hold.
+    /// The value is no integer, so nothing can be added to it. Nothing was written.
+    NotAnInteger = "not_an_integer", 409;
+    /// The sum does not fit into a signed 64-bit integer. Nothing was written.
+    Overflow = "overflow", 409;
+    /// A condition of the request does not hold; the details tell the present version. Nothing was written.
     PreconditionFailed = "precondition_failed", 412;
     /// The body, the value or the batch is larger than the limit.
     PayloadTooLarge = "payload_too_large", 413;

@@ -7,6 +7,8 @@ use std::{fmt, str::FromStr};
 pub const REQUEST_ID_HEADER: &str = "esker-request-id";
 /// The header of a stale read's answer: what the answering node had applied when it read.
 pub const APPLIED_VERSION_HEADER: &str = "esker-applied-version";
+/// The header of a read's answer that says when the key expires, in milliseconds since 1970; absent where it does not.
+pub const EXPIRES_AT_HEADER: &str = "esker-expires-at";
 /// `Retry-After` in milliseconds; that one is in whole seconds, which is long where a leader is found in a fraction of one.
 pub const RETRY_AFTER_MS_HEADER: &str = "esker-retry-after-ms";
 

@@ -252,6 +252,27 @@ fn read(segment: &Segment, key: &[u8], slot: Slot) -> Result<Entry> {
     record.map_err(|e| name_key(e, key))
 }
 
+/// What is at once to be had of what was found for a key.
+///
+/// Errors: `Damage`, `Io`.
+fn look_up(found: Found, key: &[u8]) -> Result<Lookup> {
+    let (slot, segment) = match found {
+        Found::Absent => return Ok(Lookup::Absent),
+        Found::Sum(entry) => return Ok(Lookup::Found(entry)),
+        Found::Record(slot, segment) => (slot, segment),
+    };
+    let at = location(key, slot);
+    let found = segment.try_read_record(&at).and_then(|record| match record {
+        Some(record) => entry(&segment, key, &at, record).map(Some),
+        None => Ok(None),
+    });
+    if let Some(entry) = found.map_err(|e| name_key(e, key))? {
+        return Ok(Lookup::Found(entry));
+    }
+    let key = key.to_vec();
+    Ok(Lookup::Cold(ColdRead::new(move || read(&segment, &key, slot))))
+}
+
 /// Says in an error of damage which key it costs.
 fn name_key(error: Error, key: &[u8]) -> Error {
     match error {
@@ -297,21 +318,7 @@ impl Engine for Bitcask {
     }
 
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
-        let (slot, segment) = match self.find(log, key)? {
-            Found::Absent => return Ok(Lookup::Absent),
-            Found::Sum(entry) => return Ok(Lookup::Found(entry)),
-            Found::Record(slot, segment) => (slot, segment),
-        };
-        let at = location(key, slot);
-        let found = segment.try_read_record(&at).and_then(|record| match record {
-            Some(record) => entry(&segment, key, &at, record).map(Some),
-            None => Ok(None),
-        });
-        if let Some(entry) = found.map_err(|e| name_key(e, key))? {
-            return Ok(Lookup::Found(entry));
-        }
-        let key = key.to_vec();
-        Ok(Lookup::Cold(ColdRead::new(move || read(&segment, &key, slot))))
+        look_up(self.find(log, key)?, key)
     }
 
     fn get(&self, log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>> {
@@ -345,8 +352,13 @@ impl Engine for Bitcask {
         let state =
             Arc::new(Snapshot { log: Arc::clone(log), tree: self.keydir.snapshot(), now_ms: self.now_ms() });
         let (keys, stored) = (state.tree.len() as u64, (Arc::clone(&state), pin.clone()));
+        let (of_keys, of_keys_pin) = (Arc::clone(&state), pin.clone());
         View::new(
             keys,
+            move |key| {
+                let _pinned = &of_keys_pin;
+                look_up(of_keys.find(key)?, key)
+            },
             move |range, keys_only| {
                 Scan::new(BitcaskScan::new(Arc::clone(&state), pin.clone(), range, keys_only))
             },

@@ -9,6 +9,7 @@ use esker_log::{
 };
 
 use super::{
+    Found,
     keydir::{Range, Slot, Tree},
     location, name_key, read, sum_entry,
 };
@@ -25,6 +26,22 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     fn range(&self, range: &KeyRange) -> Range<Slot> {
         self.tree.range(as_slice(&range.start), as_slice(&range.end))
+    }
+
+    /// What a key holds, as far as it is in memory. Whoever asks holds the segments.
+    ///
+    /// Errors: `Damage`.
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Found> {
+        let Some(slot) = self.tree.get(key).filter(|slot| !slot.is_expired(self.now_ms)) else {
+            return Ok(Found::Absent);
+        };
+        match slot.as_sum() {
+            Some(sum) => Ok(Found::Sum(sum_entry(sum, slot))),
+            None => {
+                let segment = self.log.segment(slot.segment()).map_err(|e| name_key(e, key))?;
+                Ok(Found::Record(slot, segment))
+            }
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::response::IntoResponse;
-use esker_engine::Damage;
-use esker_wire::{ErrorAnswer, ErrorCode, options::RETRY_AFTER_MS_HEADER};
+use esker_engine::{Damage, Refusal};
+use esker_wire::{ErrorAnswer, ErrorCode, kv::PreconditionDetails, options::RETRY_AFTER_MS_HEADER};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::answer::{AnswerBody, JSON};
@@ -131,6 +131,20 @@ impl From<esker_cluster::Error> for ApiError {
                 Self { retry_after: Some(RETRY_SOON), ..Self::new(ErrorCode::OutcomeUnknown, message) }
             }
             _ => Self::new(ErrorCode::Internal, message),
+        }
+    }
+}
+
+/// Why a write was not applied.
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Condition(version) => Self::new(ErrorCode::PreconditionFailed, message)
+                .with_details(serde_json::json!(PreconditionDetails { version })),
+            Refusal::NotAnInteger => Self::new(ErrorCode::NotAnInteger, message),
+            Refusal::Overflow => Self::new(ErrorCode::Overflow, message),
+            _ => Self::new(ErrorCode::Conflict, message),
         }
     }
 }

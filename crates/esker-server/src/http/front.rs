@@ -48,6 +48,11 @@ impl Front {
         }
     }
 
+    /// The time of day in milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.store.clock().wall().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Damage that a read or a verification came upon: its operator has to act.
     pub(crate) fn damage_found(&self, damage: &Damage) {
         self.metrics.damage_found.add_one();

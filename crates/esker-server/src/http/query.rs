@@ -7,9 +7,6 @@ use http::{HeaderMap, HeaderName, header};
 
 use super::error::ApiError;
 
-/// Parameters of the API that this version does not act on. Ignoring them would break a promise in silence.
-const NOT_SUPPORTED: &[&str] = &["ttl"];
-
 /// The parameters of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Query<'a> {
@@ -26,9 +23,6 @@ impl<'a> Query<'a> {
                 Cow::Borrowed(_) => Cow::Borrowed(name),
                 Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
             };
-            if NOT_SUPPORTED.contains(&&*name) && !known.contains(&&*name) {
-                return Err(ApiError::not_supported(format_args!("the parameter `{name}`")));
-            }
             if !known.contains(&&*name) {
                 return Err(ApiError::bad_request(unknown(&name, known)));
             }
@@ -69,7 +63,7 @@ fn unknown(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// Refuses conditions that this version does not judge: writing regardless would be worse than not writing.
+/// Refuses conditions that a request does not take: doing it regardless would be worse than not doing it.
 pub(crate) fn refuse_conditions(headers: &HeaderMap, conditions: &[HeaderName]) -> Result<(), ApiError> {
     match conditions.iter().find(|name| headers.contains_key(*name)) {
         Some(name) => Err(ApiError::not_supported(format_args!("the header `{name}` on this request"))),
@@ -112,7 +106,6 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        assert!(refusal("ttl=3s").starts_with("not_supported the parameter `ttl`"));
         assert!(refusal("begin=a").contains("takes start, reverse"));
         assert!(refusal("start=a&start=b").contains("given twice"));
         assert!(refusal("start=%zz").contains("hex digits"));

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
-use esker_wire::{ErrorCode, KEY_PREFIX};
+use esker_wire::{ErrorCode, INCR_SUFFIX, KEY_PREFIX};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use tower_service::Service as _;
@@ -131,11 +131,14 @@ fn operation_of<B>(request: &Request<B>) -> Operation {
             Method::GET | Method::HEAD => Operation::Get,
             Method::PUT => Operation::Put,
             Method::DELETE => Operation::Delete,
+            Method::POST if path.ends_with(INCR_SUFFIX) => Operation::Incr,
             _ => Operation::Other,
         };
     }
     match path {
+        native::LIST_PATH if request.method() == Method::DELETE => Operation::DeleteRange,
         native::LIST_PATH => Operation::List,
+        native::MGET_PATH => Operation::MultiGet,
         native::BATCH_PATH => Operation::Batch,
         _ => Operation::Other,
     }

@@ -1,30 +1,31 @@
-//! `POST /api/v1/batch`: puts and deletes that commit together or not at all.
+//! `POST /api/v1/batch`: writes that commit together or not at all.
 
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State};
 use bytes::Bytes;
 use esker_cluster::{Batch, Limits};
+use esker_engine::{Condition, KeyRange};
 use esker_wire::{
     ErrorCode,
-    batch::{BatchAnswer, BatchError, BatchLimits, Operation, decode},
+    batch::{BatchAnswer, BatchError, BatchLimits, Demand, Operation, Range, decode},
 };
 use http::{HeaderMap, Request, Response, header};
 
-use super::key::refuse_write_conditions;
+use super::condition::applied;
 use crate::http::{
     Front,
     answer::{AnswerBody, json},
     ask::{WRITE_PARAMETERS, write_options},
     error::ApiError,
-    query::{Query, refuse_content_encoding},
+    query::{Query, refuse_conditions, refuse_content_encoding},
     receive::receive,
 };
 
 /// Larger bodies are decoded on a thread of their own: a runtime thread has others to serve.
 const DECODE_INLINE_MAX: usize = 128 << 10;
 
-/// Commits puts and deletes together. The body is taken as JSON whatever its type says (`curl -d` says form),
+/// Commits writes together, if the conditions among them hold. The body is taken as JSON whatever its type says (`curl -d` says form),
 /// unless the type cannot be JSON.
 #[utoipa::path(post, path = "/api/v1/batch", tag = "keys",
     params(
@@ -39,9 +40,9 @@ const DECODE_INLINE_MAX: usize = 128 << 10;
         (status = 400, description = "Not a batch; nothing was written", body = esker_wire::ErrorAnswer),
         (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
+        (status = 409, description = "An incr met what is no integer, or its sum does not fit into 64 bits; nothing was written", body = esker_wire::ErrorAnswer),
+        (status = 412, description = "A condition does not hold; nothing was written, and the details tell the present version of its key", body = esker_wire::ErrorAnswer),
         (status = 413, description = "Larger than the limits; nothing was written", body = esker_wire::ErrorAnswer),
-        (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
-        (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 415, description = "The body cannot be JSON", body = esker_wire::ErrorAnswer),
         (status = 429, description = "Too many bytes of bodies under way; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
@@ -54,23 +55,24 @@ pub(super) async fn batch(
 ) -> Result<Response<AnswerBody>, ApiError> {
     let (parts, body) = request.into_parts();
     let options = write_options(&Query::parse(parts.uri.query(), WRITE_PARAMETERS)?, &parts.headers)?;
-    refuse_write_conditions(&parts.headers)?;
+    // The conditions of a batch name their keys.
+    refuse_conditions(&parts.headers, &[header::IF_MATCH, header::IF_NONE_MATCH])?;
     refuse_content_encoding(&parts.headers)?;
     refuse_other_types(&parts.headers)?;
-    let limits = front.store.limits();
+    let (limits, now_ms) = (front.store.limits(), front.now_ms());
     let received = receive(&front, body, body_limit(limits)).await?;
     let batch = if received.bytes.len() > DECODE_INLINE_MAX {
         // With its share of the budget: the body is held until it is decoded, also if the client goes away.
-        let decoding = tokio::task::spawn_blocking(move || read(&received.bytes, limits));
+        let decoding = tokio::task::spawn_blocking(move || read(&received.bytes, limits, now_ms));
         decoding.await.map_err(|_| decoder_died())??
     } else {
-        let batch = read(&received.bytes, limits)?;
+        let batch = read(&received.bytes, limits, now_ms)?;
         drop(received);
         batch
     };
     let operations = batch.len() as u64;
-    let committed = front.store.write(batch, options).await?;
-    Ok(json(&BatchAnswer { version: committed.version, operations }))
+    let committed = applied(front.store.write(batch, options).await?)?;
+    Ok(json(&BatchAnswer { version: committed.version, operations, sum: committed.sum() }))
 }
 
 fn decoder_died() -> ApiError {
@@ -82,7 +84,7 @@ fn body_limit(limits: Limits) -> usize {
     limits.batch_bytes.saturating_mul(2).saturating_add(limits.batch_ops.saturating_mul(64))
 }
 
-fn read(json: &Bytes, limits: Limits) -> Result<Batch, ApiError> {
+fn read(json: &Bytes, limits: Limits, now_ms: u64) -> Result<Batch, ApiError> {
     let mut batch = Batch::new(limits);
     // The value limit is the one that only the Store knows; it is kept aside for its status.
     let mut refused = None;
@@ -90,11 +92,7 @@ fn read(json: &Bytes, limits: Limits) -> Result<Batch, ApiError> {
         json,
         BatchLimits { operations: limits.batch_ops, bytes: limits.batch_bytes },
         &mut |operation| {
-            let added = match operation {
-                Operation::Put { key, value } => batch.put(&key, &value),
-                Operation::Delete { key } => batch.delete(&key),
-            };
-            added.map_err(|e| {
+            add(&mut batch, operation, now_ms).map_err(|e| {
                 let why = e.to_string();
                 refused = Some(e);
                 why
@@ -108,6 +106,28 @@ fn read(json: &Bytes, limits: Limits) -> Result<Batch, ApiError> {
             Err(ApiError::new(ErrorCode::PayloadTooLarge, e.to_string()))
         }
         (Err(e), _) => Err(ApiError::bad_request(e.to_string())),
+    }
+}
+
+fn add(batch: &mut Batch, operation: Operation<'_>, now_ms: u64) -> esker_cluster::Result<()> {
+    match operation {
+        Operation::Put { key, value, ttl: None } => batch.put(&key, &value),
+        Operation::Put { key, value, ttl: Some(ttl) } => batch.put_expiring(&key, &value, ttl.after(now_ms)),
+        Operation::Delete { key } => batch.delete(&key),
+        Operation::Incr { key, by } => batch.add(&key, by),
+        Operation::DeleteRange(Range::Prefix(prefix)) => batch.delete_range(&KeyRange::prefix(prefix)),
+        Operation::DeleteRange(Range::Between(start, end)) => {
+            batch.delete_range(&KeyRange::inclusive(start, end))
+        }
+        Operation::Require { key, demand } => batch.require(&key, condition(demand)),
+    }
+}
+
+fn condition(demand: Demand) -> Condition {
+    match demand {
+        Demand::Absent => Condition::Absent,
+        Demand::Present => Condition::Present,
+        Demand::Version(version) => Condition::Version(version),
     }
 }
 

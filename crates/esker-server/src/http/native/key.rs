@@ -7,15 +7,20 @@ use std::borrow::Cow;
 
 use axum::body::HttpBody;
 use bytes::Bytes;
-use esker_cluster::{Batch, WriteOptions};
+use esker_cluster::Batch;
 use esker_engine::{Entry, Version};
 use esker_wire::{
-    ErrorCode, KEY_PREFIX,
+    ErrorCode, INCR_SUFFIX, KEY_PREFIX, Ttl,
     kv::{DeleteAnswer, PutAnswer},
+    options::EXPIRES_AT_HEADER,
     percent,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header, request::Parts};
 
+use super::{
+    condition::{self, condition_of},
+    incr::incr,
+};
 use crate::http::{
     Front,
     answer::{AnswerBody, Held, OCTET_STREAM, answers_fill_budget, etag, json, not_modified},
@@ -27,6 +32,11 @@ use crate::http::{
 
 /// Shorter values take no share of the answers' budget: the number of connections bounds them.
 const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
+const EXPIRES_AT: HeaderName = HeaderName::from_static(EXPIRES_AT_HEADER);
+/// What a put says beside how it is committed.
+const TTL: &str = "ttl";
+const PUT_PARAMETERS: &[&str] = &[WRITE_PARAMETERS[0], WRITE_PARAMETERS[1], TTL];
+
 /// A value in the API's description: any bytes.
 struct ValueBytes;
 
@@ -40,7 +50,10 @@ impl utoipa::PartialSchema for ValueBytes {
 
 impl utoipa::ToSchema for ValueBytes {}
 
-type Answer = Result<Response<AnswerBody>, ApiError>;
+/// What a key's path takes.
+pub(super) const METHODS: &str = "GET, HEAD, PUT, DELETE";
+
+pub(super) type Answer = Result<Response<AnswerBody>, ApiError>;
 
 /// Answers a request whose path begins with [`KEY_PREFIX`].
 pub(crate) async fn answer_key<B>(front: &Front, request: Request<B>) -> Answer
@@ -54,13 +67,21 @@ where
         Method::PUT => put(front, &parts, body).await,
         Method::HEAD => head(front, &parts).await,
         Method::DELETE => delete(front, &parts).await,
-        _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
+        Method::POST => incr(front, &parts, body).await,
+        _ if parts.uri.path().ends_with(INCR_SUFFIX) => {
+            Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE, POST"))
+        }
+        _ => Err(ApiError::method_not_allowed(METHODS)),
     }
 }
 
 fn key_of(parts: &Parts) -> Result<Cow<'_, [u8]>, ApiError> {
-    let coded = parts.uri.path().as_bytes().get(KEY_PREFIX.len()..).unwrap_or_default();
-    let key = percent::decode(coded)?;
+    decode_key(parts.uri.path().get(KEY_PREFIX.len()..).unwrap_or_default())
+}
+
+/// A key as a path has it.
+pub(super) fn decode_key(coded: &str) -> Result<Cow<'_, [u8]>, ApiError> {
+    let key = percent::decode(coded.as_bytes())?;
     if key.is_empty() {
         return Err(ApiError::bad_request("the key is empty: write it behind /api/v1/kv/"));
     }
@@ -83,7 +104,10 @@ fn not_found(key: &[u8]) -> ApiError {
     responses(
         (status = 200, description = "The value as it was put; ETag is its version",
             content_type = "application/octet-stream", body = inline(ValueBytes),
-            headers(("Esker-Applied-Version" = Option<u64>, description = "What the node had applied, in a stale answer"))),
+            headers(
+                ("Esker-Applied-Version" = Option<u64>, description = "What the node had applied, in a stale answer"),
+                ("Esker-Expires-At" = Option<u64>, description = "When the key expires, in milliseconds since 1970; absent where it does not"),
+            )),
         (status = 304, description = "The value has not changed"),
         (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
@@ -118,7 +142,10 @@ async fn read_value(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
     ),
     responses(
         (status = 200, description = "The key is present; ETag is its version, Content-Length its value's",
-            headers(("Esker-Applied-Version" = Option<u64>, description = "What the node had applied, in a stale answer"))),
+            headers(
+                ("Esker-Applied-Version" = Option<u64>, description = "What the node had applied, in a stale answer"),
+                ("Esker-Expires-At" = Option<u64>, description = "When the key expires, in milliseconds since 1970; absent where it does not"),
+            )),
         (status = 304, description = "The value has not changed"),
         (status = 307, description = "Another node leads and this one redirects; see Location"),
         (status = 400, description = "A parameter, a condition or the key is wrong"),
@@ -136,15 +163,15 @@ async fn read_meta(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
     if parts.headers.get(header::IF_NONE_MATCH).is_some_and(|condition| matches(condition, meta.version)) {
         return Ok(not_modified(meta.version));
     }
-    let (version, value_len) = match meta.value_len {
-        Some(value_len) => (meta.version, value_len),
+    let (version, expiry, value_len) = match meta.value_len {
+        Some(value_len) => (meta.version, meta.expiry, value_len),
         // Only the value itself says how long a compressed value is.
         None => {
             let entry = front.store.get(key).await?.ok_or_else(|| not_found(key))?;
-            (entry.version, entry.value.len() as u64)
+            (entry.version, entry.expiry, entry.value.len() as u64)
         }
     };
-    let mut answer = with_version(Response::new(AnswerBody::empty()), version);
+    let mut answer = of_version(Response::new(AnswerBody::empty()), version, expiry);
     answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(value_len));
     Ok(answer)
 }
@@ -155,7 +182,7 @@ fn readable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, Query<'_>), ApiError> {
     Ok((key_of(parts)?, query))
 }
 
-fn value_answer(front: &Front, Entry { value, version, .. }: Entry) -> Answer {
+fn value_answer(front: &Front, Entry { value, version, expiry }: Entry) -> Answer {
     let (buffer, window) = value.into_parts();
     let bytes = if buffer.len() <= UNCOUNTED_BYTES_MAX {
         Bytes::from(buffer)
@@ -166,13 +193,20 @@ fn value_answer(front: &Front, Entry { value, version, .. }: Entry) -> Answer {
         }
         Held::bytes(buffer, share)
     };
-    Ok(with_version(Response::new(AnswerBody::full(bytes.slice(window))), version))
+    Ok(of_version(Response::new(AnswerBody::full(bytes.slice(window))), version, expiry))
 }
 
-fn with_version(mut answer: Response<AnswerBody>, version: Version) -> Response<AnswerBody> {
+fn of_version(
+    mut answer: Response<AnswerBody>,
+    version: Version,
+    expiry: Option<u64>,
+) -> Response<AnswerBody> {
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, OCTET_STREAM);
     headers.insert(header::ETAG, etag(version));
+    if let Some(expiry) = expiry {
+        headers.insert(EXPIRES_AT, HeaderValue::from(expiry));
+    }
     answer
 }
 
@@ -187,6 +221,9 @@ fn matches(condition: &HeaderValue, version: Version) -> bool {
 #[utoipa::path(put, path = "/api/v1/kv/{key}", tag = "keys",
     params(
         ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
+        ("ttl" = Option<String>, Query, description = "How long the key is to live, a number with its unit: `ms`, `s`, `m`, `h` or `d`; without it the key stays"),
+        ("If-Match" = Option<String>, Header, description = "The version in quotes that the key must be at, or `*`: it must be present"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: the key must be absent"),
         ("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy"),
         ("ack" = Option<String>, Query, description = "`majority` (the default), `local` or `all`: who has the write on its disk when it is acknowledged"),
         ("Esker-Request-Id" = Option<String>, Header, description = "Two hexadecimal numbers with a dash between: of the writes with one id, a cluster applies one"),
@@ -198,6 +235,7 @@ fn matches(condition: &HeaderValue, version: Version) -> bool {
         (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
         (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The value did not arrive in time", body = esker_wire::ErrorAnswer),
+        (status = 412, description = "The condition does not hold; nothing was written, and the details tell the present version", body = esker_wire::ErrorAnswer),
         (status = 413, description = "The value is larger than the limit", body = esker_wire::ErrorAnswer),
         (status = 414, description = "The path is too long: write the key in a batch", body = esker_wire::ErrorAnswer),
         (status = 415, description = "The body has a Content-Encoding", body = esker_wire::ErrorAnswer),
@@ -211,14 +249,22 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let (key, options) = writable_key(parts)?;
+    let query = Query::parse(parts.uri.query(), PUT_PARAMETERS)?;
+    let options = write_options(&query, &parts.headers)?;
+    let ttl: Option<Ttl> =
+        query.parsed(TTL, "a number above 0 with its unit: ms, s, m, h or d, as in 30s")?;
+    let condition = condition_of(&parts.headers)?;
+    let key = key_of(parts)?;
     refuse_content_encoding(&parts.headers)?;
     let limits = front.store.limits();
     let value = receive(front, body, limits.value_bytes).await?;
     let mut batch = Batch::with_capacity(limits, key.len() + value.bytes.len());
-    batch.put(&key, &value.bytes)?;
+    match ttl {
+        Some(ttl) => batch.put_expiring(&key, &value.bytes, ttl.after(front.now_ms()))?,
+        None => batch.put(&key, &value.bytes)?,
+    }
     drop(value);
-    let committed = front.store.write(batch, options).await?;
+    let committed = condition::write(&front.store, batch, &key, condition, options).await?;
     let mut answer = json(&PutAnswer::new(&key, committed.version));
     answer.headers_mut().insert(header::ETAG, etag(committed.version));
     Ok(answer)
@@ -228,6 +274,7 @@ where
 #[utoipa::path(delete, path = "/api/v1/kv/{key}", tag = "keys",
     params(
         ("key" = String, Path, description = "The key, percent-coded; `/` may stand for itself"),
+        ("If-Match" = Option<String>, Header, description = "The version in quotes that the key must be at, or `*`: it must be present"),
         ("sync" = Option<String>, Query, description = "`always`, `every:<ms>` or `never`: asks for more than the server's policy"),
         ("ack" = Option<String>, Query, description = "`majority` (the default), `local` or `all`: who has the write on its disk when it is acknowledged"),
         ("Esker-Request-Id" = Option<String>, Header, description = "Two hexadecimal numbers with a dash between: of the writes with one id, a cluster applies one"),
@@ -237,26 +284,21 @@ where
         (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
         (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
+        (status = 412, description = "The condition does not hold; nothing was written, and the details tell the present version", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
 async fn delete(front: &Front, parts: &Parts) -> Answer {
-    let (key, options) = writable_key(parts)?;
+    let options = write_options(&Query::parse(parts.uri.query(), WRITE_PARAMETERS)?, &parts.headers)?;
+    // What is absent need not be deleted.
+    refuse_conditions(&parts.headers, &[header::IF_NONE_MATCH])?;
+    let condition = condition_of(&parts.headers)?;
+    let key = key_of(parts)?;
     let mut batch = Batch::with_capacity(front.store.limits(), key.len());
     batch.delete(&key)?;
-    let committed = front.store.write(batch, options).await?;
+    let committed = condition::write(&front.store, batch, &key, condition, options).await?;
     Ok(json(&DeleteAnswer::new(&key, committed.version, committed.existed > 0)))
-}
-
-fn writable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, WriteOptions), ApiError> {
-    let options = write_options(&Query::parse(parts.uri.query(), WRITE_PARAMETERS)?, &parts.headers)?;
-    refuse_write_conditions(&parts.headers)?;
-    Ok((key_of(parts)?, options))
-}
-
-pub(super) fn refuse_write_conditions(headers: &HeaderMap) -> Result<(), ApiError> {
-    refuse_conditions(headers, &[header::IF_MATCH, header::IF_NONE_MATCH])
 }
 
 #[cfg(test)]

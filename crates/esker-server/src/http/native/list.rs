@@ -19,8 +19,10 @@ use crate::http::{
 
 const LIMIT_DEFAULT: u64 = 100;
 const LIMIT_MAX: u64 = 10_000;
+/// The parameter that says how keys are written.
+pub(super) const ENCODING: &str = "encoding";
 const PARAMETERS: &[&str] =
-    &["start", "end", "prefix", "limit", "reverse", "keys_only", "cursor", "encoding", CONSISTENCY];
+    &["start", "end", "prefix", "limit", "reverse", "keys_only", "cursor", ENCODING, CONSISTENCY];
 
 /// What a list asks for.
 struct ListRequest {
@@ -88,17 +90,8 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 
 impl ListRequest {
     fn parse(query: &Query<'_>) -> Result<Self, ApiError> {
-        let base64 = match query.bytes("encoding") {
-            None => false,
-            Some(b"base64") => true,
-            Some(_) => return Err(ApiError::bad_request("the parameter `encoding` takes `base64` only")),
-        };
-        let key = |name: &str| match query.bytes(name) {
-            Some(text) if base64 => decode_base64(text)
-                .map(Some)
-                .map_err(|e| ApiError::bad_request(format!("the parameter `{name}` is {e}"))),
-            text => Ok(text.map(<[u8]>::to_vec)),
-        };
+        let base64 = is_base64(query)?;
+        let key = |name| key_parameter(query, name, base64);
         let mut range = range(key("start")?, key("end")?, key("prefix")?)?;
         let reverse = query.flag("reverse")?;
         if let Some(cursor) = query.bytes("cursor") {
@@ -114,6 +107,29 @@ impl ListRequest {
     fn scan(&self, front: &Front, limit: Option<u64>) -> Scan {
         let options = ScanOptions { reverse: self.reverse, keys_only: self.keys_only, limit };
         front.store.scan(&self.range, options)
+    }
+}
+
+/// Whether `encoding` says that keys are base64.
+pub(super) fn is_base64(query: &Query<'_>) -> Result<bool, ApiError> {
+    match query.bytes(ENCODING) {
+        None => Ok(false),
+        Some(b"base64") => Ok(true),
+        Some(_) => Err(ApiError::bad_request("the parameter `encoding` takes `base64` only")),
+    }
+}
+
+/// A parameter that is a key, or a part of one.
+pub(super) fn key_parameter(
+    query: &Query<'_>,
+    name: &str,
+    base64: bool,
+) -> Result<Option<Vec<u8>>, ApiError> {
+    match query.bytes(name) {
+        Some(text) if base64 => decode_base64(text)
+            .map(Some)
+            .map_err(|e| ApiError::bad_request(format!("the parameter `{name}` is {e}"))),
+        text => Ok(text.map(<[u8]>::to_vec)),
     }
 }
 
@@ -212,10 +228,12 @@ impl Page {
 
 /// Appends an item as JSON.
 pub(super) fn write_item(json: &mut Vec<u8>, item: &Item, base64: bool) -> Result<(), ApiError> {
+    let expiry = item.expiry;
     let item = kv::Item::new(&item.key, item.value.as_deref(), item.version, base64);
+    let item = item.expiring(expiry);
     serde_json::to_writer(json, &item).map_err(unwritable)
 }
 
-fn unwritable(e: serde_json::Error) -> ApiError {
+pub(super) fn unwritable(e: serde_json::Error) -> ApiError {
     ApiError::new(esker_wire::ErrorCode::Internal, format!("an item cannot be written as JSON: {e}"))
 }

@@ -3,9 +3,13 @@
 mod admin;
 mod batch;
 mod cluster;
+mod condition;
+mod delete_range;
 mod health;
+mod incr;
 mod key;
 mod list;
+mod mget;
 mod openapi;
 mod stream;
 
@@ -25,16 +29,18 @@ pub(crate) use key::answer_key;
 pub use openapi::openapi_json;
 
 pub(crate) const LIST_PATH: &str = "/api/v1/kv";
+pub(crate) const MGET_PATH: &str = "/api/v1/mget";
 pub(crate) const BATCH_PATH: &str = "/api/v1/batch";
 
 type Routes = MethodRouter<Arc<Front>>;
 
 /// Every route but that of single keys: path, methods, handler. The API description is tested against it.
-fn routes() -> [(&'static str, &'static str, Routes); 12] {
+fn routes() -> [(&'static str, &'static str, Routes); 13] {
     const READ: &str = "GET, HEAD";
     const POST: &str = "POST";
     [
-        (LIST_PATH, READ, get(list::list)),
+        (LIST_PATH, "GET, HEAD, DELETE", get(list::list).delete(delete_range::delete_range)),
+        (MGET_PATH, POST, post(mget::mget)),
         (BATCH_PATH, POST, post(batch::batch)),
         ("/api/v1/cluster/status", READ, get(cluster::status)),
         ("/api/v1/cluster/nodes", READ, get(cluster::nodes)),

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use http::Response;
 use utoipa::OpenApi;
 
-use super::{admin, batch, cluster, health, key, list};
+use super::{admin, batch, cluster, delete_range, health, incr, key, list, mget};
 use crate::http::answer::{AnswerBody, json_bytes};
 
 #[derive(OpenApi)]
@@ -16,7 +16,10 @@ use crate::http::answer::{AnswerBody, json_bytes};
         key::head,
         key::put,
         key::delete,
+        incr::incr,
         list::list,
+        delete_range::delete_range,
+        mget::mget,
         batch::batch,
         cluster::status,
         cluster::nodes,
@@ -60,8 +63,8 @@ mod tests {
         assert_eq!(octets(&key["put"]["requestBody"]), binary);
         for (method, statuses) in [
             ("get", &["307", "400", "404", "500", "503"][..]),
-            ("put", &["307", "400", "403", "413", "415", "429", "500", "503", "507"]),
-            ("delete", &["307", "400", "403", "500", "503", "507"]),
+            ("put", &["307", "400", "403", "412", "413", "415", "429", "500", "503", "507"]),
+            ("delete", &["307", "400", "403", "412", "500", "503", "507"]),
         ] {
             for status in statuses {
                 assert!(key[method]["responses"].get(*status).is_some(), "{method} {status}");
@@ -76,6 +79,14 @@ mod tests {
         let batch = &description["paths"]["/api/v1/batch"]["post"];
         for write in [&key["put"], &key["delete"], batch] {
             assert!(named(write, "ack") && named(write, "Esker-Request-Id"), "{write}");
+        }
+        let incr = &description["paths"]["/api/v1/kv/{key}/incr"]["post"];
+        assert!(named(&key["put"], "ttl"));
+        for write in [&key["put"], &key["delete"], incr] {
+            assert!(named(write, "If-Match"), "{write}");
+        }
+        for status in ["200", "400", "409", "412"] {
+            assert!(incr["responses"].get(status).is_some(), "{status}");
         }
         let list = parameters(&description["paths"]["/api/v1/kv"]["get"]);
         let limit = list.iter().find(|parameter| parameter["name"] == "limit").unwrap();
@@ -94,6 +105,7 @@ mod tests {
         }
         let key = ["GET", "HEAD", "PUT", "DELETE"].map(|method| format!("{method} /api/v1/kv/{{key}}"));
         let mut routes = Vec::from(key);
+        routes.push("POST /api/v1/kv/{key}/incr".into());
         for (path, methods, _) in super::super::routes() {
             // HEAD goes with every GET; `/` only tells where to look.
             let named = methods.split(", ").filter(|&method| method != "HEAD" && path != "/");
