@@ -160,9 +160,13 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { reader, committer, workers, config, opened, maintenance }) })
     }
 
-    /// How large requests may be.
+    /// How large requests may be, and how the values of the next batch are compressed.
     pub fn limits(&self) -> Limits {
-        self.inner.config.limits
+        let compressor = match &self.inner.committer {
+            Committer::Single { db, .. } => db.compressor(),
+            Committer::Raft { node, .. } => node.replica().compressor(),
+        };
+        Limits { compressor, ..self.inner.config.limits }
     }
 
     /// Commits a batch. One that could not be applied, because a condition did not hold, say, is committed too:
@@ -344,6 +348,7 @@ fn submit_replicated(
 ) -> Result<JoinHandle<Result<Committed>>> {
     let batch = batch.into_encoded()?;
     let permit = Accounts::permit(accounts, batch.encoded_len())?;
+    node.replica().learn(&batch);
     let written = node.write(batch, options);
     Ok(tokio::spawn(async move {
         let committed = written.await?;

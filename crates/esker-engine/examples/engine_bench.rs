@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esker_engine::{Db, KeyRange, Options, SyncPolicy, WriteBatch};
+use esker_engine::{Compression, Db, KeyRange, Options, SyncPolicy, WriteBatch};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -38,6 +38,13 @@ fn main() {
         let db = Db::open(fresh(&dir, "reads"), options()).unwrap();
         fill(&db, count);
         (0..5).for_each(|_| reads(&db, count));
+    }
+    if section.as_deref() == Some("compression") {
+        let [none, lz4] = [Compression::None, Compression::Lz4];
+        let [fast, usual] = [1, 3].map(Compression::Zstd);
+        for compression in [none, lz4, fast, usual, Compression::Gzip(6), none, lz4, none, lz4] {
+            compression_of(&dir, compression, count.min(500_000));
+        }
     }
     if wants("segments") {
         many_segments(&dir);
@@ -301,6 +308,39 @@ fn reads(db: &Db, count: u64) {
     let began = Stopwatch::start();
     let scanned = db.scan(&KeyRange::all(), false).take(1_000_000).filter(Result::is_ok).count();
     began.report("scan, with values, random log order", scanned as u64);
+}
+
+/// Half of it is noise, the other half one byte: what compression tests call half-compressible.
+fn half_compressible(i: u64, value: &mut [u8]) {
+    let (noise, rest) = value.split_at_mut(value.len() / 2);
+    for (at, piece) in noise.chunks_mut(16).enumerate() {
+        piece.copy_from_slice(&key(i.wrapping_mul(977) + at as u64)[..piece.len()]);
+    }
+    rest.fill(b'a' + (i % 16) as u8);
+}
+
+fn compression_of(dir: &Path, compression: Compression, count: u64) {
+    let mut options = options();
+    options.compression = compression;
+    let db = Db::open(fresh(dir, "compression"), options).unwrap();
+    let mut value = [0; 1024];
+    let began = Stopwatch::start();
+    for i in 0..count {
+        half_compressible(i, &mut value);
+        db.put(&key(i), &value).unwrap();
+    }
+    began.report(&format!("put, no sync, 1 KiB, {compression:?}"), count);
+    let mut state = 1_u64;
+    let began = Stopwatch::start();
+    for _ in 0..count {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let entry = db.get(&key((state >> 33) % count)).unwrap().unwrap();
+        assert_eq!(entry.value.len(), 1024);
+    }
+    began.report(&format!("read, uniform, 1 KiB, {compression:?}"), count);
+    println!("    stored: {:.3} of what was given", db.stats().compression.ratio());
+    drop(db);
+    fresh(dir, "compression");
 }
 
 fn many_segments(dir: &Path) {

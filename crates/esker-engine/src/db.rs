@@ -22,9 +22,10 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta, OpenReport, Options,
-    Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    Applied, Committed, Compressor, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta,
+    OpenReport, Options, Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
     bitcask::{Bitcask, wall_ms},
+    compressor::SharedCompressor,
     merger::Merger,
     verify,
 };
@@ -64,7 +65,7 @@ impl Default for Environment {
 /// an acknowledged write survives is up to its [`SyncPolicy`]; a killed process loses nothing under any.
 ///
 /// ```
-/// use esker_engine::{Db, KeyRange, Options, WriteBatch};
+/// use esker_engine::{Db, KeyRange, Options};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dir = tempfile::tempdir()?;
@@ -74,7 +75,7 @@ impl Default for Environment {
 /// let entry = db.get(b"lib/zstd")?.expect("just written");
 /// assert_eq!((&*entry.value, entry.version), (b"1.5".as_slice(), version));
 ///
-/// let mut batch = WriteBatch::new();
+/// let mut batch = db.batch();
 /// batch.put(b"lib/lz4", b"1.9")?;
 /// batch.delete(b"lib/zstd")?;
 /// db.write(batch, None)?;
@@ -110,6 +111,7 @@ pub(crate) struct Inner {
     pub(crate) last_checkpoint: Mutex<Duration>,
     pub(crate) checkpoint_error: Mutex<Option<String>>,
     pub(crate) merger: Merger,
+    compressor: SharedCompressor,
     pub(crate) closing: AtomicBool,
     pub(crate) has_threads: bool,
     report: OpenReport,
@@ -215,6 +217,7 @@ impl Db {
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
             merger: Merger::new(&options),
+            compressor: SharedCompressor::new(options.compression),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
             report,
@@ -241,11 +244,21 @@ impl Db {
         self.inner().report.clone()
     }
 
+    /// An empty batch that compresses values as the store is set to ([`Options::compression`]).
+    pub fn batch(&self) -> WriteBatch {
+        WriteBatch::compressing(self.compressor())
+    }
+
+    /// What a batch for this store compresses with; it knows which values paid lately.
+    pub fn compressor(&self) -> Compressor {
+        self.inner().compressor.get()
+    }
+
     /// Puts one key and waits until it is committed.
     ///
     /// Errors as for [`Db::write`].
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Version> {
-        let mut batch = WriteBatch::for_one(key, value);
+        let mut batch = WriteBatch::for_one(self.compressor(), key, value);
         batch.put(key, value)?;
         Ok(self.write(batch, None)?.version)
     }
@@ -254,7 +267,7 @@ impl Db {
     ///
     /// Errors as for [`Db::write`].
     pub fn delete(&self, key: &[u8]) -> Result<Committed> {
-        let mut batch = WriteBatch::for_one(key, &[]);
+        let mut batch = WriteBatch::for_one(Compressor::default(), key, &[]);
         batch.delete(key)?;
         self.write(batch, None)
     }
@@ -285,6 +298,8 @@ impl Db {
         if batch.wants_stamp() {
             batch.stamp(wall_ms(self.inner().clock.as_ref()));
         }
+        let (compressor, compressed) = batch.learnt();
+        self.inner().compressor.learn(compressor, compressed);
         let (payload, records) = batch.into_payload();
         Draft::next(GROUP, payload, records)
     }
@@ -367,6 +382,7 @@ impl Db {
             queued_batches: queued_batches as u64,
             queued_bytes: queued_bytes as u64,
             checkpoints: engine.checkpoints,
+            compression: inner.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
             checkpoint_error: inner.checkpoint_error.lock().clone(),

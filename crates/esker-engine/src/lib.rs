@@ -3,6 +3,7 @@
 mod batch;
 pub mod bitcask;
 mod compression;
+mod compressor;
 mod condition;
 mod db;
 mod engine;
@@ -24,6 +25,7 @@ mod verify;
 
 pub use batch::WriteBatch;
 pub use compression::Compression;
+pub use compressor::{CompressionStats, Compressor};
 pub use condition::Condition;
 pub use db::{Db, Environment, OnCommit};
 pub use engine::{Applied, ColdRead, Engine, Loaded, Loading, Lookup, Scan, Settled, StoredScan, View};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use esker_log::{Error, Result, SyncPolicy, format::SEGMENT_LEN_MAX};
 
+use crate::Compression;
+
 /// The settings of a store. Every default suits a laptop; none affects what is safe after a crash but
 /// [`Options::sync`].
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct Options {
     /// store takes about one and a half times what lives, and a byte written is copied about once more. Higher: less is
     /// copied, more space is taken.
     pub merge_trigger_ratio: f64,
+    /// How values are compressed that are written from now on; what is stored says how it was. Default [`Compression::None`].
+    pub compression: Compression,
     /// Writes wait or are refused ([`Error::Busy`](crate::Error::Busy)) beyond this many queued bytes.
     /// Default 64 MiB.
     pub queue_max_bytes: usize,
@@ -40,6 +44,7 @@ impl Default for Options {
             checkpoint_ops: 500_000,
             checkpoint_interval: Duration::from_secs(60),
             merge_trigger_ratio: 0.35,
+            compression: Compression::None,
             queue_max_bytes: 64 << 20,
             queue_max_batches: 65_536,
             open_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
@@ -64,6 +69,7 @@ impl Options {
         if !(0.05..=0.95).contains(&self.merge_trigger_ratio) {
             return refuse("merge_trigger_ratio", "0.05 to 0.95");
         }
+        self.compression.check()?;
         if self.checkpoint_interval.is_zero() {
             return refuse("checkpoint_interval", "more than zero");
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_log::Damage;
 
-use crate::{MergeStats, Version};
+use crate::{CompressionStats, MergeStats, Version};
 
 /// An engine's figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Stats {
     pub queued_bytes: u64,
     /// Checkpoints and hint files written since opening.
     pub checkpoints: u64,
+    /// What compressing values came to since opening.
+    pub compression: CompressionStats,
     /// Why writes are refused, if a write or sync failed.
     pub poisoned: Option<String>,
     /// Whether the last write was refused because the disk is full.

@@ -167,7 +167,8 @@ fn a_batch_commits_at_one_version() {
 #[test]
 fn a_refused_batch_writes_nothing() {
     let server = TestServer::with(|_, store| {
-        store.limits = esker_cluster::Limits { value_bytes: 10, batch_ops: 3, batch_bytes: 25 };
+        store.limits =
+            esker_cluster::Limits { value_bytes: 10, batch_ops: 3, batch_bytes: 25, ..Default::default() };
     });
     let put = |key: &str, value: &str| format!(r#"{{"type":"put","key":"{key}","value":"{value}"}}"#);
     let good = put("a", "1");

@@ -66,8 +66,8 @@ use self::{
     state_file::State,
 };
 use crate::{
-    Committed, Engine, KeyRange, Merged, OpenReport, Reader, RequestId, Scan, Stats, StoredScan, View,
-    bitcask::wall_ms, merger::Merger,
+    Committed, Compressor, Engine, KeyRange, Merged, OpenReport, Reader, RequestId, Scan, Stats, StoredScan,
+    View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor, merger::Merger,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -118,6 +118,7 @@ struct Inner {
     last_checkpoint: Mutex<Duration>,
     checkpoint_error: Mutex<Option<String>>,
     merger: Merger,
+    compressor: SharedCompressor,
     /// The last entry that a checkpoint covers, and the membership then.
     checkpointed: Mutex<(GroupEnd, StoredMembership)>,
     closing: AtomicBool,
@@ -338,6 +339,17 @@ impl Replica {
         self.inner.machine.lock().membership.clone()
     }
 
+    /// What a batch for this replica compresses with; it knows which values paid lately.
+    pub fn compressor(&self) -> Compressor {
+        self.inner.compressor.get()
+    }
+
+    /// Learns from a batch that was made here what its values compressed to.
+    pub fn learn(&self, batch: &WriteBatch) {
+        let (compressor, compressed) = batch.learnt();
+        self.inner.compressor.learn(compressor, compressed);
+    }
+
     /// What a request came to, if it was applied lately.
     pub fn outcome_of(&self, request: &RequestId) -> Option<Committed> {
         self.inner.machine.lock().requests.get(request)
@@ -414,6 +426,7 @@ impl Inner {
             queued_batches: 0,
             queued_bytes: self.queue.queued_bytes() as u64,
             checkpoints: engine.checkpoints,
+            compression: self.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
             checkpoint_error: self.checkpoint_error.lock().clone(),

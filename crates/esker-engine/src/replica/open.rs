@@ -19,7 +19,10 @@ use super::{
     CACHED_BYTES_MAX, Hooks, Inner, Replica, STATE_NAME, Saved, Shared, TOO_SHORT, Threads, Tracker,
     replay::Replay, state_file::State,
 };
-use crate::{Engine, Environment, GROUP, Loading, OpenReport, Options, bitcask::Bitcask, merger::Merger};
+use crate::{
+    Engine, Environment, GROUP, Loading, OpenReport, Options, bitcask::Bitcask, compressor::SharedCompressor,
+    merger::Merger,
+};
 
 impl Replica {
     /// Opens the replica in `dir`, or creates it.
@@ -104,6 +107,7 @@ impl Replica {
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
             merger: Merger::new(&options),
+            compressor: SharedCompressor::new(options.compression),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
             report: OpenReport {

@@ -95,6 +95,7 @@ fn store(effective: &Effective) -> StoreConfig {
             value_bytes: effective.bytes("max_value_bytes"),
             batch_ops: effective.size("max_batch_ops"),
             batch_bytes: effective.bytes("max_batch_bytes"),
+            ..Limits::default()
         },
         write_bytes_under_way: effective.bytes("write_bytes_under_way"),
         io_threads: effective.threads("io_threads"),
