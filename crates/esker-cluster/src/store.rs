@@ -348,6 +348,7 @@ fn submit_replicated(
 ) -> Result<JoinHandle<Result<Committed>>> {
     let batch = batch.into_encoded()?;
     let permit = Accounts::permit(accounts, batch.encoded_len())?;
+    node.replica().check_memory(&batch)?;
     node.replica().learn(&batch);
     let written = node.write(batch, options);
     Ok(tokio::spawn(async move {

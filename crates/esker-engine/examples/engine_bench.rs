@@ -39,6 +39,15 @@ fn main() {
         fill(&db, count);
         (0..5).for_each(|_| reads(&db, count));
     }
+    if section.as_deref() == Some("cache") {
+        for (name, value_len, compression) in [
+            ("100 B", 100, Compression::None),
+            ("1 KiB", 1024, Compression::None),
+            ("1 KiB, lz4", 1024, Compression::Lz4),
+        ] {
+            cached_reads(&dir, count.min(400_000), name, value_len, compression);
+        }
+    }
     if section.as_deref() == Some("compression") {
         let [none, lz4] = [Compression::None, Compression::Lz4];
         let [fast, usual] = [1, 3].map(Compression::Zstd);
@@ -341,6 +350,54 @@ fn compression_of(dir: &Path, compression: Compression, count: u64) {
     println!("    stored: {:.3} of what was given", db.stats().compression.ratio());
     drop(db);
     fresh(dir, "compression");
+}
+
+/// Reads of a store that is in the page cache, with caches of several sizes, by turns.
+fn cached_reads(dir: &Path, count: u64, name: &str, value_len: usize, compression: Compression) {
+    let path = fresh(dir, "cache");
+    let mut options = options();
+    options.compression = compression;
+    let db = Db::open(&path, options.clone()).unwrap();
+    let mut value = vec![0; value_len];
+    for i in 0..count {
+        half_compressible(i, &mut value);
+        db.put(&key(i), &value).unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    for cache_mib in [0, 16, 64, 0, 16, 64] {
+        options.cache_max_bytes = cache_mib << 20;
+        let db = Db::open(&path, options.clone()).unwrap();
+        for (kind, draw) in [("uniform", uniform as fn(f64, u64) -> u64), ("zipf", zipf)] {
+            let mut state = 1_u64;
+            let mut read = |reads: u64| {
+                for _ in 0..reads {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let at = draw((state >> 11) as f64 / (1_u64 << 53) as f64, count);
+                    assert_eq!(db.get(&key(at)).unwrap().unwrap().value.len(), value_len);
+                }
+            };
+            read(count);
+            let before = db.stats().cache;
+            let began = Stopwatch::start();
+            read(2 * count);
+            began.report(&format!("read, {kind}, {name}, cache of {cache_mib} MiB"), 2 * count);
+            let after = db.stats().cache;
+            let (hits, misses) = (after.hits - before.hits, after.misses - before.misses);
+            println!("    hit rate {:.3}", hits as f64 / (hits + misses).max(1) as f64);
+        }
+    }
+    fresh(dir, "cache");
+}
+
+fn uniform(at: f64, count: u64) -> u64 {
+    (at * count as f64) as u64
+}
+
+/// About Zipf's law with an exponent of one, scattered over the keys: rank r comes up with a probability near 1/r.
+fn zipf(at: f64, count: u64) -> u64 {
+    let rank = (count as f64).powf(at) as u64;
+    rank.wrapping_mul(0x9e37_79b9_7f4a_7c15) % count
 }
 
 fn many_segments(dir: &Path) {

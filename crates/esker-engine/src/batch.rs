@@ -5,7 +5,9 @@ use esker_log::{
     record::{self, RecordKind, flags},
 };
 
-use crate::{CompressionStats, Compressor, Condition, KeyRange, RequestId, bitcask::keydir::Slot, range};
+use crate::{
+    CompressionStats, Compressor, Condition, Engine, KeyRange, RequestId, bitcask::keydir::Slot, range,
+};
 
 /// Writes that commit together or not at all.
 ///
@@ -229,6 +231,19 @@ impl WriteBatch {
     /// The size of the encoded operations in bytes.
     pub fn encoded_len(&self) -> usize {
         self.payload.len()
+    }
+
+    /// Refuses the batch if it would add keys to an engine that has no memory for them.
+    ///
+    /// Errors: `MemoryFull`.
+    pub(crate) fn check_memory(&self, engine: &dyn Engine) -> Result<()> {
+        if !engine.is_memory_full() {
+            return Ok(());
+        }
+        let records =
+            record::Records::new(&self.payload).map(|record| record.expect("the batch encoded it").1);
+        let mut added = records.filter(|it| matches!(it.kind, RecordKind::Put | RecordKind::Add));
+        if added.any(|put| engine.meta(put.key).is_none()) { Err(Error::MemoryFull) } else { Ok(()) }
     }
 
     /// What the store learns from the batch when it is committed.

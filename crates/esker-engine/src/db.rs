@@ -166,8 +166,11 @@ impl Db {
     ) -> Result<Self> {
         options.check()?;
         let began = environment.clock.monotonic();
-        let log_options =
-            LogOptions { segment_max_bytes: options.segment_max_bytes, ..LogOptions::default() };
+        let log_options = LogOptions {
+            segment_max_bytes: options.segment_max_bytes,
+            max_files: options.max_files,
+            ..LogOptions::default()
+        };
         let disk = Arc::clone(&environment.disk);
         let mut opening = Opening::begin(disk, dir.as_ref(), log_options, environment.store_id)?;
         if opening.other_files().iter().any(|name| name == crate::replica::STATE_NAME) {
@@ -293,6 +296,10 @@ impl Db {
         self.write(batch, None)
     }
 
+    fn check_memory(&self, batch: &WriteBatch) -> Result<()> {
+        batch.check_memory(self.inner().engine.as_ref())
+    }
+
     /// What is appended of a batch.
     fn draft(&self, mut batch: WriteBatch) -> Draft {
         if batch.wants_stamp() {
@@ -306,18 +313,20 @@ impl Db {
 
     /// Commits a batch and waits for it; [`Committed::outcome`] says if its conditions held. `sync` may ask for a stronger policy than the store's.
     ///
-    /// Errors: `InvalidRequest` (an empty batch), `DiskFull`, `OutOfFiles`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
+    /// Errors: `InvalidRequest` (an empty batch), `MemoryFull`, `DiskFull`, `OutOfFiles`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
     /// not be there when the store is reopened; after the others it is not.
     pub fn write(&self, batch: WriteBatch, sync: Option<SyncPolicy>) -> Result<Committed> {
+        self.check_memory(&batch)?;
         self.inner().commit.write(self.draft(batch), sync)
     }
 
     /// Queues a batch and returns at once; `done` is called, on another thread, when it is committed or failed.
     /// Never blocks on the disk.
     ///
-    /// Errors (then `done` is not called): `Busy`, `Poisoned`, `Closed`, `InvalidRequest`.
+    /// Errors (then `done` is not called): `Busy`, `MemoryFull`, `Poisoned`, `Closed`, `InvalidRequest`.
     pub fn submit(&self, batch: WriteBatch, sync: Option<SyncPolicy>, done: OnCommit) -> Result<()> {
         if self.inner().has_threads {
+            self.check_memory(&batch)?;
             self.inner().commit.submit(self.draft(batch), sync, done)
         } else {
             done(self.write(batch, sync));
@@ -382,6 +391,8 @@ impl Db {
             queued_batches: queued_batches as u64,
             queued_bytes: queued_bytes as u64,
             checkpoints: engine.checkpoints,
+            cache: engine.cache,
+            memory_full: engine.memory_full,
             compression: inner.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),

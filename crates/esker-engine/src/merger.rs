@@ -20,6 +20,8 @@ pub(crate) struct Merger {
     /// Why the last merge failed.
     pub(crate) error: Mutex<Option<String>>,
     trigger_ratio: f64,
+    /// After each MiB copied, as long as there is little to gain.
+    pause: Duration,
 }
 
 /// What is merged: an engine, its log, and who answers for both.
@@ -39,6 +41,7 @@ impl Merger {
             signal: Signal::default(),
             error: Mutex::new(None),
             trigger_ratio: options.merge_trigger_ratio,
+            pause: options.merge_throttle,
         }
     }
 
@@ -104,6 +107,6 @@ impl Merger {
             log.segments().into_iter().chain(log.merged()).filter_map(|segment| segment.sealed_end());
         let total: u64 = sealed.map(u64::from).sum::<u64>() + u64::from(log.appended().offset);
         let dead = total.saturating_sub(store.engine().stats().live_bytes);
-        rate(dead as f64 / total.max(1) as f64, self.trigger_ratio)
+        rate(dead as f64 / total.max(1) as f64, self.trigger_ratio, self.pause)
     }
 }

@@ -70,13 +70,18 @@ impl Pace for Throttle<'_> {
     }
 }
 
-/// The rate when merging has just become due. At twice the dead bytes that make it due there is no limit.
-const RATE_MIN: f64 = (64 << 20) as f64;
+/// After copying so much a merge pauses, as long as it is set to when merging has just become due. At twice the dead bytes that
+/// make it due it does not pause at all.
+const STEP: f64 = (1 << 20) as f64;
 
 /// How fast to copy where so much of all is dead, in parts of one, and merging begins at `trigger`.
-pub(crate) fn rate(dead_ratio: f64, trigger: f64) -> u64 {
+pub(crate) fn rate(dead_ratio: f64, trigger: f64, pause: Duration) -> u64 {
+    if pause.is_zero() {
+        return u64::MAX;
+    }
+    let slowest = STEP / pause.as_secs_f64();
     let urgency = ((dead_ratio - trigger) / (1.0 - trigger).min(trigger).max(0.01)).clamp(0.0, 1.0);
-    if urgency >= 1.0 { u64::MAX } else { (RATE_MIN / (1.0 - urgency)) as u64 }
+    if urgency >= 1.0 { u64::MAX } else { (slowest / (1.0 - urgency)) as u64 }
 }
 
 /// What a merge came to.
@@ -150,8 +155,10 @@ mod tests {
 
     #[test]
     fn the_more_is_dead_the_faster_it_goes() {
-        let rates = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9].map(|dead| rate(dead, 0.4));
-        assert!(rates.is_sorted() && rates[0] == 64 << 20, "{rates:?}");
+        let pause = Duration::from_millis(20);
+        let rates = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9].map(|dead| rate(dead, 0.4, pause));
+        assert!(rates.is_sorted() && rates[0] == 50 << 20, "{rates:?}");
         assert_eq!(rates[4], u64::MAX);
+        assert_eq!(rate(0.4, 0.4, Duration::ZERO), u64::MAX);
     }
 }

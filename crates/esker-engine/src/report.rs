@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_log::Damage;
 
-use crate::{CompressionStats, MergeStats, Version};
+use crate::{CacheStats, CompressionStats, MergeStats, Version};
 
 /// An engine's figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub struct EngineStats {
     pub checkpoint_bytes: u64,
     /// What merges since opening came to.
     pub merges: MergeStats,
+    /// What the cache came to since opening.
+    pub cache: CacheStats,
+    /// Whether keys that are new are refused, because the index has filled the memory budget.
+    pub memory_full: bool,
 }
 
 /// A store's figures.
@@ -59,6 +63,10 @@ pub struct Stats {
     pub queued_bytes: u64,
     /// Checkpoints and hint files written since opening.
     pub checkpoints: u64,
+    /// What the cache came to since opening.
+    pub cache: CacheStats,
+    /// Whether keys that are new are refused, because the index has filled the memory budget.
+    pub memory_full: bool,
     /// What compressing values came to since opening.
     pub compression: CompressionStats,
     /// Why writes are refused, if a write or sync failed.

@@ -9,6 +9,7 @@ mod error;
 pub mod format;
 mod install;
 mod log;
+pub mod machine;
 pub mod manifest;
 mod merged;
 pub mod record;

@@ -10,6 +10,7 @@ use esker_log::{
 
 use super::{
     Found,
+    cache::Cache,
     keydir::{Range, Slot, Tree},
     location, name_key, read, sum_entry,
 };
@@ -19,6 +20,7 @@ use crate::{Entry, Item, KeyRange, StoredItem, Value};
 pub(crate) struct Snapshot {
     pub(crate) log: Arc<Log>,
     pub(crate) tree: Tree<Slot>,
+    pub(crate) cache: Option<Arc<Cache>>,
     /// When that was, in milliseconds since 1970.
     pub(crate) now_ms: u64,
 }
@@ -35,13 +37,14 @@ impl Snapshot {
         let Some(slot) = self.tree.get(key).filter(|slot| !slot.is_expired(self.now_ms)) else {
             return Ok(Found::Absent);
         };
-        match slot.as_sum() {
-            Some(sum) => Ok(Found::Sum(sum_entry(sum, slot))),
-            None => {
-                let segment = self.log.segment(slot.segment()).map_err(|e| name_key(e, key))?;
-                Ok(Found::Record(slot, segment))
-            }
+        if let Some(sum) = slot.as_sum() {
+            return Ok(Found::Entry(sum_entry(sum, slot)));
         }
+        if let Some(entry) = self.cache.as_ref().and_then(|cache| cache.get(slot)) {
+            return Ok(Found::Entry(entry));
+        }
+        let segment = self.log.segment(slot.segment()).map_err(|e| name_key(e, key))?;
+        Ok(Found::Record(slot, segment))
     }
 }
 

@@ -344,6 +344,14 @@ impl Replica {
         self.inner.compressor.get()
     }
 
+    /// Refuses a batch that would add keys where the index has filled the memory budget. To be asked before it is proposed: what
+    /// is committed is applied.
+    ///
+    /// Errors: `MemoryFull`.
+    pub fn check_memory(&self, batch: &WriteBatch) -> Result<()> {
+        batch.check_memory(self.inner.engine.as_ref())
+    }
+
     /// Learns from a batch that was made here what its values compressed to.
     pub fn learn(&self, batch: &WriteBatch) {
         let (compressor, compressed) = batch.learnt();
@@ -426,6 +434,8 @@ impl Inner {
             queued_batches: 0,
             queued_bytes: self.queue.queued_bytes() as u64,
             checkpoints: engine.checkpoints,
+            cache: engine.cache,
+            memory_full: engine.memory_full,
             compression: self.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),

@@ -61,6 +61,7 @@ impl Replica {
             segment_max_bytes: options.segment_max_bytes,
             first_segment: state.base.mark.position.segment,
             generation: state.base.installation,
+            max_files: options.max_files,
             ..LogOptions::default()
         };
         let mut opening = Opening::begin_in(locked, log_options, environment.store_id)?;
