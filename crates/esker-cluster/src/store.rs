@@ -348,10 +348,14 @@ fn submit_replicated(
 ) -> Result<JoinHandle<Result<Committed>>> {
     let batch = batch.into_encoded()?;
     let permit = Accounts::permit(accounts, batch.encoded_len())?;
+    let drag = node.replica().drag(batch.encoded_len());
     node.replica().check_memory(&batch)?;
     node.replica().learn(&batch);
     let written = node.write(batch, options);
     Ok(tokio::spawn(async move {
+        if !drag.is_zero() {
+            tokio::time::sleep(drag).await;
+        }
         let committed = written.await?;
         permit.committed();
         Ok(committed)

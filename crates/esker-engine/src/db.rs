@@ -16,6 +16,7 @@ use esker_log::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
     format::StoreId,
+    record::RECORD_HEADER_LEN,
     segments::FoundSegments,
     signal::Signal,
 };
@@ -23,7 +24,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Applied, Committed, Compressor, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta,
-    OpenReport, Options, Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    OpenReport, Options, Reader, Scan, SnapshotStats, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
     bitcask::{Bitcask, wall_ms},
     compressor::SharedCompressor,
     merger::Merger,
@@ -121,6 +122,8 @@ pub(crate) struct Inner {
 pub(crate) struct Applier {
     engine: Arc<dyn Engine>,
     version: AtomicU64,
+    /// Keys and values, as they are stored.
+    user_bytes: AtomicU64,
 }
 
 impl Consumer for Applier {
@@ -135,6 +138,8 @@ impl Consumer for Applier {
             self.engine.apply(log, &batches, outcomes)?;
         }
         self.version.store(last.appended_index, Ordering::Release);
+        let bytes = drafts.iter().map(|draft| user_bytes(draft.payload.len(), draft.records)).sum();
+        self.user_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -201,7 +206,11 @@ impl Db {
             notices: recovered.notices,
         };
         let limits = QueueLimits { batches: options.queue_max_batches, bytes: options.queue_max_bytes };
-        let applier = Applier { engine: Arc::clone(&engine), version: AtomicU64::new(version) };
+        let applier = Applier {
+            engine: Arc::clone(&engine),
+            version: AtomicU64::new(version),
+            user_bytes: AtomicU64::new(0),
+        };
         let clock = Arc::clone(&environment.clock);
         let commit = GroupCommit::new(
             recovered.writer,
@@ -393,6 +402,9 @@ impl Db {
             checkpoints: engine.checkpoints,
             cache: engine.cache,
             memory_full: engine.memory_full,
+            snapshots: SnapshotStats { retired_bytes: log.retired_bytes(), ..engine.snapshots },
+            throttled: inner.commit.brake().waited(),
+            user_bytes: inner.commit.consumer().user_bytes.load(Ordering::Relaxed),
             compression: inner.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
@@ -487,6 +499,11 @@ fn close(inner: &Inner, threads: Vec<JoinHandle<()>>) -> Result<()> {
         thread.join().expect("the store's threads do not panic");
     }
     inner.checkpoint(true)
+}
+
+/// The bytes of keys and values in a payload of so many records.
+pub(crate) fn user_bytes(payload_len: usize, records: u32) -> u64 {
+    payload_len.saturating_sub(RECORD_HEADER_LEN * records as usize) as u64
 }
 
 fn applied(draft: &Draft) -> Applied<'_> {

@@ -24,7 +24,7 @@ mod stored;
 mod verify;
 
 pub use batch::WriteBatch;
-pub use bitcask::cache::CacheStats;
+pub use bitcask::{cache::CacheStats, held::SnapshotStats};
 pub use compression::Compression;
 pub use compressor::{CompressionStats, Compressor};
 pub use condition::Condition;

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use esker_log::{Error, Log, Position, Result, signal::Signal};
+use esker_log::{Brake, Error, Log, Position, Result, signal::Signal};
 use parking_lot::Mutex;
 
 use crate::{
     Engine, Merged, Merging, Options,
-    merging::{Throttle, Unpaced, rate},
+    merging::{Throttle, Unpaced, drag, rate},
 };
 
 /// The thread looks at least this often: what expires is not announced.
@@ -33,6 +33,8 @@ pub(crate) trait Mergeable {
     /// Writes a checkpoint that covers everything applied.
     fn save(&self) -> Result<()>;
     fn is_closing(&self) -> bool;
+    /// What slows this store's writers.
+    fn brake(&self) -> &Brake;
 }
 
 impl Merger {
@@ -54,8 +56,11 @@ impl Merger {
     pub(crate) fn run(&self, store: &impl Mergeable) {
         while !store.is_closing() {
             self.merge_due(store, true);
+            // Nothing is due, or it failed: nobody would be helped by slower writers.
+            store.brake().set(Duration::ZERO);
             self.signal.wait(LOOK_INTERVAL);
         }
+        store.brake().set(Duration::ZERO);
     }
 
     /// Merges until nothing is due. A failure is kept for the status; it is tried again later.
@@ -90,7 +95,11 @@ impl Merger {
 
     fn merge(&self, store: &impl Mergeable, all: bool, paced: bool) -> Result<Option<Merged>> {
         let is_closing = || store.is_closing();
-        let mut throttle = Throttle::new(self.rate(store), &is_closing);
+        let look = || {
+            let (dead, live) = dead_and_live(store);
+            store.brake().set(drag(dead, live));
+        };
+        let mut throttle = Throttle::new(self.rate(store), &is_closing, &look);
         let mut merging = Merging {
             before: store.merge_before(),
             all,
@@ -102,11 +111,16 @@ impl Merger {
 
     /// How fast to copy, by how much is dead.
     fn rate(&self, store: &impl Mergeable) -> u64 {
-        let log = store.log();
-        let sealed =
-            log.segments().into_iter().chain(log.merged()).filter_map(|segment| segment.sealed_end());
-        let total: u64 = sealed.map(u64::from).sum::<u64>() + u64::from(log.appended().offset);
-        let dead = total.saturating_sub(store.engine().stats().live_bytes);
-        rate(dead as f64 / total.max(1) as f64, self.trigger_ratio, self.pause)
+        let (dead, live) = dead_and_live(store);
+        rate(dead as f64 / (dead + live).max(1) as f64, self.trigger_ratio, self.pause)
     }
+}
+
+/// The bytes of all segments that are dead, and those that live.
+fn dead_and_live(store: &impl Mergeable) -> (u64, u64) {
+    let log = store.log();
+    let sealed = log.segments().into_iter().chain(log.merged()).filter_map(|segment| segment.sealed_end());
+    let total: u64 = sealed.map(u64::from).sum::<u64>() + u64::from(log.appended().offset);
+    let live = store.engine().stats().live_bytes;
+    (total.saturating_sub(live), live)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_log::Damage;
 
-use crate::{CacheStats, CompressionStats, MergeStats, Version};
+use crate::{CacheStats, CompressionStats, MergeStats, SnapshotStats, Version};
 
 /// An engine's figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct EngineStats {
     pub cache: CacheStats,
     /// Whether keys that are new are refused, because the index has filled the memory budget.
     pub memory_full: bool,
+    /// The snapshots that are held.
+    pub snapshots: SnapshotStats,
 }
 
 /// A store's figures.
@@ -67,6 +69,12 @@ pub struct Stats {
     pub cache: CacheStats,
     /// Whether keys that are new are refused, because the index has filled the memory budget.
     pub memory_full: bool,
+    /// The snapshots that are held.
+    pub snapshots: SnapshotStats,
+    /// How long writers were made to wait since opening, because merging could not keep up.
+    pub throttled: Duration,
+    /// Bytes of keys and values committed since opening, as they are stored.
+    pub user_bytes: u64,
     /// What compressing values came to since opening.
     pub compression: CompressionStats,
     /// Why writes are refused, if a write or sync failed.
@@ -79,6 +87,18 @@ pub struct Stats {
     pub merges: MergeStats,
     /// Why the last merge failed, if it did. No data is at risk: it is tried again, and takes space until then.
     pub merge_error: Option<String>,
+}
+
+impl Stats {
+    /// Bytes of the segments that no live record takes.
+    pub fn dead_bytes(&self) -> u64 {
+        self.log_bytes.saturating_sub(self.live_bytes)
+    }
+
+    /// Bytes handed to the disk for each byte of keys and values, since opening; 0 before the first write.
+    pub fn write_amplification(&self) -> f64 {
+        if self.user_bytes == 0 { 0.0 } else { self.bytes_written as f64 / self.user_bytes as f64 }
+    }
 }
 
 /// What opening a store found and did.

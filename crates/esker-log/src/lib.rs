@@ -1,6 +1,7 @@
 //! Esker's log: segmented, checksummed, append-only, with group commit. See `docs/format.md` for the bytes.
 
 mod append_queue;
+mod brake;
 pub mod clock;
 mod commit;
 pub mod disk;
@@ -24,6 +25,7 @@ mod write_back;
 mod writer;
 
 pub use append_queue::{Append, AppendQueue, OnAppended, Written};
+pub use brake::Brake;
 pub use commit::{COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits};
 pub use error::{Damage, Error, Result};
 pub use install::Merge;

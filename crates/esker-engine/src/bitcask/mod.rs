@@ -4,6 +4,7 @@
 //! ```text
 //! keydir/        key -> segment, offset, length, version; ordered, copy-on-write
 //! cache.rs        values kept in memory
+//! held.rs         the snapshots that are held
 //! budget.rs       how much memory that and the keydir may take
 //! apply.rs        committed batches change it
 //! liveness.rs     what of each segment lives
@@ -29,6 +30,7 @@ mod checkpoint;
 mod collect;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub(crate) mod held;
 mod index_file;
 mod index_merge;
 pub mod keydir;
@@ -64,6 +66,7 @@ use self::{
     cache::Cache,
     checkpoint::Checkpoints,
     collect::{Judged, slot_of},
+    held::HeldSnapshots,
     index_file::{IndexFile, IndexName},
     keydir::{Builder, Keydir, Slot, Tree},
     liveness::Liveness,
@@ -116,6 +119,7 @@ pub struct Bitcask {
     /// Raised when a checkpoint or hint is due.
     maintenance: Arc<Signal>,
     budget: Budget,
+    snapshots: Arc<HeldSnapshots>,
     /// Says what has expired.
     clock: Arc<dyn Clock>,
     files_written: AtomicU64,
@@ -148,6 +152,7 @@ impl Bitcask {
             replacement: Mutex::default(),
             maintenance,
             budget: Budget::new(options, Arc::clone(&clock)),
+            snapshots: Arc::default(),
             clock,
             files_written: AtomicU64::new(0),
             file_bytes_written: AtomicU64::new(0),
@@ -378,6 +383,7 @@ impl Engine for Bitcask {
             log: Arc::clone(log),
             tree: self.keydir.snapshot(),
             cache: self.budget.cache().cloned(),
+            _held: self.snapshots.hold(self.clock.monotonic(), self.keydir.copied_bytes()),
             now_ms: self.now_ms(),
         });
         let (keys, stored) = (state.tree.len() as u64, (Arc::clone(&state), pin.clone()));
@@ -460,6 +466,7 @@ impl Engine for Bitcask {
             merges: self.merges.get(),
             cache: self.budget.cache().map(|cache| cache.stats()).unwrap_or_default(),
             memory_full: self.budget.is_full(),
+            snapshots: self.snapshots.stats(self.clock.monotonic(), self.keydir.copied_bytes(), 0),
         }
     }
 }

@@ -11,6 +11,7 @@ use esker_log::{
 use super::{
     Found,
     cache::Cache,
+    held::HeldSnapshot,
     keydir::{Range, Slot, Tree},
     location, name_key, read, sum_entry,
 };
@@ -21,6 +22,7 @@ pub(crate) struct Snapshot {
     pub(crate) log: Arc<Log>,
     pub(crate) tree: Tree<Slot>,
     pub(crate) cache: Option<Arc<Cache>>,
+    pub(crate) _held: HeldSnapshot,
     /// When that was, in milliseconds since 1970.
     pub(crate) now_ms: u64,
 }

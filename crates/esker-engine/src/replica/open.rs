@@ -10,7 +10,7 @@ use std::{
 };
 
 use esker_log::{
-    AppendQueue, Error, LockedDir, Log, LogOptions, Opening, Result, disk::Disk, format::FrameKind,
+    AppendQueue, Brake, Error, LockedDir, Log, LogOptions, Opening, Result, disk::Disk, format::FrameKind,
     segment::segment_name, segments::FoundSegments, signal::Signal,
 };
 use parking_lot::Mutex;
@@ -108,6 +108,7 @@ impl Replica {
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
             merger: Merger::new(&options),
+            brake: Brake::default(),
             compressor: SharedCompressor::new(options.compression),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
@@ -117,6 +118,7 @@ impl Replica {
                 notices: recovered.notices,
             },
             appended_entries: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(0),
             applied_operations: AtomicU64::new(0),
             comparison: Mutex::new(None),
         });
