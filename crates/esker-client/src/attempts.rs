@@ -52,7 +52,7 @@ impl<'a> Attempts<'a> {
         let whole = settings.request_timeout;
         let resent = retry.resends(self.call.is_write())
             && !self.call.patient
-            && !self.call.once
+            && !self.is_once()
             && !retry.within.is_zero();
         if !resent || self.endpoints.count() < 2 {
             return whole;
@@ -76,12 +76,17 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Whether it must not be sent again when nobody knows whether it was done.
+    fn is_once(&self) -> bool {
+        self.call.once || (self.call.exact && !self.endpoints.is_cluster())
+    }
+
     fn wants(&self, error: &Error, others: bool) -> bool {
         let unknown = matches!(
             error,
             Error::Interrupted { .. } | Error::TimedOut { .. } | Error::OutcomeUnknown { .. }
         );
-        let forbidden = self.call.once && unknown;
+        let forbidden = self.is_once() && unknown;
         !forbidden && self.settings.retry.wants(error, self.call.is_write(), others)
     }
 

@@ -4,23 +4,27 @@ use std::{cmp::Ordering, sync::Arc};
 
 use bytes::Bytes;
 use esker_wire::{
-    API_PREFIX, Ack, Consistency, KEY_LEN_MAX, KEY_PREFIX, NDJSON,
+    API_PREFIX, Ack, Consistency, INCR_SUFFIX, KEY_LEN_MAX, KEY_PREFIX, NDJSON,
     admin::{CheckpointAnswer, VerifyAnswer},
     batch::BatchAnswer,
     cluster::{HealthAnswer, MembersAnswer, MembersRequest, NodesAnswer, StatusAnswer},
-    kv::{DeleteAnswer, ListAnswer, PutAnswer},
-    options::APPLIED_VERSION_HEADER,
+    encode_base64,
+    kv::{self, DeleteAnswer, IncrAnswer, IncrRequest, ListAnswer, PutAnswer, RangeDeleteAnswer},
+    mget::{MgetAnswer, MgetRequest},
+    options::{APPLIED_VERSION_HEADER, EXPIRES_AT_HEADER},
     percent,
 };
 use hyper::{HeaderMap, Method, StatusCode, header};
 use serde_json::from_slice;
 
 use crate::{
-    Batch, BatchDone, Deleted, Entry, Error, Found, Item, Meta, Page, Query, Range, Result, ScanStream,
-    Settings, WriteOptions, Written,
+    Batch, BatchDone, Condition, Deleted, Entry, Error, Found, FoundAll, Incremented, Item, KeyOptions, Meta,
+    Page, PutOptions, Query, Range, RangeDeleted, Result, ScanStream, Settings, WriteOptions, Written,
+    batch::half_open,
     endpoints::Endpoints,
     scan,
     transport::{Answer, Call, Transport},
+    types::{add_parameter, ttl_of},
 };
 
 /// The longest path with its query: what a server takes.
@@ -64,23 +68,44 @@ impl Client {
         self.put_with(key, value, WriteOptions::default()).await
     }
 
-    /// Sets a key to a value, committed as `options` say.
+    /// Sets a key to a value, in the way and on the condition that `options` say.
     pub async fn put_with(
         &self,
         key: &[u8],
         value: impl Into<Bytes>,
-        options: WriteOptions,
+        options: impl Into<PutOptions>,
     ) -> Result<Written> {
-        let path = options.on(key_path(key)?);
-        if !fits(&path) {
-            let mut batch = Batch::new();
-            batch.put(key, &value.into());
-            return Ok(Written { version: self.batch(batch, options).await?.version });
+        let PutOptions { write, ttl, condition } = options.into();
+        let mut path = write.on(key_path(key)?);
+        if let Some(ttl) = ttl {
+            add_parameter(&mut path, "ttl", ttl_of(ttl)?);
         }
-        let call = self.write(Method::PUT, path, options).with_body(value.into());
+        if !fits(&path) {
+            let (mut batch, value) = (Batch::new(), value.into());
+            match ttl {
+                Some(ttl) => batch.put_expiring(key, &value, ttl)?,
+                None => batch.put(key, &value),
+            }
+            return Ok(Written { version: self.batch_on(batch, key, condition, write).await?.version });
+        }
+        let call = self.write(Method::PUT, path, write).with_body(value.into()).on_condition(condition);
         let answer = found(self.transport.send(call).await?)?;
         let put: PutAnswer<'_> = from_slice(&answer.body).map_err(unexpected)?;
         Ok(Written { version: put.version })
+    }
+
+    /// A batch about one key that is too long for a path.
+    async fn batch_on(
+        &self,
+        mut batch: Batch,
+        key: &[u8],
+        condition: Option<Condition>,
+        write: WriteOptions,
+    ) -> Result<BatchDone> {
+        if let Some(condition) = condition {
+            batch.require(key, condition);
+        }
+        self.batch(batch, write).await
     }
 
     /// A write with an id of its own, so that its copies are applied once. One that awaits every voter takes its time.
@@ -99,15 +124,16 @@ impl Client {
         let path = with_consistency(key_path(key)?, consistency);
         if !fits(&path) {
             let (item, applied) = self.find(key, false, consistency).await?;
-            let entry =
-                |item: Item| Entry { value: item.value.unwrap_or_default().into(), version: item.version };
-            return Ok(Found { entry: item.map(entry), applied });
+            return Ok(Found { entry: item.map(entry_of), applied });
         }
         let answer = self.transport.send(Call::new(Method::GET, path)).await?;
         let applied = applied_of(&answer.headers);
         let entry = match answer.status {
             StatusCode::NOT_FOUND => None,
-            _ => Some(Entry { version: version_of(&answer)?, value: answer.body }),
+            _ => {
+                let (version, expires_at) = (version_of(&answer)?, expires_at_of(&answer.headers));
+                Some(Entry { value: answer.body, version, expires_at })
+            }
         };
         Ok(Found { entry, applied })
     }
@@ -118,14 +144,22 @@ impl Client {
         if !fits(&path) {
             let (found, _) = self.find(key, false, Consistency::default()).await?;
             let value_len = |item: &Item| item.value.as_ref().map_or(0, |value| value.len() as u64);
-            return Ok(found.map(|item| Meta { version: item.version, value_len: value_len(&item) }));
+            return Ok(found.map(|item| Meta {
+                version: item.version,
+                value_len: value_len(&item),
+                expires_at: item.expires_at,
+            }));
         }
         let answer = self.transport.send(Call::new(Method::HEAD, path)).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let value_len = header_number(&answer, header::CONTENT_LENGTH)?;
-        Ok(Some(Meta { version: version_of(&answer)?, value_len }))
+        Ok(Some(Meta {
+            version: version_of(&answer)?,
+            value_len,
+            expires_at: expires_at_of(&answer.headers),
+        }))
     }
 
     /// Deletes a key; says whether it was present. For a key too long for a path it says whether it was a moment before.
@@ -133,18 +167,91 @@ impl Client {
         self.delete_with(key, WriteOptions::default()).await
     }
 
-    /// The same, committed as `options` say.
-    pub async fn delete_with(&self, key: &[u8], options: WriteOptions) -> Result<Deleted> {
-        let path = options.on(key_path(key)?);
+    /// The same, in the way and on the condition that `options` say.
+    pub async fn delete_with(&self, key: &[u8], options: impl Into<KeyOptions>) -> Result<Deleted> {
+        let KeyOptions { write, condition } = options.into();
+        let path = write.on(key_path(key)?);
         if !fits(&path) {
             let existed = self.find(key, true, Consistency::default()).await?.0.is_some();
             let mut batch = Batch::new();
             batch.delete(key);
-            return Ok(Deleted { version: self.batch(batch, options).await?.version, existed });
+            let version = self.batch_on(batch, key, condition, write).await?.version;
+            return Ok(Deleted { version, existed });
         }
-        let answer = found(self.transport.send(self.write(Method::DELETE, path, options)).await?)?;
+        let call = self.write(Method::DELETE, path, write).on_condition(condition);
+        let answer = found(self.transport.send(call).await?)?;
         let deleted: DeleteAnswer<'_> = from_slice(&answer.body).map_err(unexpected)?;
         Ok(Deleted { version: deleted.version, existed: deleted.existed })
+    }
+
+    /// Adds `by` to the decimal integer that a key holds, 0 if it is absent; keeps when it expires.
+    ///
+    /// Errors: `InvalidRequest` with the code `not_an_integer` or `overflow` where that cannot be done, and as for
+    /// [`Client::put`].
+    pub async fn incr(&self, key: &[u8], by: i64) -> Result<Incremented> {
+        self.incr_with(key, by, KeyOptions::default()).await
+    }
+
+    /// The same, in the way and on the condition that `options` say.
+    pub async fn incr_with(
+        &self,
+        key: &[u8],
+        by: i64,
+        options: impl Into<KeyOptions>,
+    ) -> Result<Incremented> {
+        let KeyOptions { write, condition } = options.into();
+        let path = write.on(key_path(key)? + INCR_SUFFIX);
+        if !fits(&path) {
+            let mut batch = Batch::new();
+            batch.incr(key, by);
+            let done = self.batch_on(batch, key, condition, write).await?;
+            let value = done.sum.ok_or_else(|| Error::Protocol("an increment without its sum".into()))?;
+            return Ok(Incremented { value, version: done.version });
+        }
+        let body = serde_json::to_vec(&IncrRequest { by }).expect("numbers always serialise");
+        let call = self.write(Method::POST, path, write).with_body(body.into()).on_condition(condition);
+        let answer = found(self.transport.send(Call { exact: true, ..call }).await?)?;
+        let done: IncrAnswer<'_> = from_slice(&answer.body).map_err(unexpected)?;
+        Ok(Incremented { value: done.value, version: done.version })
+    }
+
+    /// Reads many keys, up to 10,000, at one instant; gives for each, in order, what it held. Sees every write acknowledged
+    /// before.
+    pub async fn mget(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Entry>>> {
+        Ok(self.mget_with(keys, Consistency::default()).await?.entries)
+    }
+
+    /// The same, and sees what `consistency` promises.
+    pub async fn mget_with(&self, keys: &[impl AsRef<[u8]>], consistency: Consistency) -> Result<FoundAll> {
+        let path = with_consistency(format!("{API_PREFIX}/mget?encoding=base64"), consistency);
+        let keys: Vec<_> = keys.iter().map(|key| encode_base64(key.as_ref()).into()).collect();
+        let asked = keys.len();
+        let body = serde_json::to_vec(&MgetRequest { keys }).expect("strings always serialise");
+        let call = Call { is_write: false, ..Call::new(Method::POST, path).with_body(body.into()) };
+        let answer = found(self.transport.send(call).await?)?;
+        let applied = applied_of(&answer.headers);
+        let got: MgetAnswer<'_> = from_slice(&answer.body).map_err(unexpected)?;
+        if got.items.len() != asked {
+            return Err(Error::Protocol(format!("{} items for {asked} keys", got.items.len())));
+        }
+        let entry = |item: Option<kv::Item<'_>>| Ok(item.map(scan::item).transpose()?.map(entry_of));
+        Ok(FoundAll { entries: got.items.into_iter().map(entry).collect::<Result<_>>()?, applied })
+    }
+
+    /// Deletes all keys of a range at once, however many there are. [`Range::All`] deletes everything.
+    ///
+    /// Errors: `InvalidRequest` for a range that is open on one side, and as for [`Client::put`].
+    pub async fn delete_range(&self, range: &Range, options: WriteOptions) -> Result<RangeDeleted> {
+        let path = format!("{API_PREFIX}/kv?{}", deletion_parameters(range)?);
+        let path = options.on(path);
+        if !fits(&path) {
+            let mut batch = Batch::new();
+            batch.delete_range(range)?;
+            return Ok(RangeDeleted { version: self.batch(batch, options).await?.version, deleted: None });
+        }
+        let answer = found(self.transport.send(self.write(Method::DELETE, path, options)).await?)?;
+        let done: RangeDeleteAnswer = from_slice(&answer.body).map_err(unexpected)?;
+        Ok(RangeDeleted { version: done.version, deleted: Some(done.deleted) })
     }
 
     /// Finds a key that is too long for a path, by a scan from as much of it as a query holds; says what the scan said of
@@ -172,20 +279,22 @@ impl Client {
 
     /// Does all of a batch or nothing, committed as `options` say.
     pub async fn batch(&self, batch: Batch, options: WriteOptions) -> Result<BatchDone> {
-        self.send_batch(batch.into_body(), options).await
+        let exact = batch.is_exact();
+        self.send_batch(batch.into_body(), exact, options).await
     }
 
-    /// The same with the batch as JSON: `{"operations":[{"type":"put","key","value"},{"type":"delete","key"}]}`.
+    /// The same with the batch as JSON: `{"operations":[{"type":"put","key","value"},{"type":"delete","key"}]}`. What is in
+    /// it is not looked at, so a single server is not sent it again where nobody knows whether it was done.
     pub async fn batch_json(&self, json: impl Into<Bytes>, options: WriteOptions) -> Result<BatchDone> {
-        self.send_batch(json.into(), options).await
+        self.send_batch(json.into(), true, options).await
     }
 
-    async fn send_batch(&self, body: Bytes, options: WriteOptions) -> Result<BatchDone> {
+    async fn send_batch(&self, body: Bytes, exact: bool, options: WriteOptions) -> Result<BatchDone> {
         let path = options.on(format!("{API_PREFIX}/batch"));
-        let call = self.write(Method::POST, path, options).with_body(body);
+        let call = Call { exact, ..self.write(Method::POST, path, options).with_body(body) };
         let answer = found(self.transport.send(call).await?)?;
         let done: BatchAnswer = from_slice(&answer.body).map_err(unexpected)?;
-        Ok(BatchDone { version: done.version, operations: done.operations })
+        Ok(BatchDone { version: done.version, operations: done.operations, sum: done.sum })
     }
 
     /// One page of a range; `cursor` is [`Page::next`] of the page before.
@@ -261,11 +370,29 @@ fn fits(path: &str) -> bool {
     path.len() <= TARGET_LEN_MAX
 }
 
-fn with_consistency(path: String, consistency: Consistency) -> String {
-    match consistency {
-        Consistency::Linearizable => path,
-        Consistency::Stale => format!("{path}?consistency={consistency}"),
+fn with_consistency(mut path: String, consistency: Consistency) -> String {
+    if consistency != Consistency::default() {
+        add_parameter(&mut path, "consistency", consistency);
     }
+    path
+}
+
+fn deletion_parameters(range: &Range) -> Result<String> {
+    let coded = |key: &[u8]| percent::encode_query(key);
+    match range {
+        Range::All => Ok("prefix=".into()),
+        Range::Prefix(prefix) => Ok(format!("prefix={}", coded(prefix))),
+        Range::Between(Some(start), Some(end)) => Ok(format!("start={}&end={}", coded(start), coded(end))),
+        Range::Between(..) => Err(half_open()),
+    }
+}
+
+fn entry_of(item: Item) -> Entry {
+    Entry { value: item.value.unwrap_or_default().into(), version: item.version, expires_at: item.expires_at }
+}
+
+fn expires_at_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(EXPIRES_AT_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 /// What a stale answer says that its node had applied.

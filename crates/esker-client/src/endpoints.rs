@@ -36,6 +36,8 @@ struct State {
     /// Whether the members may have changed since they were asked for.
     outdated: bool,
     refreshed: Option<Instant>,
+    /// Whether the servers are known to be a cluster's.
+    is_cluster: bool,
 }
 
 impl Endpoints {
@@ -51,7 +53,17 @@ impl Endpoints {
         let Some(first) = distinct.first() else { return Err(Error::invalid("there is no endpoint")) };
         let preferred = Arc::clone(first);
         let (learned, failed) = (Vec::new(), Vec::new());
-        let state = State { given: distinct, learned, preferred, failed, outdated: true, refreshed: None };
+        // Who gives several means the nodes of one cluster.
+        let is_cluster = distinct.len() > 1;
+        let state = State {
+            given: distinct,
+            learned,
+            preferred,
+            failed,
+            outdated: true,
+            refreshed: None,
+            is_cluster,
+        };
         Ok(Self(Mutex::new(state)))
     }
 
@@ -69,6 +81,16 @@ impl Endpoints {
     pub(crate) fn count(&self) -> usize {
         let state = self.state();
         state.given.len() + state.learned.len()
+    }
+
+    /// Whether the servers are known to be a cluster's, which knows copies of a write by their request id.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.state().is_cluster
+    }
+
+    /// They are a cluster's.
+    pub(crate) fn found_cluster(&self) {
+        self.state().is_cluster = true;
     }
 
     /// `endpoint` answered well.
@@ -98,6 +120,7 @@ impl Endpoints {
     pub(crate) fn redirected(&self, leader: &Endpoint) {
         let mut state = self.state();
         state.outdated = true;
+        state.is_cluster = true;
         if !state.knows(leader) {
             if state.learned.len() == LEARNED_MAX {
                 state.learned.remove(0);

@@ -18,6 +18,13 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A condition of the write does not hold, so nothing of it was done: look again, and decide anew.
+    ConditionFailed {
+        /// The version that the key is at; `None` if it is absent.
+        version: Option<u64>,
+        /// The same in words.
+        message: String,
+    },
     /// The server cannot take the request now: send it again after a while. Nothing was written.
     RetryLater {
         /// Why.
@@ -91,6 +98,7 @@ impl Error {
         match self {
             Self::InvalidRequest { code, .. } => *code,
             Self::RetryLater { code, .. } | Self::Server { code, .. } => Some(*code),
+            Self::ConditionFailed { .. } => Some(ErrorCode::PreconditionFailed),
             Self::NotLeader { .. } => Some(ErrorCode::NotLeader),
             Self::OutcomeUnknown { .. } => Some(ErrorCode::OutcomeUnknown),
             _ => None,
@@ -131,7 +139,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InvalidRequest { message, .. } => f.write_str(message),
+            Self::InvalidRequest { message, .. } | Self::ConditionFailed { message, .. } => {
+                f.write_str(message)
+            }
             Self::RetryLater { message, retry_after, .. } => {
                 write!(f, "{message} (try again in {} ms)", retry_after.as_millis())
             }

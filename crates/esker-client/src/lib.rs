@@ -37,7 +37,12 @@
 //! second copy. Where a single server's key has several writers who must see each other's writes, turn `resend_writes` off and
 //! decide on [`Error::Interrupted`]. After a resent delete, `existed` tells what the last copy met.
 //!
-//! What it leaves out: TLS and passwords (the server has none yet), conditional writes.
+//! An increment, or a write with a condition, done twice is another thing than done once. Where the connection breaks, a single
+//! server is not sent such a write again: the caller is told [`Error::Interrupted`] or [`Error::TimedOut`], and decides. A
+//! cluster is sent it again under its request id; it is known to be one when several servers were given, or when it has told
+//! its members.
+//!
+//! What it leaves out: TLS and passwords (the server has none yet).
 
 mod attempts;
 mod batch;
@@ -62,5 +67,6 @@ pub use retry::Retry;
 pub use scan::ScanStream;
 pub use transport::Settings;
 pub use types::{
-    BatchDone, Deleted, Entry, Found, Item, Meta, Page, Query, Range, Sync, WriteOptions, Written,
+    BatchDone, Condition, Deleted, Entry, Found, FoundAll, Incremented, Item, KeyOptions, Meta, Page,
+    PutOptions, Query, Range, RangeDeleted, Sync, WriteOptions, Written,
 };

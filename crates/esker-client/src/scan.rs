@@ -115,7 +115,7 @@ fn parse(line: &[u8]) -> Result<Item> {
 
 /// An item's bytes.
 pub(crate) fn item(item: kv::Item<'_>) -> Result<Item> {
-    let version = item.version;
+    let (version, expires_at) = (item.version, item.expires_at);
     let (key, value) = item.into_bytes().map_err(|e| Error::Protocol(e.to_string()))?;
-    Ok(Item { key, value, version })
+    Ok(Item { key, value, version, expires_at })
 }

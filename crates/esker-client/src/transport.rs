@@ -6,13 +6,14 @@ use bytes::Bytes;
 use esker_wire::{
     API_PREFIX, ErrorAnswer, ErrorCode,
     cluster::{NodesAnswer, Role},
+    kv::PreconditionDetails,
     options::{REQUEST_ID_HEADER, RETRY_AFTER_MS_HEADER},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri,
     body::Incoming,
-    header::{self, HeaderValue},
+    header::{self, HeaderName, HeaderValue},
 };
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
@@ -21,7 +22,7 @@ use hyper_util::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
-    Error, Result, Retry,
+    Condition, Error, Result, Retry,
     attempts::Attempts,
     connect::connector,
     endpoints::{Endpoint, Endpoints, base_of},
@@ -80,12 +81,30 @@ pub(crate) struct Call {
     pub(crate) patient: bool,
     /// Not to be sent again when nobody knows whether it was done.
     pub(crate) once: bool,
+    /// The same, unless it goes to a cluster, which knows it by its request id: done twice, it would do something else than
+    /// done once.
+    pub(crate) exact: bool,
+    /// What must hold for it to be done.
+    pub(crate) condition: Option<(HeaderName, HeaderValue)>,
+    pub(crate) is_write: bool,
     pub(crate) body: Bytes,
 }
 
 impl Call {
     pub(crate) fn new(method: Method, path: String) -> Self {
-        Self { method, path, accept: None, request_id: None, patient: false, once: false, body: Bytes::new() }
+        let is_write = method != Method::GET && method != Method::HEAD;
+        Self {
+            method,
+            path,
+            accept: None,
+            request_id: None,
+            patient: false,
+            once: false,
+            exact: false,
+            condition: None,
+            is_write,
+            body: Bytes::new(),
+        }
     }
 
     pub(crate) fn with_body(self, body: Bytes) -> Self {
@@ -93,7 +112,13 @@ impl Call {
     }
 
     pub(crate) fn is_write(&self) -> bool {
-        self.method != Method::GET && self.method != Method::HEAD
+        self.is_write
+    }
+
+    /// The same, if the condition holds.
+    pub(crate) fn on_condition(self, condition: Option<Condition>) -> Self {
+        let exact = self.exact || condition.is_some();
+        Self { exact, condition: condition.map(Condition::header), ..self }
     }
 }
 
@@ -183,6 +208,9 @@ impl Transport {
     fn learn(&self, answer: &NodesAnswer) {
         let members = || answer.nodes.iter().filter(|node| node.peer_address.is_some());
         let endpoint = |address: &str| base_of(address).ok();
+        if members().next().is_some() {
+            self.shared.endpoints.found_cluster();
+        }
         let leader = members().find(|node| node.role == Role::Leader);
         self.shared.endpoints.learn(
             members().filter_map(|node| endpoint(&node.http_address)).collect(),
@@ -235,6 +263,9 @@ fn request(endpoint: &Endpoint, call: &Call) -> Result<Request<Full<Bytes>>> {
     if let Some(id) = &call.request_id {
         request = request.header(REQUEST_ID_HEADER, id);
     }
+    if let Some((name, value)) = &call.condition {
+        request = request.header(name, value);
+    }
     request.body(Full::new(call.body.clone())).map_err(|e| Error::invalid(e.to_string()))
 }
 
@@ -254,6 +285,13 @@ fn code_and_message(answer: &Answer) -> Option<(ErrorCode, String)> {
     Some((body.error.code, body.error.message))
 }
 
+/// The version that a key is at whose condition does not hold.
+fn present_version(answer: &Answer) -> Option<u64> {
+    let body: ErrorAnswer = serde_json::from_slice(&answer.body).ok()?;
+    let details: PreconditionDetails = serde_json::from_value(body.error.details?).ok()?;
+    details.version
+}
+
 /// What an answer that is no success asks of the caller.
 fn refusal(answer: &Answer) -> Error {
     let status = answer.status;
@@ -263,6 +301,9 @@ fn refusal(answer: &Answer) -> Error {
     };
     match (status, code) {
         (StatusCode::TEMPORARY_REDIRECT, _) => Error::NotLeader { message, leader: leader_of(answer) },
+        (_, ErrorCode::PreconditionFailed) => {
+            Error::ConditionFailed { version: present_version(answer), message }
+        }
         (_, ErrorCode::OutcomeUnknown) => Error::OutcomeUnknown { message, retry_after: retry_after(answer) },
         // Waiting does not help a store that refuses writes until somebody repairs it.
         (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, code)

@@ -9,7 +9,8 @@ use std::{
 };
 
 use esker_client::{
-    Client, Consistency, Error, ErrorCode, Retry, Settings, WriteOptions, cluster::MembersRequest,
+    Batch, Client, Condition, Consistency, Error, ErrorCode, KeyOptions, PutOptions, Retry, Settings,
+    WriteOptions, cluster::MembersRequest,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -355,6 +356,76 @@ async fn every_copy_of_a_write_has_the_same_id() {
     assert_eq!(ids.len(), 6);
     assert!(ids[..5].iter().all(|id| *id == ids[0]) && ids[5] != ids[0], "{ids:?}");
     ids.iter().for_each(|id| assert!(id.parse::<esker_engine::RequestId>().is_ok(), "{id}"));
+}
+
+fn incremented() -> Reply {
+    say(200, "", r#"{"key":"n","value":2,"version":7}"#)
+}
+
+/// Done twice, an increment or a write with a condition is another thing than done once.
+#[tokio::test]
+async fn what_must_be_done_once_is_sent_again_to_clusters_only() {
+    let cut = || Node::start(once_asked(|_, _| Reply::Cut));
+    let alone = cut().await;
+    let lone = client(&[&alone.address], |_| {});
+    let mut batch = Batch::new();
+    batch.put(b"k", b"v");
+    batch.require(b"k", Condition::Absent);
+    let interrupted =
+        |error: Option<Error>| assert!(matches!(error, Some(Error::Interrupted { .. })), "{error:?}");
+    interrupted(lone.incr(b"n", 1).await.err());
+    interrupted(lone.put_with(b"k", "v", PutOptions::default().if_version(3)).await.err());
+    interrupted(lone.delete_with(b"k", KeyOptions::default().if_present()).await.err());
+    interrupted(lone.batch(batch, WriteOptions::default()).await.err());
+    assert_eq!(alone.seen().len(), 4, "each was sent once");
+
+    let (broken, whole) = (cut().await, Node::start(once_asked(|_, _| incremented())).await);
+    let client = client(&[&broken.address, &whole.address], |_| {});
+    assert_eq!(client.incr(b"n", 1).await.unwrap().value, 2);
+    assert_eq!(broken.ids(), whole.ids(), "copies have one id");
+}
+
+/// What a server turned away was not done, so it is sent again in any case.
+#[tokio::test]
+async fn an_increment_that_was_refused_is_sent_again() {
+    let node = Node::start(once_asked(|number, _| match number {
+        0 => refuse(503, "busy", "esker-retry-after-ms: 1\r\n"),
+        _ => incremented(),
+    }))
+    .await;
+    assert_eq!(client(&[&node.address], |_| {}).incr(b"n", 1).await.unwrap().version, 7);
+}
+
+#[tokio::test]
+async fn a_condition_that_does_not_hold_tells_the_present_version() {
+    let details = |version: &str| {
+        let body = r#"{"error":{"code":"precondition_failed","message":"no","details":{"version":V}}}"#;
+        say(412, "", &body.replace('V', version))
+    };
+    let node =
+        Node::start(once_asked(move |number, _| details(if number == 0 { "9" } else { "null" }))).await;
+    let client = client(&[&node.address], |_| {});
+    for expected in [Some(9), None] {
+        let error = client.put_with(b"k", "v", PutOptions::default().if_absent()).await.unwrap_err();
+        let Error::ConditionFailed { version, .. } = error else { panic!("{error:?}") };
+        assert_eq!(version, expected);
+    }
+    assert_eq!(node.seen().len(), 2, "it is not tried again");
+}
+
+#[tokio::test]
+async fn a_multi_get_is_a_read() {
+    let node = Node::start(once_asked(|number, _| match number {
+        0 => Reply::Cut,
+        _ => say(200, "", r#"{"items":[null,{"key":"YQ==","value":"MQ==","encoding":"base64","version":3,"expires_at":5}]}"#),
+    }))
+    .await;
+    let client = client(&[&node.address], |_| {});
+    let entries = client.mget(&["b", "a"]).await.unwrap();
+    let entry = entries[1].as_ref().unwrap();
+    assert_eq!((&entries[0], &*entry.value, entry.version, entry.expires_at), (&None, &b"1"[..], 3, Some(5)));
+    assert!(client.mget(&["one"]).await.is_err(), "two items for one key");
+    assert!(node.seen().iter().all(|seen| seen.id.is_none()));
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ fn wrong_parameters_are_refused() {
     }
     let stream = [("accept", "application/x-ndjson")];
     server.client().request("GET", "/api/v1/kv?limit=0", &stream, b"").error(400, "bad_request");
-    server.request("DELETE", "/api/v1/kv?prefix=a", b"").error(405, "method_not_allowed");
+    server.request("POST", "/api/v1/kv?prefix=a", b"").error(405, "method_not_allowed");
 }
 
 #[test]
@@ -184,11 +184,11 @@ fn a_refused_batch_writes_nothing() {
     );
     refused(vec![good.clone(); 3].join(","), 413, "payload_too_large");
     assert!(refused(put("", "1"), 400, "bad_request").contains("operation 1"));
-    assert!(refused(good.replace("value", "ttl"), 400, "bad_request").contains("ttl"));
+    assert!(refused(good.replace("value", "until"), 400, "bad_request").contains("until"));
     refused("\"\u{1}".into(), 400, "bad_request");
     server.request("POST", "/api/v1/batch", b"{\"operations\":[\xff]}").error(400, "bad_request");
     server.request("POST", "/api/v1/batch", "[".repeat(150).as_bytes()).error(400, "bad_request");
-    server.request("POST", "/api/v1/batch?ttl=1s", b"{}").error(400, "not_supported");
+    server.request("POST", "/api/v1/batch?ttl=1s", b"{}").error(400, "bad_request");
     let image = [("Content-Type", "image/png")];
     let answer = server.client().request("POST", "/api/v1/batch", &image, b"{}");
     answer.error(415, "unsupported_media_type");
@@ -276,7 +276,7 @@ fn what_is_nowhere_and_what_is_not_allowed_is_said() {
         assert!(message.contains("/api/v1/openapi.json"), "{message}");
     }
     for (method, target, allow) in [
-        ("POST", "/api/v1/kv", "GET, HEAD"),
+        ("POST", "/api/v1/kv", "GET, HEAD, DELETE"),
         ("GET", "/api/v1/batch", "POST"),
         ("PUT", "/health", "GET, HEAD"),
         ("GET", "/api/v1/admin/verify", "POST"),

@@ -1,6 +1,6 @@
 //! Clients that write, read and note what they see; the same for simulated clusters and for real ones.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esker_cluster::Consistency;
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Rng,
-    history::{Action, Outcome, Recorder},
+    history::{Action, Key, Outcome, Recorder},
 };
 
 /// One attempt at an operation.
@@ -30,8 +30,8 @@ pub struct Ask {
 
 /// What can be asked: a simulated cluster, or a real one.
 ///
-/// Puts, deletes and batches end with `Written`, gets with `Read`, scans with `Scanned`; each of them may also end with
-/// `Refused`, if it is certain that nothing was and will be done, and with `Unknown`. Dropping the future gives up.
+/// Puts, deletes and batches end with `Written`, puts on a condition also with `Failed`, increments with `Sum`, gets with `Read`,
+/// scans with `Scanned`; each of them may also end with `Refused`, if it is certain that nothing was and will be done, and with `Unknown`. Dropping the future gives up.
 pub trait Target: Send + Sync + 'static {
     /// Makes one attempt. Who asks retries.
     fn ask(&self, ask: Ask) -> BoxFuture<'static, Outcome>;
@@ -48,6 +48,10 @@ pub struct Workload {
     pub groups: u32,
     /// How many keys a group has. Default 4.
     pub group_keys: u32,
+    /// How many counters they add to. Default 4.
+    pub counters: u32,
+    /// How many keys they put that expire. Default 4.
+    pub expiring: u32,
     /// The nodes they ask; none: the target chooses. Default 1 to 3.
     pub nodes: Vec<u64>,
     /// How many of the reads may be stale, from 0 to 1. Default 0.2.
@@ -67,6 +71,8 @@ impl Default for Workload {
             keys: 50,
             groups: 3,
             group_keys: 4,
+            counters: 4,
+            expiring: 4,
             nodes: vec![1, 2, 3],
             stale: 0.2,
             pause: Duration::ZERO..Duration::from_millis(20),
@@ -95,6 +101,7 @@ impl Clients {
             workload: workload.clone(),
             target: Arc::clone(&target),
             recorder: recorder.clone(),
+            seen: BTreeMap::new(),
         };
         let tasks = (0..workload.clients).map(|number| tokio::spawn(client(number).work(stop.subscribe())));
         let tasks = tasks.collect();
@@ -123,6 +130,8 @@ struct Client {
     workload: Workload,
     target: Arc<dyn Target>,
     recorder: Recorder,
+    /// At which version it saw keys last; `None`: absent.
+    seen: BTreeMap<Key, Option<u64>>,
 }
 
 impl Client {
@@ -143,8 +152,30 @@ impl Client {
             request: RequestId { client: self.identity, sequence: self.sequence },
         };
         let operation = self.recorder.begin(self.number, ask.node, ask.action.clone());
+        let action = ask.action.clone();
         let outcome = self.attempts(ask).await;
+        self.learn(&action, &outcome);
         self.recorder.end(operation, outcome);
+    }
+
+    /// Remembers at which version a key is, for a condition later on: by then it may be at another.
+    fn learn(&mut self, action: &Action, outcome: &Outcome) {
+        let version = match (action, outcome) {
+            (Action::Put { .. } | Action::PutIf { .. }, Outcome::Written { version: Some(version) }) => {
+                Some(*version)
+            }
+            (Action::Delete { .. }, Outcome::Written { .. }) => None,
+            (Action::PutIf { .. }, Outcome::Failed { present }) => *present,
+            (Action::Get { .. }, Outcome::Read { found, .. }) => found.as_ref().map(|found| found.version),
+            _ => return,
+        };
+        if let Action::Put { key, .. }
+        | Action::PutIf { key, .. }
+        | Action::Delete { key }
+        | Action::Get { key, .. } = action
+        {
+            self.seen.insert(key.clone(), version);
+        }
     }
 
     /// Tries until it is done. After an attempt whose outcome is unknown a refusal proves nothing: the first one may
@@ -173,21 +204,56 @@ impl Client {
         let value = Bytes::from(format!("c{}.{}", self.number, self.sequence));
         let stale = rng.chance(workload.stale);
         let consistency = if stale { Consistency::Stale } else { Consistency::Linearizable };
-        let grouped = workload.groups > 0 && workload.group_keys > 0;
-        match rng.below(20) {
-            0..=7 => Action::Get { key, consistency },
-            8..=13 => Action::Put { key, value },
-            14..=15 => Action::Delete { key },
-            _ if !grouped => Action::Get { key, consistency },
-            16..=17 => {
-                let group = rng.below(u64::from(workload.groups));
-                let keys = (0..workload.group_keys).map(|at| Bytes::from(format!("g/{group}/{at}")));
-                Action::Batch { writes: keys.map(|key| (key, Some(value.clone()))).collect() }
+        match rng.below(28) {
+            0..=6 => Action::Get { key, consistency },
+            7..=11 => Action::Put { key, value },
+            12..=13 => Action::Delete { key },
+            14..=16 => {
+                let expected = self.seen.get(&key).copied().flatten();
+                Action::PutIf { key, value, expected }
             }
-            _ => {
-                let prefix = Bytes::from(format!("g/{}/", rng.below(u64::from(workload.groups))));
-                Action::Scan { prefix, consistency }
-            }
+            17..=19 => self.count(consistency).unwrap_or(Action::Get { key, consistency }),
+            20..=21 => self.expire(value, consistency).unwrap_or(Action::Get { key, consistency }),
+            _ => self.group(value, consistency).unwrap_or(Action::Get { key, consistency }),
         }
+    }
+
+    /// Counters are added to and read.
+    fn count(&self, consistency: Consistency) -> Option<Action> {
+        let key = self.numbered("n", self.workload.counters)?;
+        Some(match self.rng.below(4) {
+            0 => Action::Get { key, consistency },
+            _ => Action::Incr { key },
+        })
+    }
+
+    /// What expires, soon or long after the run, is put and read.
+    fn expire(&self, value: Bytes, consistency: Consistency) -> Option<Action> {
+        const YEAR: Duration = Duration::from_secs(365 * 86_400);
+        let key = self.numbered("t", self.workload.expiring)?;
+        let soon = self.rng.duration(Duration::from_millis(1)..Duration::from_secs(3));
+        Some(match self.rng.below(3) {
+            0 => Action::Get { key, consistency },
+            1 => Action::PutExpiring { key, value, ttl: soon },
+            _ => Action::PutExpiring { key, value, ttl: YEAR },
+        })
+    }
+
+    /// Groups are written, deleted and read as a whole.
+    fn group(&self, value: Bytes, consistency: Consistency) -> Option<Action> {
+        let prefix = self.numbered("g", self.workload.groups).filter(|_| self.workload.group_keys > 0)?;
+        let prefix = [&prefix[..], b"/"].concat();
+        let key = |at: u32| Bytes::from([&prefix[..], at.to_string().as_bytes()].concat());
+        let keys = (0..self.workload.group_keys).map(key);
+        let all = Bytes::from(prefix.clone());
+        Some(match self.rng.below(6) {
+            0..=1 => Action::Batch { writes: keys.map(|key| (key, Some(value.clone()))).collect() },
+            2 => Action::DeleteRange { prefix: all, keys: keys.collect() },
+            _ => Action::Scan { prefix: all, consistency },
+        })
+    }
+
+    fn numbered(&self, name: &str, count: u32) -> Option<Bytes> {
+        (count > 0).then(|| Bytes::from(format!("{name}/{}", self.rng.below(u64::from(count)))))
     }
 }

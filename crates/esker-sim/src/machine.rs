@@ -245,8 +245,8 @@ struct Drift {
     jump_ms: i64,
 }
 
-/// What the wall clock shows at the beginning, so that it can jump back: 2020-01-01.
-const EPOCH: Duration = Duration::from_secs(1_577_836_800);
+/// What the wall clock shows at the beginning, so that it can jump back and expiry times lie where they do in life.
+pub(crate) const EPOCH: Duration = esker_log::clock::MANUAL_START;
 
 impl SimClock {
     fn new() -> Self {

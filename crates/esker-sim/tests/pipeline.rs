@@ -50,6 +50,8 @@ fn every_defect_is_found_by_its_check() {
         (Defect::BatchesAreTorn, "atomic batches"),
         (Defect::StaleReadsGoBack, "monotonic stale reads"),
         (Defect::VersionsAreOff, "versions"),
+        (Defect::ConditionsAreIgnored, "linearizability"),
+        (Defect::IncrementsAreLost, "linearizability"),
     ] {
         let found: Vec<_> = (0..5).filter(|seed| self::found(*seed, defect).contains(&check)).collect();
         assert!(found.len() >= 4, "{defect:?}: only under seeds {found:?}");

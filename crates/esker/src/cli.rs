@@ -4,7 +4,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
 use clap_complete::Shell;
-use esker_client::{Ack, Consistency, Query, Range, WriteOptions};
+use esker_client::{Ack, Condition, Consistency, PutOptions, Query, Range, WriteOptions};
+use esker_wire::Ttl;
 
 use crate::{
     bench::BenchArgs,
@@ -54,18 +55,22 @@ pub(crate) enum Command {
     /// Run the server
     #[command(visible_alias = "start")]
     Serve(ServeArgs),
-    /// Print a key's value
+    /// Print a key's value, or those of several keys as they are at one instant
     Get(GetArgs),
     /// Set a key to a value given as an argument, in a file, or on standard input
     Put(PutArgs),
-    /// Delete keys
+    /// Delete keys, or all keys of a range at once
     Del(DelArgs),
+    /// Add to the decimal integer that a key holds (0 if it is absent), and print the sum
+    Incr(IncrArgs),
     /// Print the keys and values of a range
     Scan(ScanArgs),
-    /// Do puts and deletes from a file or standard input, all or none of them
+    /// Do writes from a file or standard input, all or none of them
     ///
-    /// Reads one operation a line, {"type":"put","key":"k","value":"v"} or {"type":"delete","key":"k"}, or one
-    /// JSON object {"operations":[...]}. "encoding":"base64" on an operation carries any bytes.
+    /// Reads one operation a line, {"type":"put","key":"k","value":"v"} (with "ttl":"30s" if it is to expire),
+    /// {"type":"delete","key":"k"}, {"type":"incr","key":"n","by":1} or {"type":"delete_range","prefix":"p"}, or one JSON
+    /// object {"operations":[...],"if":[{"key":"k","is":"absent"},{"key":"l","version":7}]}, which is done if all conditions
+    /// hold. "encoding":"base64" on an operation carries any bytes.
     Batch(BatchArgs),
     /// Load keys and values from JSON Lines or CSV
     ///
@@ -231,8 +236,9 @@ pub(crate) struct ConfigCommandArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// The key
-    pub(crate) key: OsString,
+    /// The keys; of several, a line each: key, tab, value
+    #[arg(required = true, value_name = "KEY")]
+    pub(crate) keys: Vec<OsString>,
     /// Write the value to this file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -241,13 +247,14 @@ pub(crate) struct GetArgs {
     pub(crate) hex: bool,
     #[command(flatten)]
     pub(crate) stale: StaleArgs,
-    /// Print JSON: key, value, version
+    /// Print JSON: key, value, version, when it expires; of several keys a line each, null for an absent one
     #[arg(long, conflicts_with_all = ["hex", "output"])]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("source").args(["value", "file"]))]
+#[command(group = ArgGroup::new("condition").args(["if_absent", "if_present", "if_version"]))]
 pub(crate) struct PutArgs {
     /// The key
     pub(crate) key: OsString,
@@ -256,6 +263,18 @@ pub(crate) struct PutArgs {
     /// A file that holds the value; - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// How long the key is to live, such as 500ms, 30s, 5m, 2h or 7d; by default it stays
+    #[arg(long, value_name = "TIME", value_parser = time_to_live)]
+    pub(crate) ttl: Option<Duration>,
+    /// Only if the key is absent; else the command ends with 6
+    #[arg(long)]
+    pub(crate) if_absent: bool,
+    /// Only if the key is present
+    #[arg(long)]
+    pub(crate) if_present: bool,
+    /// Only if the key is at this version
+    #[arg(long, value_name = "N")]
+    pub(crate) if_version: Option<u64>,
     #[command(flatten)]
     pub(crate) ack: AckArgs,
     /// Print JSON: key, version
@@ -263,14 +282,56 @@ pub(crate) struct PutArgs {
     pub(crate) json: bool,
 }
 
+impl PutArgs {
+    /// How the put is done.
+    pub(crate) fn options(&self) -> PutOptions {
+        let condition = match (self.if_absent, self.if_present) {
+            (true, _) => Some(Condition::Absent),
+            (false, true) => Some(Condition::Present),
+            (false, false) => self.if_version.map(Condition::Version),
+        };
+        PutOptions { write: self.ack.options(), ttl: self.ttl, condition }
+    }
+}
+
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["keys", "prefix", "start"]).required(true))]
 pub(crate) struct DelArgs {
     /// The keys
-    #[arg(required = true, value_name = "KEY")]
+    #[arg(value_name = "KEY", conflicts_with_all = ["prefix", "start", "end"])]
     pub(crate) keys: Vec<OsString>,
+    /// All keys that begin with this; an empty one is every key, and wants --yes
+    #[arg(long, conflicts_with_all = ["start", "end"])]
+    pub(crate) prefix: Option<OsString>,
+    /// All keys from this one
+    #[arg(long, value_name = "KEY", requires = "end")]
+    pub(crate) start: Option<OsString>,
+    /// to this one, both of them deleted too
+    #[arg(long, value_name = "KEY", requires = "start")]
+    pub(crate) end: Option<OsString>,
+    /// Do delete every key there is
+    #[arg(long, requires = "prefix")]
+    pub(crate) yes: bool,
+    /// Only if the key, which must be one, is at this version; else the command ends with 6
+    #[arg(long, value_name = "N", conflicts_with_all = ["prefix", "start", "end"])]
+    pub(crate) if_version: Option<u64>,
     #[command(flatten)]
     pub(crate) ack: AckArgs,
-    /// Print JSON: a line for each key
+    /// Print JSON: a line for each key; of a range one line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IncrArgs {
+    /// The key
+    pub(crate) key: OsString,
+    /// What is added, also less than 0
+    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    pub(crate) by: i64,
+    #[command(flatten)]
+    pub(crate) ack: AckArgs,
+    /// Print JSON: key, value, version
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -313,6 +374,9 @@ pub(crate) struct ScanArgs {
     /// Leave out the values
     #[arg(long)]
     pub(crate) keys_only: bool,
+    /// Tell when keys expire, in milliseconds since 1970, in a last column; - where they do not. JSON always tells
+    #[arg(long)]
+    pub(crate) expiry: bool,
     #[command(flatten)]
     pub(crate) stale: StaleArgs,
     /// Print JSON Lines
@@ -412,6 +476,11 @@ pub(crate) struct VerifyArgs {
 /// Reads a time such as `30s`, for clap.
 pub(crate) fn millis(text: &str) -> Result<u64, String> {
     parse_millis(text).ok_or_else(|| "give a time such as 500ms, 30s or 5m".into())
+}
+
+/// Reads a time to live such as `30s`, for clap.
+fn time_to_live(text: &str) -> Result<Duration, String> {
+    text.parse().map(|ttl: Ttl| Duration::from_millis(ttl.as_millis())).map_err(|e| e.to_string())
 }
 
 /// Reads a size such as `64MiB`, for clap.

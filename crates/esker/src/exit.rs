@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Unreachable(String),
     /// Stored bytes are damaged; what is printed says where.
     Damage(String),
+    /// A condition does not hold: nothing was written.
+    Condition(String),
     /// Whoever read our output has gone, as `head` does when it has enough. Nothing to complain about.
     OutputClosed,
 }
@@ -31,6 +33,7 @@ Exit codes:
   3    the key is absent
   4    the server cannot be reached
   5    damage found in stored data
+  6    the condition does not hold: nothing was written
   130  stopped by a second signal before the first one's work was done";
 
 impl Failure {
@@ -47,6 +50,7 @@ impl Failure {
             Self::NotFound(message) => (3, message),
             Self::Unreachable(message) => (4, message),
             Self::Damage(message) => (5, message),
+            Self::Condition(message) => (6, message),
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
         eprintln!("esker: {message}");
@@ -57,6 +61,7 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(e: ClientError) -> Self {
         match e {
+            ClientError::ConditionFailed { .. } => Self::Condition(e.to_string()),
             ClientError::Unreachable { .. } => Self::Unreachable(e.to_string()),
             ClientError::Server { code: esker_client::ErrorCode::Damaged, .. } => Self::Damage(e.to_string()),
             _ => Self::Error(e.to_string()),

@@ -52,6 +52,59 @@ fn single_keys() {
     fails(&server.run(&["put", ""]), 1, "a key has 1 to");
 }
 
+/// SPEC 1.6 to 1.8, 1.10, 1.11 from the command line.
+#[test]
+fn conditions_expiry_counters_ranges_and_several_keys() {
+    let (_dir, server) = server();
+    assert_eq!(server.ok(&["put", "k", "1", "--if-absent"]), "version 1\n");
+    fails(&server.run(&["put", "k", "2", "--if-absent"]), 6, "the key is at version 1");
+    fails(&server.run(&["put", "k", "2", "--if-version", "9"]), 6, "the key is at version 1");
+    assert_eq!(server.ok(&["put", "k", "2", "--if-version=1"]), "version 4\n");
+    server.ok(&["put", "k", "3", "--if-present"]);
+    fails(&server.run(&["put", "none", "3", "--if-present"]), 6, "the key is absent");
+    fails(&server.run(&["put", "k", "3", "--if-present", "--if-absent"]), 2, "cannot be used with");
+    fails(&server.run(&["del", "k", "--if-version", "1"]), 6, "version 5");
+    fails(&server.run(&["del", "k", "l", "--if-version", "1"]), 2, "one key");
+    server.ok(&["del", "k", "--if-version", "5"]);
+
+    assert_eq!(server.ok(&["incr", "n"]), "1\n");
+    assert_eq!(server.ok(&["incr", "n", "-5"]), "-4\n");
+    let json: Value = serde_json::from_str(&server.ok(&["incr", "n", "46", "--json"])).unwrap();
+    assert_eq!((&json["key"], &json["value"]), (&"n".into(), &42.into()));
+    server.ok(&["put", "text", "x"]);
+    fails(&server.run(&["incr", "text"]), 1, "not an integer");
+
+    fails(&server.run(&["put", "t", "v", "--ttl", "0s"]), 2, "above 0");
+    server.ok(&["put", "t", "v", "--ttl", "7d"]);
+    let json: Value = serde_json::from_str(&server.ok(&["get", "t", "--json"])).unwrap();
+    let expires = json["expires_at"].as_u64().unwrap();
+    assert_eq!(server.ok(&["scan", "--prefix", "t", "--expiry"]), format!("t\tv\t{expires}\ntext\tx\t-\n"));
+
+    assert_eq!(server.ok(&["get", "text", "n"]), "text\tx\nn\t42\n");
+    let some = server.run(&["get", "n", "absent", "--json"]);
+    assert!(String::from_utf8_lossy(&some.stdout).ends_with("}\nnull\n"), "{some:?}");
+    fails(&some, 3, "absent");
+    fails(&server.run(&["get", "n", "text", "-o", "f"]), 2, "one key");
+
+    let guarded = br#"{"operations":[{"type":"incr","key":"n","by":1}],"if":[{"key":"n","is":"absent"}]}"#;
+    fails(&server.with_input(&["batch"], guarded), 6, "the key is at version");
+
+    for args in
+        [&["del"][..], &["del", "--start", "a"], &["del", "k", "--prefix", "a"], &["del", "--end", "a"]]
+    {
+        assert_eq!(server.run(args).status.code(), Some(2), "{args:?}");
+    }
+    fails(&server.run(&["del", "--prefix", ""]), 2, "--yes");
+    fails(&server.run(&["del", "--start", "", "--end", "z"]), 2, "not empty");
+    assert_eq!(server.ok(&["del", "--prefix", "t"]), "deleted 2\n");
+    server.ok(&["put", "o", "1"]);
+    let json: Value =
+        serde_json::from_str(&server.ok(&["del", "--start", "n", "--end", "n", "--json"])).unwrap();
+    assert_eq!(json["deleted"], 1);
+    assert_eq!(server.ok(&["del", "--prefix", "", "--yes"]), "deleted 1\n");
+    assert_eq!(server.ok(&["scan"]), "");
+}
+
 #[test]
 fn scans_and_batches() {
     let (_dir, server) = server();

@@ -14,7 +14,10 @@ use std::{
 
 use esker_cluster::{Store, StoreConfig};
 use esker_engine::{Db, Environment, Options};
-use esker_log::{clock::SystemClock, disk::sim::SimDisk};
+use esker_log::{
+    clock::{Clock, ManualClock, SystemClock},
+    disk::sim::SimDisk,
+};
 use esker_server::{DrainReport, Runtime, Server, ServerConfig, ServerError};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -49,9 +52,24 @@ impl TestServer {
         Self::over(|_| Db::open_in(&environment, "/data", options).unwrap(), configure)
     }
 
+    /// A server whose clock the test moves.
+    pub(crate) fn with_clock(clock: &Arc<ManualClock>) -> Self {
+        let environment = Environment { clock: Arc::clone(clock) as _, ..Environment::default() };
+        let open = |dir: &Path| Db::open_in(&environment, dir, Options::default()).unwrap();
+        Self::over_with(open, |_, _| {}, Arc::clone(clock) as _)
+    }
+
     fn over(
         open: impl FnOnce(&Path) -> Db,
         configure: impl FnOnce(&mut ServerConfig, &mut StoreConfig),
+    ) -> Self {
+        Self::over_with(open, configure, Arc::new(SystemClock::new()))
+    }
+
+    fn over_with(
+        open: impl FnOnce(&Path) -> Db,
+        configure: impl FnOnce(&mut ServerConfig, &mut StoreConfig),
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ServerConfig {
@@ -62,7 +80,7 @@ impl TestServer {
         let mut store_config = StoreConfig::default();
         configure(&mut config, &mut store_config);
         let db = open(dir.path());
-        let store = Store::single(db, store_config, Arc::new(SystemClock::new())).unwrap();
+        let store = Store::single(db, store_config, clock).unwrap();
         let server = Server::bind(config, store.clone()).unwrap();
         let address = server.http_address();
         let (stop, stopped) = oneshot::channel();
@@ -280,7 +298,7 @@ impl Client {
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let clock = SystemClock::new();
     while !holds() {
-        assert!(esker_log::clock::Clock::monotonic(&clock) < PATIENCE, "never happened: {what}");
+        assert!(clock.monotonic() < PATIENCE, "never happened: {what}");
         std::thread::yield_now();
     }
 }

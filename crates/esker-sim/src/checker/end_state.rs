@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Failure, register::written};
-use crate::history::{History, Key, Operation, Value, Versioned, show};
+use super::{
+    Failure,
+    register::{integer, written},
+};
+use crate::history::{Action, History, Key, Operation, Value, Versioned, show};
 
 const CHECK: &str = "end state";
 
@@ -26,6 +29,14 @@ pub fn check_end_state(history: &History, state: &State) -> Vec<Failure> {
 fn check_key(history: &History, key: &Key, of_key: &[usize], there: Option<&Versioned>) -> Option<Failure> {
     let value = there.map(|there| &there.value);
     let operation = |at: &usize| &history.operations[*at];
+    if of_key.iter().any(|at| matches!(operation(at).action, Action::Incr { .. })) {
+        return check_counter(history, key, of_key, value);
+    }
+    if value.is_none() && of_key.iter().map(operation).any(|op| op.may_have_written() && op.action.expires())
+    {
+        // It may have expired.
+        return None;
+    }
     let writers: Vec<usize> =
         of_key.iter().copied().filter(|at| written(operation(at), key) == Some(value)).collect();
     let possible: Vec<usize> =
@@ -42,6 +53,19 @@ fn check_key(history: &History, key: &Key, of_key: &[usize], there: Option<&Vers
     (!survives).then(|| {
         let message = format!("{} {shown}: the acknowledged write was lost", show(key));
         Failure::new(CHECK, message, possible.into_iter().chain([last]).collect())
+    })
+}
+
+/// A counter holds as many as were acknowledged, and at most those more that nobody knows the outcome of.
+fn check_counter(history: &History, key: &Key, of_key: &[usize], value: Option<&Value>) -> Option<Failure> {
+    let count = |counts: &dyn Fn(&Operation) -> bool| {
+        of_key.iter().filter(|at| counts(&history.operations[**at])).count() as u32
+    };
+    let (least, most) = (count(&Operation::was_acknowledged), count(&Operation::may_have_written));
+    let holds = value.map_or(0, integer);
+    (!(least..=most).contains(&holds)).then(|| {
+        let message = format!("{} holds {holds} after {least} to {most} increments", show(key));
+        Failure::new(CHECK, message, of_key.to_vec())
     })
 }
 

@@ -13,7 +13,7 @@
 //!   outcome, the other is dropped.
 //! * Where only one write puts a value, it must have taken effect before the first read of it returns. So a write of
 //!   unknown outcome gets a return after all, if it was read, and never happened, if it was not.
-//! * Other writes of unknown outcome (deletes, above all) that put the same value are interchangeable: they are counted.
+//! * Other writes of unknown outcome (deletes and increments, above all) that do the same are interchangeable: they are counted.
 //!
 //! # Cost
 //!
@@ -87,30 +87,30 @@ struct Event {
 /// The calls and returns, with returns inferred where they can be.
 struct Prepared<'a> {
     ops: &'a [RegisterOp],
-    /// Which operations may take effect at any time or never, by the value they put.
-    open: BTreeMap<usize, ValueId>,
+    /// Which operations may take effect at any time or never, and what they do.
+    open: BTreeMap<usize, Step>,
     events: Vec<Event>,
 }
 
 impl<'a> Prepared<'a> {
     fn new(ops: &'a [RegisterOp]) -> Self {
         let writers = count_writers(ops);
-        let first_read = first_reads(ops);
+        let first_seen = first_seen(ops, &writers);
         let mut prepared = Self { ops, open: BTreeMap::new(), events: Vec::with_capacity(2 * ops.len()) };
         for (at, op) in ops.iter().enumerate() {
-            match op.step {
-                Step::Read(_) => prepared.bounded(at, op.end),
-                Step::Write(value) if value != ABSENT && writers[&value] == 1 => {
+            match (op.step, op.step.puts()) {
+                (Step::Read(_), _) => prepared.bounded(at, op.end),
+                (_, Some(value)) if value != ABSENT && writers[&value] == 1 => {
                     // A read before the call is impossible, and found so at the read: it must not end the write.
-                    let read = first_read.get(&value).copied().filter(|read| *read > op.call);
-                    let end = op.end.into_iter().chain(read).min();
+                    let seen = first_seen.get(&value).copied().filter(|seen| *seen > op.call);
+                    let end = op.end.into_iter().chain(seen).min();
                     prepared.bounded(at, end);
                 }
-                Step::Write(value) if op.end.is_none() => {
-                    prepared.open.insert(at, value);
+                (step, _) if op.end.is_none() => {
+                    prepared.open.insert(at, step);
                     prepared.events.push(Event { order: op.call, phase: Phase::Call, op: at });
                 }
-                Step::Write(_) => prepared.bounded(at, op.end),
+                _ => prepared.bounded(at, op.end),
             }
         }
         prepared.events.sort_unstable();
@@ -122,7 +122,7 @@ impl<'a> Prepared<'a> {
         let Some(end) = end else { return };
         let phase = match self.ops[at].step {
             Step::Read(_) => Phase::ReadReturns,
-            Step::Write(_) => Phase::WriteReturns,
+            _ => Phase::WriteReturns,
         };
         self.events.push(Event { order: self.ops[at].call, phase: Phase::Call, op: at });
         self.events.push(Event { order: end, phase, op: at });
@@ -131,24 +131,36 @@ impl<'a> Prepared<'a> {
 
 fn count_writers(ops: &[RegisterOp]) -> BTreeMap<ValueId, usize> {
     let mut writers = BTreeMap::new();
-    for op in ops {
-        if let Step::Write(value) = op.step {
-            *writers.entry(value).or_insert(0) += 1;
-        }
+    for value in ops.iter().filter_map(|op| op.step.puts()) {
+        *writers.entry(value).or_insert(0) += 1;
     }
     writers
 }
 
-/// When the first read of each value returned.
-fn first_reads(ops: &[RegisterOp]) -> BTreeMap<ValueId, u64> {
-    let mut first = BTreeMap::new();
-    for op in ops {
-        if let (Step::Read(value), Some(end)) = (op.step, op.end) {
-            let earliest = first.entry(value).or_insert(end);
-            *earliest = end.min(*earliest);
+/// By when each value was there at the latest: the first read or swap of it had returned. A swap of unknown outcome had, if
+/// its own value was seen; so this goes on until nothing more follows.
+fn first_seen(ops: &[RegisterOp], writers: &BTreeMap<ValueId, usize>) -> BTreeMap<ValueId, u64> {
+    let mut first: BTreeMap<ValueId, u64> = BTreeMap::new();
+    loop {
+        let before = first.clone();
+        for op in ops {
+            let (value, end) = match op.step {
+                Step::Read(value) => (value, op.end),
+                Step::Swap { from, to } => {
+                    let own = (to != ABSENT && writers[&to] == 1).then(|| first.get(&to).copied()).flatten();
+                    (from, op.end.into_iter().chain(own).min())
+                }
+                Step::Write(_) | Step::Add(_) => continue,
+            };
+            if let Some(end) = end {
+                let earliest = first.entry(value).or_insert(end);
+                *earliest = end.min(*earliest);
+            }
+        }
+        if first == before {
+            return first;
         }
     }
-    first
 }
 
 /// A set of slots.
@@ -209,7 +221,7 @@ impl Configurations {
 /// Interchangeable writes of unknown outcome.
 #[derive(Debug)]
 struct Class {
-    value: ValueId,
+    step: Step,
     /// How many were called so far.
     called: u32,
 }
@@ -226,8 +238,8 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(prepared: &'a Prepared<'a>, bounds: Bounds) -> Self {
-        let values: BTreeSet<ValueId> = prepared.open.values().copied().collect();
-        let classes: Vec<Class> = values.into_iter().map(|value| Class { value, called: 0 }).collect();
+        let steps: BTreeSet<Step> = prepared.open.values().copied().collect();
+        let classes: Vec<Class> = steps.into_iter().map(|step| Class { step, called: 0 }).collect();
         let mut configurations = Configurations::default();
         let nothing = Merit { reads: 0, drawn: vec![0; classes.len()].into() };
         configurations.insert(Form { value: ABSENT, writes: 0 }, nothing);
@@ -244,9 +256,9 @@ impl<'a> Search<'a> {
     }
 
     fn call(&mut self, op: usize) -> Result<(), GaveUp> {
-        if let Some(value) = self.prepared.open.get(&op) {
-            let class = self.classes.iter_mut().find(|class| class.value == *value);
-            class.expect("a class was made for each open value").called += 1;
+        if let Some(step) = self.prepared.open.get(&op) {
+            let class = self.classes.iter_mut().find(|class| class.step == *step);
+            class.expect("a class was made for each open step").called += 1;
             return Ok(());
         }
         let slot = match self.under_way.iter().position(Option::is_none) {
@@ -300,16 +312,18 @@ impl<'a> Search<'a> {
         let mut next = Vec::new();
         for (slot, op) in self.under_way.iter().enumerate() {
             if let Some(op) = op
-                && let Step::Write(value) = self.prepared.ops[*op].step
+                && !matches!(self.prepared.ops[*op].step, Step::Read(_))
                 && form.writes & bit(slot) == 0
+                && let Some(value) = self.prepared.ops[*op].step.after(form.value)
             {
                 let form = Form { value, writes: form.writes | bit(slot) };
                 next.push((form, self.with_reads(form, merit.clone())));
             }
         }
         for (at, class) in self.classes.iter().enumerate() {
-            if merit.drawn[at] < class.called && class.value != form.value {
-                let form = Form { value: class.value, ..form };
+            let value = class.step.after(form.value).filter(|value| *value != form.value);
+            if let Some(value) = value.filter(|_| merit.drawn[at] < class.called) {
+                let form = Form { value, ..form };
                 let mut merit = merit.clone();
                 merit.drawn[at] += 1;
                 next.push((form, self.with_reads(form, merit)));

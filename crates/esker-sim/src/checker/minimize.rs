@@ -1,7 +1,7 @@
 //! The least that is still impossible, for readers.
 //!
 //! What may be taken away without making a good history bad: any read, and any write whose value no remaining read
-//! has seen. So what is left is as much of a proof as the whole. (A delete is only taken away while no read of an absent
+//! (or swap) has seen. So what is left is as much of a proof as the whole. (A delete is only taken away while no read of an absent
 //! key remains.)
 
 use std::collections::BTreeSet;
@@ -54,11 +54,16 @@ fn without(ops: &[RegisterOp], part: std::ops::Range<usize>) -> Vec<RegisterOp> 
     let remaining_reads = ops.iter().enumerate().filter(|(at, _)| !in_part(*at));
     let seen: BTreeSet<ValueId> = remaining_reads
         .filter_map(|(_, op)| match op.step {
-            Step::Read(value) => Some(value),
-            Step::Write(_) => None,
+            Step::Read(value) | Step::Swap { from: value, .. } => Some(value),
+            Step::Write(_) | Step::Add(_) => None,
         })
         .collect();
-    let needed = |op: &RegisterOp| matches!(op.step, Step::Write(value) if seen.contains(&value));
+    // What an increment comes to depends on all before it.
+    let counts = ops.iter().any(|op| matches!(op.step, Step::Add(_)));
+    let needed = |op: &RegisterOp| match op.step.puts() {
+        Some(value) => counts || seen.contains(&value),
+        None => counts && !matches!(op.step, Step::Read(_)),
+    };
     let kept = ops.iter().enumerate().filter(|(at, op)| !in_part(*at) || needed(op));
     kept.map(|(_, op)| *op).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Checked for the stale reads of each node between its restarts, where one began after another had ended: the node's
 //! applied version does not fall, nor does the version of a key; and a key that was there is absent only if somebody
-//! may have deleted it. (A restarted node may begin at an older state: how far it had applied is not durable.)
+//! may have deleted it, or it may have expired. (A restarted node may begin at an older state: how far it had applied is not durable.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,7 @@ fn seen(history: &History, at: usize, key: &Key, of_key: &[usize]) -> Option<u64
             let deleted = of_key.iter().map(|at| &history.operations[*at]).any(|operation| {
                 operation.may_have_written()
                     && operation.call.order < end
-                    && written(operation, key) == Some(None)
+                    && (written(operation, key) == Some(None) || operation.action.expires())
             });
             (!deleted).then_some(0)
         }

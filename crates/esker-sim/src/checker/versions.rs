@@ -44,10 +44,7 @@ pub(super) fn check(history: &History, order: VersionOrder) -> Vec<Failure> {
 }
 
 fn written_version(operation: &Operation) -> Option<Seen> {
-    match operation.outcome {
-        Outcome::Written { version: Some(version) } => Some(Seen { version, is_write: true }),
-        _ => None,
-    }
+    operation.version().map(|version| Seen { version, is_write: true })
 }
 
 /// A version that an operation has shown to exist.

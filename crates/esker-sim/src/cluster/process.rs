@@ -18,7 +18,11 @@ use tokio::{
 };
 
 use super::{Cluster, hosted::Hosted};
-use crate::{Rng, machine::Machine, network::SimHost};
+use crate::{
+    Rng,
+    machine::{Machine, SimClock},
+    network::SimHost,
+};
 
 /// Where a node has its data on its machine.
 const DIR: &str = "/data";
@@ -33,6 +37,7 @@ const BURIAL_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Process {
     replica: Replica,
     host: Host,
+    clock: Arc<SimClock>,
     node: OnceLock<Arc<RaftNode>>,
     /// Why it gave up.
     exited: OnceLock<String>,
@@ -90,6 +95,7 @@ impl Ready {
         let process = Arc::new(Process {
             replica: self.opened.replica().clone(),
             host: self.disk.machine.host().clone(),
+            clock: self.disk.machine.clock(),
             node: OnceLock::new(),
             exited: OnceLock::new(),
             alive: watch::Sender::new(true),
@@ -158,6 +164,11 @@ impl Process {
 
     pub(super) fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// What its machine takes for the time.
+    pub(super) fn clock(&self) -> &SimClock {
+        &self.clock
     }
 
     pub(super) fn kill(&self) {

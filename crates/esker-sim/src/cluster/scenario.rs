@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use esker_cluster::{Role, raft::seed_randomness};
-use esker_engine::{Committed, RequestId};
+use esker_engine::{Committed, RequestId, StoredItem};
 use tokio::time::{Instant, sleep};
 
 use super::{Cluster, logs, panics::Panics, target::found_item};
@@ -11,7 +11,8 @@ use crate::{
     Rng,
     checker::{self, Failure, Promises, State, check_end_state, check_progress, check_replicas_equal},
     clients::{Clients, Workload},
-    history::{History, Recorder},
+    history::{History, Key, Recorder, Versioned},
+    machine::EPOCH,
     network::{Down, SimNetwork},
     plan::{Plan, PlanOptions, Weights},
     sim::{self, Sim},
@@ -145,7 +146,10 @@ pub async fn in_simulation(sim: Sim, options: ScenarioOptions) -> Report {
 /// All that a replica holds.
 #[derive(Debug)]
 struct Contents {
+    /// By the node's clock.
     state: State,
+    /// As it is stored, but for what will have expired: when a node lets go of that is up to its clock.
+    stored: State,
     requests: Vec<(RequestId, Committed)>,
 }
 
@@ -194,7 +198,21 @@ fn contents(cluster: &Cluster, node: u64) -> Result<Contents, String> {
     let requests = snapshot.requests().collect();
     let state: Result<State, _> = snapshot.items().map(|item| item.map(found_item)).collect();
     let state = state.map_err(|e| format!("n{node}: {e}"))?;
-    Ok(Contents { state, requests })
+    let stored = snapshot.items_behind(&[]).filter(|item| item.as_ref().map_or(true, lasts));
+    let stored: Result<State, _> = stored.map(|item| item.map(stored_item)).collect();
+    let stored = stored.map_err(|e| format!("n{node}: {e}"))?;
+    Ok(Contents { state, stored, requests })
+}
+
+/// Whether it is there long after the run.
+fn lasts(item: &StoredItem) -> bool {
+    const LONG: Duration = Duration::from_secs(30 * 86_400);
+    item.expiry.is_none_or(|at| u128::from(at) > (EPOCH + LONG).as_millis())
+}
+
+fn stored_item(item: StoredItem) -> (Key, Versioned) {
+    let value = item.stored.into_vec().into();
+    (item.key.into(), Versioned { value, version: item.version })
 }
 
 /// CHECKS 26, and what was acknowledged is there.
@@ -209,7 +227,7 @@ fn check_replicas(history: &History, replicas: BTreeMap<u64, Contents>) -> Vec<F
             }
         }
     }
-    let states = replicas.into_iter().map(|(node, contents)| (node, contents.state)).collect();
+    let states = replicas.into_iter().map(|(node, contents)| (node, contents.stored)).collect();
     failures.extend(check_replicas_equal(&states));
     failures
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_cluster::{Consistency, Error, WriteOptions, raft::RaftNode};
-use esker_engine::{Entry, KeyRange, WriteBatch};
+use esker_engine::{Condition, Entry, KeyRange, Refusal, WriteBatch};
+use esker_log::clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::sleep;
 
@@ -36,23 +37,47 @@ impl Target for Cluster {
 
 async fn answer(process: &Process, node: &RaftNode, ask: Ask) -> Outcome {
     let outcome = match ask.action.consistency() {
-        None => write(node, &ask).await,
+        None => write(process, node, &ask).await,
         Some(consistency) => read(process, node, &ask.action, consistency).await,
     };
     outcome.unwrap_or_else(|e| failed(&e))
 }
 
-async fn write(node: &RaftNode, ask: &Ask) -> Result<Outcome, Error> {
+async fn write(process: &Process, node: &RaftNode, ask: &Ask) -> Result<Outcome, Error> {
+    let options = WriteOptions { request: Some(ask.request), ..WriteOptions::default() };
+    let written = node.write(batch(process, &ask.action)?, options).await?;
+    let version = Some(written.version);
+    Ok(match (written.refusal(), written.sum()) {
+        (Some(Refusal::Condition(present)), _) => Outcome::Failed { present },
+        (Some(refusal), _) => Outcome::Refused(refusal.to_string()),
+        (None, Some(sum)) => Outcome::Sum { value: u32::try_from(sum).unwrap_or(u32::MAX), version },
+        (None, None) => Outcome::Written { version },
+    })
+}
+
+fn batch(process: &Process, action: &Action) -> Result<WriteBatch, Error> {
     let mut batch = WriteBatch::new();
-    for (key, value) in ask.action.writes() {
-        match value {
-            Some(value) => batch.put(key, value)?,
-            None => batch.delete(key)?,
+    match action {
+        Action::PutExpiring { key, value, ttl } => {
+            let expires = process.clock().wall() + *ttl;
+            batch.put_expiring(key, value, expires.as_millis() as u64)?;
+        }
+        Action::PutIf { key, value, expected } => {
+            batch.require(key, expected.map_or(Condition::Absent, Condition::Version))?;
+            batch.put(key, value)?;
+        }
+        Action::Incr { key } => batch.add(key, 1)?,
+        Action::DeleteRange { prefix, .. } => batch.delete_range(&KeyRange::prefix(prefix.to_vec()))?,
+        _ => {
+            for (key, value) in action.writes() {
+                match value {
+                    Some(value) => batch.put(key, value)?,
+                    None => batch.delete(key)?,
+                }
+            }
         }
     }
-    let options = WriteOptions { request: Some(ask.request), ..WriteOptions::default() };
-    let written = node.write(batch, options).await?;
-    Ok(Outcome::Written { version: Some(written.version) })
+    Ok(batch)
 }
 
 async fn read(

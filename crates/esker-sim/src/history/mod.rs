@@ -48,6 +48,36 @@ pub enum Action {
         /// Which, to what.
         writes: Vec<(Key, Option<Value>)>,
     },
+    /// Set a key that is absent again after a while, by the clocks of the nodes, which may be wrong.
+    PutExpiring {
+        /// Which. Nothing but such puts and reads, and stale ones, say anything of it.
+        key: Key,
+        /// To what.
+        value: Value,
+        /// How long it lives.
+        ttl: Duration,
+    },
+    /// Set a key, if it is at a version.
+    PutIf {
+        /// Which.
+        key: Key,
+        /// To what.
+        value: Value,
+        /// The version; `None`: if it is absent.
+        expected: Option<u64>,
+    },
+    /// Add one to a counter: a key that nothing else writes.
+    Incr {
+        /// Which.
+        key: Key,
+    },
+    /// Remove all keys with a prefix at once.
+    DeleteRange {
+        /// Which.
+        prefix: Bytes,
+        /// All keys that begin so: there are no others. For each of them, it is a delete.
+        keys: Vec<Key>,
+    },
     /// Read a key.
     Get {
         /// Which.
@@ -65,14 +95,24 @@ pub enum Action {
 }
 
 impl Action {
-    /// What it writes: each key with its new value, `None` for absence. Nothing if it reads.
+    /// What it writes: each key with its new value, `None` for absence. Nothing if it reads, or counts.
     pub fn writes(&self) -> Vec<(&Key, Option<&Value>)> {
         match self {
-            Self::Put { key, value } => vec![(key, Some(value))],
+            Self::Put { key, value }
+            | Self::PutExpiring { key, value, .. }
+            | Self::PutIf { key, value, .. } => {
+                vec![(key, Some(value))]
+            }
+            Self::DeleteRange { keys, .. } => keys.iter().map(|key| (key, None)).collect(),
             Self::Delete { key } => vec![(key, None)],
             Self::Batch { writes } => writes.iter().map(|(key, value)| (key, value.as_ref())).collect(),
-            Self::Get { .. } | Self::Scan { .. } => Vec::new(),
+            Self::Get { .. } | Self::Scan { .. } | Self::Incr { .. } => Vec::new(),
         }
+    }
+
+    /// Whether what it writes may be absent after a while without a delete.
+    pub fn expires(&self) -> bool {
+        matches!(self, Self::PutExpiring { .. })
     }
 
     /// Whether it writes.
@@ -105,6 +145,18 @@ pub enum Outcome {
     Written {
         /// Its version; `None` if the target tells none.
         version: Option<u64>,
+    },
+    /// The increment was acknowledged.
+    Sum {
+        /// What the counter came to.
+        value: u32,
+        /// The version; `None` if the target tells none.
+        version: Option<u64>,
+    },
+    /// The condition did not hold: nothing was written.
+    Failed {
+        /// The version that the key was at; `None` if it was absent.
+        present: Option<u64>,
     },
     /// A get was answered.
     Read {
@@ -146,12 +198,20 @@ pub struct Operation {
 impl Operation {
     /// Whether it is a write that may have taken effect.
     pub fn may_have_written(&self) -> bool {
-        self.action.is_write() && !matches!(self.outcome, Outcome::Refused(_))
+        self.action.is_write() && !matches!(self.outcome, Outcome::Refused(_) | Outcome::Failed { .. })
     }
 
     /// Whether it is a write that was acknowledged.
     pub fn was_acknowledged(&self) -> bool {
-        matches!(self.outcome, Outcome::Written { .. })
+        matches!(self.outcome, Outcome::Written { .. } | Outcome::Sum { .. })
+    }
+
+    /// The version of an acknowledged write, if the target told one.
+    pub fn version(&self) -> Option<u64> {
+        match self.outcome {
+            Outcome::Written { version } | Outcome::Sum { version, .. } => version,
+            _ => None,
+        }
     }
 
     /// When the write was acknowledged, by order; `None` if it never was.
@@ -206,7 +266,7 @@ impl History {
         for operation in &self.operations {
             keys.extend(operation.action.writes().into_iter().map(|(key, _)| key.clone()));
             match (&operation.action, &operation.outcome) {
-                (Action::Get { key, .. }, _) => {
+                (Action::Get { key, .. } | Action::Incr { key }, _) => {
                     keys.insert(key.clone());
                 }
                 (_, Outcome::Scanned { found, .. }) => keys.extend(found.iter().map(|(key, _)| key.clone())),
@@ -228,7 +288,9 @@ impl History {
                         .take_while(|(key, _)| key.starts_with(prefix))
                         .for_each(|(_, of_key)| of_key.push(at));
                 }
-                Action::Get { key, .. } => by_key.entry(key.clone()).or_default().push(at),
+                Action::Get { key, .. } | Action::Incr { key } => {
+                    by_key.entry(key.clone()).or_default().push(at);
+                }
                 writes => {
                     for key in writes.writes().into_iter().map(|(key, _)| key).collect::<BTreeSet<_>>() {
                         by_key.entry(key.clone()).or_default().push(at);
@@ -261,6 +323,17 @@ impl fmt::Display for Action {
         };
         match self {
             Self::Put { key, value } => write!(f, "put {} = {}", show(key), show(value)),
+            Self::PutExpiring { key, value, ttl } => {
+                write!(f, "put {} = {} for {ttl:?}", show(key), show(value))
+            }
+            Self::PutIf { key, value, expected: Some(version) } => {
+                write!(f, "put {} = {} if at {version}", show(key), show(value))
+            }
+            Self::PutIf { key, value, expected: None } => {
+                write!(f, "put {} = {} if absent", show(key), show(value))
+            }
+            Self::Incr { key } => write!(f, "incr {}", show(key)),
+            Self::DeleteRange { prefix, .. } => write!(f, "delete {}*", show(prefix)),
             Self::Delete { key } => write!(f, "delete {}", show(key)),
             Self::Get { key, consistency } => write!(f, "{}get {}", kind(consistency), show(key)),
             Self::Scan { prefix, consistency } => write!(f, "{}scan {}*", kind(consistency), show(prefix)),
@@ -284,6 +357,10 @@ impl fmt::Display for Outcome {
         match self {
             Self::Written { version: Some(version) } => write!(f, "done, version {version}"),
             Self::Written { version: None } => f.write_str("done"),
+            Self::Sum { value, version: Some(version) } => write!(f, "sum {value}, version {version}"),
+            Self::Sum { value, version: None } => write!(f, "sum {value}"),
+            Self::Failed { present: Some(version) } => write!(f, "not done: it is at {version}"),
+            Self::Failed { present: None } => f.write_str("not done: it is absent"),
             Self::Read { found: None, applied: at } => {
                 f.write_str("absent")?;
                 applied(f, at)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use esker_client::{Batch, Client, Error, Query, Range, WriteOptions};
+use esker_client::{Batch, Client, Condition, Error, PutOptions, Query, Range, WriteOptions};
 use esker_cluster::Consistency;
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -44,6 +44,26 @@ async fn perform(client: &Client, action: Action) -> Result<Outcome, Error> {
     let written = |version| Ok(Outcome::Written { version: Some(version) });
     match action {
         Action::Put { key, value } => written(client.put(&key, value).await?.version),
+        Action::PutExpiring { key, value, ttl } => {
+            let options = PutOptions::default().ttl(ttl);
+            written(client.put_with(&key, value, options).await?.version)
+        }
+        Action::PutIf { key, value, expected } => {
+            let options = PutOptions {
+                condition: Some(expected.map_or(Condition::Absent, Condition::Version)),
+                ..PutOptions::default()
+            };
+            written(client.put_with(&key, value, options).await?.version)
+        }
+        Action::Incr { key } => {
+            let done = client.incr(&key, 1).await?;
+            let value = u32::try_from(done.value).unwrap_or(u32::MAX);
+            Ok(Outcome::Sum { value, version: Some(done.version) })
+        }
+        Action::DeleteRange { prefix, .. } => {
+            let range = Range::Prefix(prefix.to_vec());
+            written(client.delete_range(&range, WriteOptions::default()).await?.version)
+        }
         Action::Delete { key } => written(client.delete(&key).await?.version),
         Action::Batch { writes } => {
             let mut batch = Batch::new();
@@ -82,6 +102,7 @@ pub(super) async fn scan(client: &Client, prefix: &Bytes) -> Result<Vec<(Bytes, 
 /// What the library promises to have done nothing is a refusal; all else may or may not have been done.
 fn outcome_of(error: &Error) -> Outcome {
     match error {
+        Error::ConditionFailed { version, .. } => Outcome::Failed { present: *version },
         Error::InvalidRequest { .. } | Error::RetryLater { .. } | Error::Unreachable { .. } => {
             Outcome::Refused(error.to_string())
         }

@@ -37,6 +37,10 @@ pub(crate) enum Defect {
     StaleReadsGoBack,
     /// The version that is answered is not that of the write.
     VersionsAreOff,
+    /// Some puts are done though their condition does not hold.
+    ConditionsAreIgnored,
+    /// Some increments are answered and not kept.
+    IncrementsAreLost,
 }
 
 #[derive(Default)]
@@ -91,6 +95,13 @@ impl Toy {
         store.version += 1;
         let version = store.version;
         let lost = self.defect == Defect::AcknowledgedAreLost && self.rng.chance(0.05);
+        if let Some(outcome) = judged(store, &ask.action, version, self.defect) {
+            let state = store.state.clone();
+            store.past.push(state);
+            let outcome = if refused { Outcome::Refused("busy".into()) } else { outcome };
+            store.done.insert(ask.request, outcome.clone());
+            return outcome;
+        }
         let writes = ask.action.writes();
         if self.defect == Defect::BatchesAreTorn && writes.len() > 1 && self.rng.chance(0.3) {
             store.torn.insert(writes[0].0.clone());
@@ -122,6 +133,31 @@ impl Toy {
         let at = from + self.rng.index(newest - from + 1);
         store.applied.insert(node, at);
         at
+    }
+}
+
+/// What comes of an increment, or of a put whose condition does not hold.
+fn judged(store: &mut Store, action: &Action, version: u64, defect: Defect) -> Option<Outcome> {
+    match action {
+        Action::Incr { key } => {
+            let before: u32 = store
+                .state
+                .get(key)
+                .map_or(0, |held| std::str::from_utf8(&held.value).unwrap().parse().unwrap());
+            let value = before + 1;
+            let held = Versioned { value: Bytes::from(value.to_string()), version };
+            // Now and then it is not kept.
+            if defect != Defect::IncrementsAreLost || !value.is_multiple_of(7) {
+                store.state.insert(key.clone(), held);
+            }
+            Some(Outcome::Sum { value, version: Some(version) })
+        }
+        Action::PutIf { key, expected, .. } => {
+            let present = store.state.get(key).map(|held| held.version);
+            let ignored = defect == Defect::ConditionsAreIgnored && version.is_multiple_of(3);
+            (present != *expected && !ignored).then_some(Outcome::Failed { present })
+        }
+        _ => None,
     }
 }
 

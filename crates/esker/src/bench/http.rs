@@ -81,7 +81,7 @@ impl Http {
 
     pub(super) async fn write_batch(&mut self, pairs: &[(Vec<u8>, &[u8])]) -> Result<(), String> {
         let operations = pairs.iter().map(|(key, value)| batch::JsonOperation::put(key, value)).collect();
-        let body = serde_json::to_vec(&batch::BatchRequest { conditions: Vec::new(), operations })
+        let body = serde_json::to_vec(&batch::BatchRequest { operations, conditions: Vec::new() })
             .map_err(|e| e.to_string())?;
         let path = format!("{API_PREFIX}/batch{}", self.target.write_parameters);
         expect(self.send(Method::POST, path, body.into()).await?, &[StatusCode::OK])

@@ -23,7 +23,9 @@ pub(super) async fn run(client: &Client, args: BatchArgs) -> Result<(), Failure>
     };
     let done = client.batch_json(json, args.ack.options()).await?;
     match args.json {
-        true => output::json(&BatchAnswer { version: done.version, operations: done.operations, sum: None }),
+        true => {
+            output::json(&BatchAnswer { version: done.version, operations: done.operations, sum: done.sum })
+        }
         false => output::line(format_args!("{} operations, version {}", done.operations, done.version)),
     }
 }

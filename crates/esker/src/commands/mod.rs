@@ -10,6 +10,7 @@ mod demo;
 mod export;
 mod get;
 mod import;
+mod incr;
 mod progress;
 mod put;
 mod scan;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => block_on(get::run(&connect(&connection)?, args)),
         Command::Put(args) => block_on(put::run(&connect(&connection)?, args)),
         Command::Del(args) => block_on(del::run(&connect(&connection)?, args)),
+        Command::Incr(args) => block_on(incr::run(&connect(&connection)?, args)),
         Command::Scan(args) => block_on(scan::run(&connect(&connection)?, args)),
         Command::Batch(args) => block_on(batch::run(&connect(&connection)?, args)),
         Command::Import(args) => block_on(import::run(&connection, args)),

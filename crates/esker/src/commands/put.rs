@@ -8,6 +8,7 @@ use esker_wire::kv::PutAnswer;
 use crate::{cli::PutArgs, exit::Failure, files, output};
 
 pub(super) async fn run(client: &Client, args: PutArgs) -> Result<(), Failure> {
+    let options = args.options();
     let value = match (args.value, &args.file) {
         (Some(value), _) => value.into_encoded_bytes(),
         (None, Some(path)) if path != Path::new("-") => {
@@ -16,7 +17,7 @@ pub(super) async fn run(client: &Client, args: PutArgs) -> Result<(), Failure> {
         (None, _) => standard_input()?,
     };
     let key = args.key.as_encoded_bytes();
-    let written = client.put_with(key, value, args.ack.options()).await?;
+    let written = client.put_with(key, value, options).await?;
     match args.json {
         true => output::json(&PutAnswer::new(key, written.version)),
         false => output::line(format_args!("version {}", written.version)),

@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(super) async fn run(client: &Client, args: ScanArgs) -> Result<(), Failure> {
-    let json = args.json;
+    let (json, expiry) = (args.json, args.expiry);
     let mut stream = client.scan(&args.query()).await?;
     let mut out = output::stdout();
     while let Some(item) = stream.next().await {
@@ -24,21 +24,24 @@ pub(super) async fn run(client: &Client, args: ScanArgs) -> Result<(), Failure> 
                 return Err(e.into());
             }
         };
-        print(&mut out, &item, json).map_err(output_error)?;
+        print(&mut out, &item, json, expiry).map_err(output_error)?;
     }
     out.flush().map_err(output_error)
 }
 
-fn print(out: &mut impl Write, item: &Item, json: bool) -> std::io::Result<()> {
-    match (json, &item.value) {
-        (true, value) => {
-            serde_json::to_writer(
-                &mut *out,
-                &kv::Item::new(&item.key, value.as_deref(), item.version, false),
-            )?;
-            out.write_all(b"\n")
-        }
-        (false, Some(value)) => writeln!(out, "{}\t{}", printable(&item.key), printable(value)),
-        (false, None) => writeln!(out, "{}", printable(&item.key)),
+fn print(out: &mut impl Write, item: &Item, json: bool, expiry: bool) -> std::io::Result<()> {
+    if json {
+        let line = kv::Item::new(&item.key, item.value.as_deref(), item.version, false);
+        serde_json::to_writer(&mut *out, &line.expiring(item.expires_at))?;
+        return out.write_all(b"\n");
+    }
+    write!(out, "{}", printable(&item.key))?;
+    if let Some(value) = &item.value {
+        write!(out, "\t{}", printable(value))?;
+    }
+    match (expiry, item.expires_at) {
+        (false, _) => writeln!(out),
+        (true, Some(at)) => writeln!(out, "\t{at}"),
+        (true, None) => writeln!(out, "\t-"),
     }
 }

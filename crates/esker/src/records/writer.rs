@@ -72,7 +72,7 @@ mod tests {
         let values: [&[u8]; 6] = [b"plain", b"", b"a,\"b\"\r\nc", b"\xff\x00", "ü".as_bytes(), b" spaced "];
         let item = |(at, value): (usize, &&[u8])| {
             let key = [b"k,\n\"", &[at as u8][..]].concat();
-            Item { key, value: Some(value.to_vec()), version: 1 }
+            Item { key, value: Some(value.to_vec()), version: 1, expires_at: None }
         };
         let items: Vec<Item> = values.iter().enumerate().map(item).collect();
         let expected: Vec<_> =

@@ -77,9 +77,13 @@ where
 }
 
 fn read(body: &[u8]) -> Result<IncrRequest, ApiError> {
+    let refused = |why: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!("the body is no increment like {{\"by\":1}}: {why}"))
+    };
     match body.trim_ascii() {
         b"" => Ok(IncrRequest::default()),
-        text => serde_json::from_slice(text)
-            .map_err(|e| ApiError::bad_request(format!("the body is no increment like {{\"by\":1}}: {e}"))),
+        // serde would take an array for an object, and an empty one for one that says nothing.
+        text if text.starts_with(b"{") => serde_json::from_slice(text).map_err(|e| refused(&e)),
+        _ => Err(refused(&"it is no object")),
     }
 }

@@ -1,6 +1,6 @@
 //! The definition of linearizability, tried out on every order: slow, and too simple to be wrong.
 
-use crate::checker::register::{ABSENT, RegisterOp, Step, ValueId};
+use crate::checker::register::{ABSENT, RegisterOp, ValueId};
 
 pub(super) fn is_linearizable(ops: &[RegisterOp]) -> bool {
     any_order(ops, &mut vec![false; ops.len()], ABSENT)
@@ -16,11 +16,7 @@ fn any_order(ops: &[RegisterOp], taken: &mut [bool], value: ValueId) -> bool {
     // Only what began before everything else had ended can be next.
     let next: Vec<usize> = left().filter(|(_, op)| op.call < first_end).map(|(at, _)| at).collect();
     next.into_iter().any(|at| {
-        let after = match ops[at].step {
-            Step::Write(written) => written,
-            Step::Read(read) if read == value => value,
-            Step::Read(_) => return false,
-        };
+        let Some(after) = ops[at].step.after(value) else { return false };
         taken[at] = true;
         let possible = any_order(ops, taken, after);
         taken[at] = false;

@@ -12,12 +12,26 @@ use crate::{
     },
 };
 
+/// What is in the register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Values that are written once only.
+    Unique,
+    /// A few values, again and again.
+    Few,
+    /// A counter.
+    Counter,
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Unique), Just(Kind::Few), Just(Kind::Counter)]
+}
+
 /// What a simulated register did: each operation takes effect at a random place between its call and its end.
 struct Execution {
     clients: u64,
     operations: u64,
-    /// Whether values are written once only.
-    unique: bool,
+    kind: Kind,
 }
 
 impl Execution {
@@ -28,25 +42,32 @@ impl Execution {
         let (mut value, mut last) = (0, 0);
         let mut ops = Vec::new();
         for (number, (_, call, end)) in intervals.into_iter().enumerate() {
-            let step = match rng.below(5) {
-                0..=1 => {
-                    Step::Write(if self.unique { number as ValueId + 1 } else { rng.below(4) as ValueId })
-                }
-                2 => Step::Write(0),
-                _ => Step::Read(value),
-            };
-            let lost = matches!(step, Step::Write(_)) && rng.chance(0.15);
-            match step {
-                // Half of the writes of unknown outcome never happen.
-                Step::Write(_) if lost && rng.chance(0.5) => {}
-                Step::Write(written) => value = written,
-                Step::Read(_) => {}
+            let (step, lost) = self.step(rng, number as ValueId + 1, value);
+            // Half of the writes of unknown outcome never happen.
+            if !(lost && rng.chance(0.5)) {
+                value = step.after(value).unwrap_or(value);
             }
             last = last.max(end);
             ops.push(RegisterOp { operation: number, step, call, end: (!lost).then_some(end) });
         }
         ops.sort_by_key(|op| op.call);
         ops
+    }
+
+    /// What is done where the register holds `value`, and whether nobody hears of it. `new` is a value of its own.
+    fn step(&self, rng: &Rng, new: ValueId, value: ValueId) -> (Step, bool) {
+        let lost = rng.chance(0.15);
+        let put = if self.kind == Kind::Few { rng.below(4) as ValueId } else { new };
+        // A compare-and-set that is not heard of may have wanted anything.
+        let wanted = if lost { rng.below(4) as ValueId } else { value };
+        match (self.kind, rng.below(6)) {
+            (_, 4..) => (Step::Read(value), false),
+            (Kind::Counter, _) if lost => (Step::Add(1), true),
+            (Kind::Counter, _) => (Step::Swap { from: value, to: value + 1 }, false),
+            (_, 0..=1) => (Step::Write(put), lost),
+            (_, 2) => (Step::Write(0), lost),
+            _ => (Step::Swap { from: wanted, to: put }, lost),
+        }
     }
 
     /// (place of effect, call, end), all different.
@@ -73,7 +94,7 @@ fn mutate(ops: &mut [RegisterOp], rng: &Rng) {
     let at = rng.index(ops.len());
     match &mut ops[at].step {
         Step::Read(value) => *value = rng.below(6) as ValueId,
-        Step::Write(_) => ops[at].end = ops[at].end.map(|end| (end / 2).max(ops[at].call) | 1),
+        _ => ops[at].end = ops[at].end.map(|end| (end / 2).max(ops[at].call) | 1),
     }
 }
 
@@ -89,15 +110,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_a_register_did_is_good(seed: u64, clients in 1_u64..8, unique: bool) {
-        let ops = Execution { clients, operations: 200, unique }.run(&Rng::new(seed));
+    fn what_a_register_did_is_good(seed: u64, clients in 1_u64..8, kind in kind()) {
+        let ops = Execution { clients, operations: 200, kind }.run(&Rng::new(seed));
         prop_assert!(finds_good(&ops));
     }
 
     #[test]
-    fn the_search_agrees_with_the_definition(seed: u64, clients in 1_u64..5, unique: bool, mutations in 0..4) {
+    fn the_search_agrees_with_the_definition(seed: u64, clients in 1_u64..5, kind in kind(), mutations in 0..4) {
         let rng = Rng::new(seed);
-        let mut ops = Execution { clients, operations: 8, unique }.run(&rng);
+        let mut ops = Execution { clients, operations: 8, kind }.run(&rng);
         for _ in 0..mutations {
             mutate(&mut ops, &rng);
         }
@@ -105,9 +126,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_left_as_proof_is_impossible_by_the_definition(seed: u64, unique: bool) {
+    fn what_is_left_as_proof_is_impossible_by_the_definition(seed: u64, kind in kind()) {
         let rng = Rng::new(seed);
-        let mut ops = Execution { clients: 4, operations: 40, unique }.run(&rng);
+        let mut ops = Execution { clients: 4, operations: 40, kind }.run(&rng);
         mutate(&mut ops, &rng);
         if let Finding::Impossible { at } = search(&ops, Bounds::default()) {
             let proof = minimize(&ops, at, Bounds::default());
@@ -125,7 +146,7 @@ fn most_wrong_reads_are_found() {
     let rng = Rng::new(5);
     let mut found = 0;
     for _ in 0..200 {
-        let mut ops = Execution { clients: 3, operations: 60, unique: true }.run(&rng);
+        let mut ops = Execution { clients: 3, operations: 60, kind: Kind::Unique }.run(&rng);
         let reads: Vec<usize> = (0..ops.len()).filter(|at| matches!(ops[*at].step, Step::Read(_))).collect();
         let at = *rng.choose(&reads);
         // What the first write put has long been written over by most reads.

@@ -202,7 +202,12 @@ mod tests {
 
     #[test]
     fn what_was_written_is_known_again() {
-        let item = |key: &str, value: &str| Item { key: key.into(), value: Some(value.into()), version: 1 };
+        let item = |key: &str, value: &str| Item {
+            key: key.into(),
+            value: Some(value.into()),
+            version: 1,
+            expires_at: None,
+        };
         assert_eq!(written_by(&item(&key(3, 42), &value(3, 42))), Some((3, 42)));
         for (key, value) in
             [("demo/3/42", "write 41 of client 3"), ("demo/4/1", "write 1 of client 4"), ("x", "")]
