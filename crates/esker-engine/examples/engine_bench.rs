@@ -352,8 +352,11 @@ fn compression_of(dir: &Path, compression: Compression, count: u64) {
     fresh(dir, "compression");
 }
 
-/// Reads of a store that is in the page cache, with caches of several sizes, by turns.
+/// Reads of a store that is in the page cache, with caches of several sizes in turn, so that what else the machine does falls
+/// on all alike.
 fn cached_reads(dir: &Path, count: u64, name: &str, value_len: usize, compression: Compression) {
+    const CACHES_MIB: [u64; 3] = [0, 16, 64];
+    const TURN: u64 = 20_000;
     let path = fresh(dir, "cache");
     let mut options = options();
     options.compression = compression;
@@ -365,29 +368,51 @@ fn cached_reads(dir: &Path, count: u64, name: &str, value_len: usize, compressio
     }
     db.close().unwrap();
     drop(db);
-    for cache_mib in [0, 16, 64, 0, 16, 64] {
-        options.cache_max_bytes = cache_mib << 20;
-        let db = Db::open(&path, options.clone()).unwrap();
-        for (kind, draw) in [("uniform", uniform as fn(f64, u64) -> u64), ("zipf", zipf)] {
-            let mut state = 1_u64;
-            let mut read = |reads: u64| {
-                for _ in 0..reads {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let at = draw((state >> 11) as f64 / (1_u64 << 53) as f64, count);
+    let dbs = CACHES_MIB.map(|mib| {
+        options.cache_max_bytes = mib << 20;
+        let copy = fresh(dir, &format!("cache-{mib}"));
+        link_copy(&path, &copy);
+        Db::open(&copy, options.clone()).unwrap()
+    });
+    for (kind, draw) in [("uniform", uniform as fn(f64, u64) -> u64), ("zipf", zipf)] {
+        let mut took = [Duration::ZERO; 3];
+        let mut state = 1_u64;
+        for turn in 0..120 {
+            for (db, took) in dbs.iter().zip(&mut took) {
+                let mut own = state;
+                let began = processor_time();
+                for _ in 0..TURN {
+                    own = own.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let at = draw((own >> 11) as f64 / (1_u64 << 53) as f64, count);
                     assert_eq!(db.get(&key(at)).unwrap().unwrap().value.len(), value_len);
                 }
-            };
-            read(count);
-            let before = db.stats().cache;
-            let began = Stopwatch::start();
-            read(2 * count);
-            began.report(&format!("read, {kind}, {name}, cache of {cache_mib} MiB"), 2 * count);
-            let after = db.stats().cache;
-            let (hits, misses) = (after.hits - before.hits, after.misses - before.misses);
-            println!("    hit rate {:.3}", hits as f64 / (hits + misses).max(1) as f64);
+                // The first third fills the caches.
+                if turn >= 40 {
+                    *took += processor_time() - began;
+                }
+            }
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        }
+        for ((mib, db), took) in CACHES_MIB.iter().zip(&dbs).zip(took) {
+            let nanos = took.as_nanos() as u64 / (80 * TURN);
+            let rate = db.stats().cache.hit_rate();
+            println!("read, {kind}, {name}, cache of {mib:>2} MiB: {nanos} ns, hit rate so far {rate:.3}");
         }
     }
+    drop(dbs);
+    CACHES_MIB.iter().for_each(|mib| drop(fresh(dir, &format!("cache-{mib}"))));
     fresh(dir, "cache");
+}
+
+/// The files of a closed store under other names.
+fn link_copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "LOCK" {
+            std::fs::hard_link(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }
 
 fn uniform(at: f64, count: u64) -> u64 {

@@ -242,7 +242,7 @@ impl Db {
         started.map(|()| db)
     }
 
-    fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Inner {
         &self.handle.inner
     }
 

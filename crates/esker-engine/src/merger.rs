@@ -13,6 +13,9 @@ use crate::{
 /// The thread looks at least this often: what expires is not announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Writers of stores with less than this, or than a segment, are not slowed before so much is dead three times over.
+const LIVE_MIN: u64 = 64 << 20;
+
 /// See the module.
 pub(crate) struct Merger {
     /// Raised when something may be due.
@@ -55,11 +58,14 @@ impl Merger {
     /// The life of the merging thread.
     pub(crate) fn run(&self, store: &impl Mergeable) {
         while !store.is_closing() {
-            self.merge_due(store, true);
-            // Nothing is due, or it failed: nobody would be helped by slower writers.
-            store.brake().set(Duration::ZERO);
+            self.turn(store);
             self.signal.wait(LOOK_INTERVAL);
         }
+    }
+
+    fn turn(&self, store: &impl Mergeable) {
+        self.merge_due(store, true);
+        // Nothing is due, or it failed, or the store closes: nobody would be helped by slower writers.
         store.brake().set(Duration::ZERO);
     }
 
@@ -97,8 +103,12 @@ impl Merger {
         let is_closing = || store.is_closing();
         let look = || {
             let (dead, live) = dead_and_live(store);
-            store.brake().set(drag(dead, live));
+            let live_min = store.log().segment_max_bytes().min(LIVE_MIN);
+            store.brake().set(drag(dead, live, live_min));
         };
+        if paced {
+            look();
+        }
         let mut throttle = Throttle::new(self.rate(store), &is_closing, &look);
         let mut merging = Merging {
             before: store.merge_before(),
@@ -123,4 +133,47 @@ fn dead_and_live(store: &impl Mergeable) -> (u64, u64) {
     let total: u64 = sealed.map(u64::from).sum::<u64>() + u64::from(log.appended().offset);
     let live = store.engine().stats().live_bytes;
     (total.saturating_sub(live), live)
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_log::{clock::ManualClock, disk::sim::SimDisk};
+
+    use super::*;
+    use crate::{Db, Environment};
+
+    /// A store that merges only when it is told to, as on a disk that is too slow for it.
+    fn store() -> Db {
+        let environment = Environment {
+            disk: Arc::new(SimDisk::new()),
+            clock: Arc::<ManualClock>::default(),
+            store_id: || Ok([7; 16]),
+            threads: false,
+        };
+        let mut options = Options::default();
+        options.sync = esker_log::SyncPolicy::Never;
+        options.segment_max_bytes = 64 << 10;
+        Db::open_in(&environment, "/db", options).unwrap()
+    }
+
+    #[test]
+    fn writers_wait_a_little_while_dead_bytes_outgrow_live_ones() {
+        let db = store();
+        let overwrite = || (0..100).for_each(|n| drop(db.put(&[n % 10], &[n; 10_000]).unwrap()));
+        let inner = db.inner();
+        overwrite();
+        assert_eq!((db.stats().throttled, inner.brake().per_kib()), (Duration::ZERO, Duration::ZERO));
+        db.checkpoint().unwrap();
+        inner.merger.merge(inner, false, true).unwrap().unwrap();
+        assert!(inner.brake().per_kib() > Duration::ZERO, "{:?}", db.stats());
+        overwrite();
+        let throttled = db.stats().throttled;
+        assert!(throttled > Duration::ZERO && throttled < Duration::from_secs(2), "{throttled:?}");
+        // Once it has caught up, nobody waits.
+        db.checkpoint().unwrap();
+        inner.merger.turn(inner);
+        assert_eq!(inner.brake().per_kib(), Duration::ZERO);
+        overwrite();
+        assert_eq!(db.stats().throttled, throttled);
+    }
 }

@@ -98,15 +98,13 @@ pub(crate) fn rate(dead_ratio: f64, trigger: f64, pause: Duration) -> u64 {
 
 /// Writers are slowed from when so many times more is dead than lives: merging at full speed does not keep up then.
 const DEBT_MIN: f64 = 3.0;
-/// Stores are not slowed for less than a few segments' worth of dead bytes.
-const LIVE_MIN: u64 = 64 << 20;
 /// What writers pay for each KiB when the debt is twice the least: 10 MiB/s.
 const PER_KIB: Duration = Duration::from_micros(100);
 
 /// What writers pay for each KiB while merging cannot keep up. It grows with the debt from nothing, so that they come to
-/// write as fast as merging copies.
-pub(crate) fn drag(dead: u64, live: u64) -> Duration {
-    let debt = dead as f64 / live.max(LIVE_MIN) as f64;
+/// write as fast as merging copies. What lives counts as `live_min` at least: a small store may have some segments of dead bytes.
+pub(crate) fn drag(dead: u64, live: u64, live_min: u64) -> Duration {
+    let debt = dead as f64 / live.max(live_min).max(1) as f64;
     PER_KIB.mul_f64(((debt - DEBT_MIN) / DEBT_MIN).max(0.0))
 }
 
@@ -181,9 +179,10 @@ mod tests {
 
     #[test]
     fn writers_pay_for_debt_and_for_nothing_else() {
-        assert_eq!([0, 100, 192, 300].map(|dead| drag(dead << 20, 100 << 20)), [Duration::ZERO; 4]);
-        assert_eq!(drag(190 << 20, 0), Duration::ZERO, "a small store");
-        let drags = [301, 330, 450, 600, 900].map(|dead| drag(dead << 20, 100 << 20));
+        const MIN: u64 = 64 << 20;
+        assert_eq!([0, 100, 192, 300].map(|dead| drag(dead << 20, 100 << 20, MIN)), [Duration::ZERO; 4]);
+        assert_eq!(drag(190 << 20, 0, MIN), Duration::ZERO, "a small store");
+        let drags = [301, 330, 450, 600, 900].map(|dead| drag(dead << 20, 100 << 20, MIN));
         assert!(drags.is_sorted() && drags[0] > Duration::ZERO && drags[0] < PER_KIB / 100, "{drags:?}");
         assert_eq!(drags[3], PER_KIB);
     }

@@ -181,3 +181,25 @@ fn new_keys_are_refused_when_the_index_has_filled_the_budget() {
     db.put(b"new", b"v").unwrap();
     assert!(!db.stats().memory_full);
 }
+
+#[test]
+fn what_a_snapshot_holds_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options();
+    options.sync = SyncPolicy::Never;
+    let db = Db::open(dir.path(), options).unwrap();
+    let fill = |value: u8| (0..2000_u32).for_each(|n| drop(db.put(&n.to_be_bytes(), &[value; 100]).unwrap()));
+    fill(1);
+    assert_eq!(db.stats().snapshots.held, 0);
+    let scan = db.scan(&KeyRange::all(), false);
+    let before = db.stats().snapshots;
+    assert_eq!((before.held, before.index_bytes), (1, 0));
+    fill(2);
+    db.merge(true).unwrap();
+    let stats = db.stats();
+    let held = stats.snapshots;
+    assert!(held.index_bytes > stats.index_bytes / 2 && held.retired_bytes > 200_000, "{stats:?}");
+    assert!(scan.map(Result::unwrap).all(|item| item.value.unwrap()[..] == [1; 100]));
+    let after = db.stats().snapshots;
+    assert_eq!((after.held, after.index_bytes, after.retired_bytes), (0, 0, 0));
+}
