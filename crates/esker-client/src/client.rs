@@ -5,7 +5,7 @@ use std::{cmp::Ordering, sync::Arc};
 use bytes::Bytes;
 use esker_wire::{
     API_PREFIX, Ack, Consistency, INCR_SUFFIX, KEY_LEN_MAX, KEY_PREFIX, NDJSON,
-    admin::{CheckpointAnswer, VerifyAnswer},
+    admin::{CheckpointAnswer, CompactAnswer, VerifyAnswer},
     batch::BatchAnswer,
     cluster::{HealthAnswer, MembersAnswer, MembersRequest, NodesAnswer, StatusAnswer},
     encode_base64,
@@ -344,6 +344,23 @@ impl Client {
     /// Has the server write a checkpoint of its index.
     pub async fn checkpoint(&self) -> Result<CheckpointAnswer> {
         let call = Call::new(Method::POST, format!("{API_PREFIX}/admin/checkpoint"));
+        let call = Call { patient: true, ..call };
+        from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
+    }
+
+    /// Has the server merge everything that may be merged. On a large store give the client a long
+    /// [`Settings::request_timeout`].
+    pub async fn compact(&self) -> Result<CompactAnswer> {
+        self.merge("compact").await
+    }
+
+    /// Has the server merge what is worth it now.
+    pub async fn merge_now(&self) -> Result<CompactAnswer> {
+        self.merge("merge").await
+    }
+
+    async fn merge(&self, what: &str) -> Result<CompactAnswer> {
+        let call = Call::new(Method::POST, format!("{API_PREFIX}/admin/{what}"));
         let call = Call { patient: true, ..call };
         from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use esker_engine::{Condition, KeyRange, WriteBatch};
+use esker_engine::{Compressor, Condition, KeyRange, WriteBatch};
 
 use crate::{Error, Result};
 
@@ -15,11 +15,18 @@ pub struct Limits {
     pub batch_ops: usize,
     /// The most bytes of keys and values in a batch. Default 64 MiB. Larger batches make other writers wait.
     pub batch_bytes: usize,
+    /// How values are compressed; the Store says so ([`Store::limits`](crate::Store::limits)). Default: not at all.
+    pub compressor: Compressor,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { value_bytes: 16 << 20, batch_ops: 100_000, batch_bytes: 64 << 20 }
+        Self {
+            value_bytes: 16 << 20,
+            batch_ops: 100_000,
+            batch_bytes: 64 << 20,
+            compressor: Compressor::default(),
+        }
     }
 }
 
@@ -39,14 +46,23 @@ pub struct Batch {
 impl Batch {
     /// An empty batch.
     pub fn new(limits: Limits) -> Self {
-        Self { conditions: WriteBatch::new(), operations: WriteBatch::new(), limits, count: 0, bytes: 0 }
+        Self {
+            conditions: WriteBatch::new(),
+            operations: WriteBatch::compressing(limits.compressor),
+            limits,
+            count: 0,
+            bytes: 0,
+        }
     }
 
     /// An empty batch with room for `bytes` of keys and values.
     pub fn with_capacity(limits: Limits, bytes: usize) -> Self {
         /// More than the record header takes, for the usual single operation.
         const HEADROOM: usize = 16;
-        Self { operations: WriteBatch::with_capacity(bytes + HEADROOM), ..Self::new(limits) }
+        Self {
+            operations: WriteBatch::compressing_with_capacity(limits.compressor, bytes + HEADROOM),
+            ..Self::new(limits)
+        }
     }
 
     /// Adds a put. After an error the batch is unchanged.
@@ -155,7 +171,8 @@ mod tests {
 
     #[test]
     fn every_limit_holds_and_leaves_the_batch_unchanged() {
-        let mut batch = Batch::new(Limits { value_bytes: 4, batch_ops: 3, batch_bytes: 9 });
+        let mut batch =
+            Batch::new(Limits { value_bytes: 4, batch_ops: 3, batch_bytes: 9, ..Limits::default() });
         assert!(matches!(batch.put(b"k", b"12345"), Err(Error::TooLarge(_))));
         batch.put(b"k", b"1234").unwrap();
         assert!(matches!(batch.put(b"k", b"1234"), Err(Error::TooLarge(_))));

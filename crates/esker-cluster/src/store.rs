@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use esker_engine::{Committed, Db, Entry, KeyRange, Lookup, Meta, Reader, Stats, VerifyReport, Version};
+use esker_engine::{
+    Committed, Db, Entry, KeyRange, Lookup, Merged, Meta, Reader, Stats, VerifyReport, Version,
+};
 use esker_log::clock::Clock;
 use futures_util::future::Either;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -75,6 +77,17 @@ pub struct Status {
     pub stats: Stats,
 }
 
+/// What a merge that was asked for came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// What was merged.
+    pub merged: Merged,
+    /// Bytes of the log before.
+    pub before: u64,
+    /// Bytes of the log after.
+    pub after: u64,
+}
+
 /// The one interface of all fronts. Cloning gives another handle to the same Store.
 #[derive(Clone)]
 pub struct Store {
@@ -87,7 +100,7 @@ struct Inner {
     workers: Workers,
     config: StoreConfig,
     opened: Duration,
-    /// Whether a checkpoint or verification that somebody asked for is under way.
+    /// Whether a merge, checkpoint or verification that somebody asked for is under way.
     maintenance: AtomicBool,
 }
 
@@ -114,6 +127,13 @@ impl Committer {
             Self::Raft { node, .. } => node.replica().checkpoint()?,
         }
         Ok(version)
+    }
+
+    fn merge(&self, all: bool) -> Result<Merged> {
+        Ok(match self {
+            Self::Single { db, .. } => db.merge(all)?,
+            Self::Raft { node, .. } => node.replica().merge(all)?,
+        })
     }
 
     fn close(&self) -> Result<()> {
@@ -160,9 +180,13 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { reader, committer, workers, config, opened, maintenance }) })
     }
 
-    /// How large requests may be.
+    /// How large requests may be, and how the values of the next batch are compressed.
     pub fn limits(&self) -> Limits {
-        self.inner.config.limits
+        let compressor = match &self.inner.committer {
+            Committer::Single { db, .. } => db.compressor(),
+            Committer::Raft { node, .. } => node.replica().compressor(),
+        };
+        Limits { compressor, ..self.inner.config.limits }
     }
 
     /// Commits a batch. One that could not be applied, because a condition did not hold, say, is committed too:
@@ -285,13 +309,24 @@ impl Store {
     /// Writes a checkpoint; answers with a version that is in it.
     pub async fn checkpoint(&self) -> Result<Version> {
         let inner = Arc::clone(&self.inner);
-        self.maintain("a checkpoint or verification", move || inner.committer.checkpoint()).await
+        self.maintain("a merge, checkpoint or verification", move || inner.committer.checkpoint()).await
+    }
+
+    /// Merges this node's segments: what is worth it, or with `all` everything that may be; says what was done.
+    pub async fn merge(&self, all: bool) -> Result<Compacted> {
+        let inner = Arc::clone(&self.inner);
+        self.maintain("a merge, checkpoint or verification", move || {
+            let before = inner.committer.stats().log_bytes;
+            let merged = inner.committer.merge(all)?;
+            Ok(Compacted { merged, before, after: inner.committer.stats().log_bytes })
+        })
+        .await
     }
 
     /// Reads and checks every byte of the store.
     pub async fn verify(&self) -> Result<VerifyReport> {
         let reader = self.inner.reader.clone();
-        self.maintain("a checkpoint or verification", move || {
+        self.maintain("a merge, checkpoint or verification", move || {
             reader.verify(&mut |_, _| ()).map_err(Error::from)
         })
         .await
@@ -349,8 +384,14 @@ fn submit_replicated(
 ) -> Result<JoinHandle<Result<Committed>>> {
     let batch = batch.into_encoded()?;
     let permit = Accounts::permit(accounts, batch.encoded_len())?;
+    let drag = node.replica().drag(batch.encoded_len());
+    node.replica().check_memory(&batch)?;
+    node.replica().learn(&batch);
     let written = node.write(batch, options);
     Ok(tokio::spawn(async move {
+        if !drag.is_zero() {
+            tokio::time::sleep(drag).await;
+        }
         let committed = written.await?;
         permit.committed();
         Ok(committed)

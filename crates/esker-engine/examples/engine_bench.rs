@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esker_engine::{Db, KeyRange, Options, SyncPolicy, WriteBatch};
+use esker_engine::{Compression, Db, KeyRange, Options, SyncPolicy, WriteBatch};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -38,6 +38,22 @@ fn main() {
         let db = Db::open(fresh(&dir, "reads"), options()).unwrap();
         fill(&db, count);
         (0..5).for_each(|_| reads(&db, count));
+    }
+    if section.as_deref() == Some("cache") {
+        for (name, value_len, compression) in [
+            ("100 B", 100, Compression::None),
+            ("1 KiB", 1024, Compression::None),
+            ("1 KiB, lz4", 1024, Compression::Lz4),
+        ] {
+            cached_reads(&dir, count.min(400_000), name, value_len, compression);
+        }
+    }
+    if section.as_deref() == Some("compression") {
+        let [none, lz4] = [Compression::None, Compression::Lz4];
+        let [fast, usual] = [1, 3].map(Compression::Zstd);
+        for compression in [none, lz4, fast, usual, Compression::Gzip(6), none, lz4, none, lz4] {
+            compression_of(&dir, compression, count.min(500_000));
+        }
     }
     if wants("segments") {
         many_segments(&dir);
@@ -301,6 +317,112 @@ fn reads(db: &Db, count: u64) {
     let began = Stopwatch::start();
     let scanned = db.scan(&KeyRange::all(), false).take(1_000_000).filter(Result::is_ok).count();
     began.report("scan, with values, random log order", scanned as u64);
+}
+
+/// Half of it is noise, the other half one byte: what compression tests call half-compressible.
+fn half_compressible(i: u64, value: &mut [u8]) {
+    let (noise, rest) = value.split_at_mut(value.len() / 2);
+    for (at, piece) in noise.chunks_mut(16).enumerate() {
+        piece.copy_from_slice(&key(i.wrapping_mul(977) + at as u64)[..piece.len()]);
+    }
+    rest.fill(b'a' + (i % 16) as u8);
+}
+
+fn compression_of(dir: &Path, compression: Compression, count: u64) {
+    let mut options = options();
+    options.compression = compression;
+    let db = Db::open(fresh(dir, "compression"), options).unwrap();
+    let mut value = [0; 1024];
+    let began = Stopwatch::start();
+    for i in 0..count {
+        half_compressible(i, &mut value);
+        db.put(&key(i), &value).unwrap();
+    }
+    began.report(&format!("put, no sync, 1 KiB, {compression:?}"), count);
+    let mut state = 1_u64;
+    let began = Stopwatch::start();
+    for _ in 0..count {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let entry = db.get(&key((state >> 33) % count)).unwrap().unwrap();
+        assert_eq!(entry.value.len(), 1024);
+    }
+    began.report(&format!("read, uniform, 1 KiB, {compression:?}"), count);
+    println!("    stored: {:.3} of what was given", db.stats().compression.ratio());
+    drop(db);
+    fresh(dir, "compression");
+}
+
+/// Reads of a store that is in the page cache, with caches of several sizes in turn, so that what else the machine does falls
+/// on all alike.
+fn cached_reads(dir: &Path, count: u64, name: &str, value_len: usize, compression: Compression) {
+    const CACHES_MIB: [u64; 3] = [0, 16, 64];
+    const TURN: u64 = 20_000;
+    let path = fresh(dir, "cache");
+    let mut options = options();
+    options.compression = compression;
+    let db = Db::open(&path, options.clone()).unwrap();
+    let mut value = vec![0; value_len];
+    for i in 0..count {
+        half_compressible(i, &mut value);
+        db.put(&key(i), &value).unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    let dbs = CACHES_MIB.map(|mib| {
+        options.cache_max_bytes = mib << 20;
+        let copy = fresh(dir, &format!("cache-{mib}"));
+        link_copy(&path, &copy);
+        Db::open(&copy, options.clone()).unwrap()
+    });
+    for (kind, draw) in [("uniform", uniform as fn(f64, u64) -> u64), ("zipf", zipf)] {
+        let mut took = [Duration::ZERO; 3];
+        let mut state = 1_u64;
+        for turn in 0..120 {
+            for (db, took) in dbs.iter().zip(&mut took) {
+                let mut own = state;
+                let began = processor_time();
+                for _ in 0..TURN {
+                    own = own.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let at = draw((own >> 11) as f64 / (1_u64 << 53) as f64, count);
+                    assert_eq!(db.get(&key(at)).unwrap().unwrap().value.len(), value_len);
+                }
+                // The first third fills the caches.
+                if turn >= 40 {
+                    *took += processor_time() - began;
+                }
+            }
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        }
+        for ((mib, db), took) in CACHES_MIB.iter().zip(&dbs).zip(took) {
+            let nanos = took.as_nanos() as u64 / (80 * TURN);
+            let rate = db.stats().cache.hit_rate();
+            println!("read, {kind}, {name}, cache of {mib:>2} MiB: {nanos} ns, hit rate so far {rate:.3}");
+        }
+    }
+    drop(dbs);
+    CACHES_MIB.iter().for_each(|mib| drop(fresh(dir, &format!("cache-{mib}"))));
+    fresh(dir, "cache");
+}
+
+/// The files of a closed store under other names.
+fn link_copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "LOCK" {
+            std::fs::hard_link(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn uniform(at: f64, count: u64) -> u64 {
+    (at * count as f64) as u64
+}
+
+/// About Zipf's law with an exponent of one, scattered over the keys: rank r comes up with a probability near 1/r.
+fn zipf(at: f64, count: u64) -> u64 {
+    let rank = (count as f64).powf(at) as u64;
+    rank.wrapping_mul(0x9e37_79b9_7f4a_7c15) % count
 }
 
 fn many_segments(dir: &Path) {

@@ -5,7 +5,9 @@ use esker_log::{
     record::{self, RecordKind, flags},
 };
 
-use crate::{Condition, KeyRange, RequestId, bitcask::keydir::Slot, range};
+use crate::{
+    CompressionStats, Compressor, Condition, Engine, KeyRange, RequestId, bitcask::keydir::Slot, range,
+};
 
 /// Writes that commit together or not at all.
 ///
@@ -25,6 +27,8 @@ pub struct WriteBatch {
     is_stamped: bool,
     /// Whether what comes of the batch depends on the time.
     is_timed: bool,
+    compressor: Compressor,
+    compressed: CompressionStats,
 }
 
 /// What a batch is made of, in this order.
@@ -48,14 +52,25 @@ impl WriteBatch {
         Self { payload: Vec::with_capacity(bytes), ..Self::default() }
     }
 
+    /// An empty batch whose values are compressed where it pays. [`Db::batch`](crate::Db::batch) gives one with the store's
+    /// setting.
+    pub fn compressing(compressor: impl Into<Compressor>) -> Self {
+        Self { compressor: compressor.into(), ..Self::default() }
+    }
+
+    /// The same with room for `bytes` of encoded operations.
+    pub fn compressing_with_capacity(compressor: impl Into<Compressor>, bytes: usize) -> Self {
+        Self { compressor: compressor.into(), ..Self::with_capacity(bytes) }
+    }
+
     /// An empty batch with exactly the room for one operation.
-    pub(crate) fn for_one(key: &[u8], value: &[u8]) -> Self {
-        Self::with_capacity(record::record_len(key.len(), value.len()))
+    pub(crate) fn for_one(compressor: Compressor, key: &[u8], value: &[u8]) -> Self {
+        Self::compressing_with_capacity(compressor, record::record_len(key.len(), value.len()))
     }
 
     /// Adds a put. Errors: `InvalidRequest` for a key or value beyond the limits; the batch is unchanged.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.operation(RecordKind::Put, 0, key, &[value])
+        self.put_value(0, key, &[], value)
     }
 
     /// Adds a put of a key that is absent again from a time on, in milliseconds since 1970. Errors as for
@@ -64,7 +79,30 @@ impl WriteBatch {
         if expires_at_ms > Slot::EXPIRY_MS_MAX {
             return Err(Error::InvalidRequest("the latest time at which a key can expire is in 2054".into()));
         }
-        self.operation(RecordKind::Put, flags::EXPIRES, key, &[&expires_at_ms.to_le_bytes(), value])
+        self.put_value(flags::EXPIRES, key, &expires_at_ms.to_le_bytes(), value)
+    }
+
+    fn put_value(&mut self, record_flags: u8, key: &[u8], before: &[u8], value: &[u8]) -> Result<()> {
+        if value.len() > record::VALUE_LEN_MAX {
+            // As it would be refused if it were not compressed.
+            return self.operation(RecordKind::Put, record_flags, key, &[before, value]);
+        }
+        let mut compressor = self.compressor;
+        let compressed = compressor.compress(value, |method, body| {
+            let record_flags = record_flags | method << flags::COMPRESSION_SHIFT;
+            let put = self.operation(RecordKind::Put, record_flags, key, &[before, body]);
+            put.map(|()| body.len())
+        });
+        let stored = match compressed {
+            Some(stored) => stored?,
+            None => {
+                self.operation(RecordKind::Put, record_flags, key, &[before, value])?;
+                value.len()
+            }
+        };
+        self.compressor = compressor;
+        self.compressed.add(value.len(), stored);
+        Ok(())
     }
 
     /// Adds a delete. Errors as for [`WriteBatch::put`].
@@ -152,6 +190,9 @@ impl WriteBatch {
         self.operations += operations.operations;
         self.records += operations.records;
         self.is_timed |= operations.is_timed;
+        self.compressor = operations.compressor;
+        self.compressed.bytes_given += operations.compressed.bytes_given;
+        self.compressed.bytes_stored += operations.compressed.bytes_stored;
         self.last = Part::Operation;
         Ok(())
     }
@@ -190,6 +231,24 @@ impl WriteBatch {
     /// The size of the encoded operations in bytes.
     pub fn encoded_len(&self) -> usize {
         self.payload.len()
+    }
+
+    /// Refuses the batch if it would add keys to an engine that has no memory for them.
+    ///
+    /// Errors: `MemoryFull`.
+    pub(crate) fn check_memory(&self, engine: &dyn Engine) -> Result<()> {
+        if !engine.is_memory_full() {
+            return Ok(());
+        }
+        let records =
+            record::Records::new(&self.payload).map(|record| record.expect("the batch encoded it").1);
+        let mut added = records.filter(|it| matches!(it.kind, RecordKind::Put | RecordKind::Add));
+        if added.any(|put| engine.meta(put.key).is_none()) { Err(Error::MemoryFull) } else { Ok(()) }
+    }
+
+    /// What the store learns from the batch when it is committed.
+    pub(crate) fn learnt(&self) -> (Compressor, CompressionStats) {
+        (self.compressor, self.compressed)
     }
 
     /// The encoded records, and how many there are.

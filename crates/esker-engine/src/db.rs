@@ -16,15 +16,17 @@ use esker_log::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
     format::StoreId,
+    record::RECORD_HEADER_LEN,
     segments::FoundSegments,
     signal::Signal,
 };
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta, OpenReport, Options,
-    Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    Applied, Committed, Compressor, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta,
+    OpenReport, Options, Reader, Scan, SnapshotStats, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
     bitcask::{Bitcask, wall_ms},
+    compressor::SharedCompressor,
     merger::Merger,
     verify,
 };
@@ -64,7 +66,7 @@ impl Default for Environment {
 /// an acknowledged write survives is up to its [`SyncPolicy`]; a killed process loses nothing under any.
 ///
 /// ```
-/// use esker_engine::{Db, KeyRange, Options, WriteBatch};
+/// use esker_engine::{Db, KeyRange, Options};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dir = tempfile::tempdir()?;
@@ -74,7 +76,7 @@ impl Default for Environment {
 /// let entry = db.get(b"lib/zstd")?.expect("just written");
 /// assert_eq!((&*entry.value, entry.version), (b"1.5".as_slice(), version));
 ///
-/// let mut batch = WriteBatch::new();
+/// let mut batch = db.batch();
 /// batch.put(b"lib/lz4", b"1.9")?;
 /// batch.delete(b"lib/zstd")?;
 /// db.write(batch, None)?;
@@ -110,6 +112,7 @@ pub(crate) struct Inner {
     pub(crate) last_checkpoint: Mutex<Duration>,
     pub(crate) checkpoint_error: Mutex<Option<String>>,
     pub(crate) merger: Merger,
+    compressor: SharedCompressor,
     pub(crate) closing: AtomicBool,
     pub(crate) has_threads: bool,
     report: OpenReport,
@@ -119,6 +122,8 @@ pub(crate) struct Inner {
 pub(crate) struct Applier {
     engine: Arc<dyn Engine>,
     version: AtomicU64,
+    /// Keys and values, as they are stored.
+    user_bytes: AtomicU64,
 }
 
 impl Consumer for Applier {
@@ -133,6 +138,8 @@ impl Consumer for Applier {
             self.engine.apply(log, &batches, outcomes)?;
         }
         self.version.store(last.appended_index, Ordering::Release);
+        let bytes = drafts.iter().map(|draft| user_bytes(draft.payload.len(), draft.records)).sum();
+        self.user_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -164,8 +171,11 @@ impl Db {
     ) -> Result<Self> {
         options.check()?;
         let began = environment.clock.monotonic();
-        let log_options =
-            LogOptions { segment_max_bytes: options.segment_max_bytes, ..LogOptions::default() };
+        let log_options = LogOptions {
+            segment_max_bytes: options.segment_max_bytes,
+            max_files: options.max_files,
+            ..LogOptions::default()
+        };
         let disk = Arc::clone(&environment.disk);
         let mut opening = Opening::begin(disk, dir.as_ref(), log_options, environment.store_id)?;
         if opening.other_files().iter().any(|name| name == crate::replica::STATE_NAME) {
@@ -196,7 +206,11 @@ impl Db {
             notices: recovered.notices,
         };
         let limits = QueueLimits { batches: options.queue_max_batches, bytes: options.queue_max_bytes };
-        let applier = Applier { engine: Arc::clone(&engine), version: AtomicU64::new(version) };
+        let applier = Applier {
+            engine: Arc::clone(&engine),
+            version: AtomicU64::new(version),
+            user_bytes: AtomicU64::new(0),
+        };
         let clock = Arc::clone(&environment.clock);
         let commit = GroupCommit::new(
             recovered.writer,
@@ -215,6 +229,7 @@ impl Db {
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
             merger: Merger::new(&options),
+            compressor: SharedCompressor::new(options.compression),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
             report,
@@ -227,7 +242,7 @@ impl Db {
         started.map(|()| db)
     }
 
-    fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Inner {
         &self.handle.inner
     }
 
@@ -241,11 +256,21 @@ impl Db {
         self.inner().report.clone()
     }
 
+    /// An empty batch that compresses values as the store is set to ([`Options::compression`]).
+    pub fn batch(&self) -> WriteBatch {
+        WriteBatch::compressing(self.compressor())
+    }
+
+    /// What a batch for this store compresses with; it knows which values paid lately.
+    pub fn compressor(&self) -> Compressor {
+        self.inner().compressor.get()
+    }
+
     /// Puts one key and waits until it is committed.
     ///
     /// Errors as for [`Db::write`].
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Version> {
-        let mut batch = WriteBatch::for_one(key, value);
+        let mut batch = WriteBatch::for_one(self.compressor(), key, value);
         batch.put(key, value)?;
         Ok(self.write(batch, None)?.version)
     }
@@ -254,7 +279,7 @@ impl Db {
     ///
     /// Errors as for [`Db::write`].
     pub fn delete(&self, key: &[u8]) -> Result<Committed> {
-        let mut batch = WriteBatch::for_one(key, &[]);
+        let mut batch = WriteBatch::for_one(Compressor::default(), key, &[]);
         batch.delete(key)?;
         self.write(batch, None)
     }
@@ -280,29 +305,37 @@ impl Db {
         self.write(batch, None)
     }
 
+    fn check_memory(&self, batch: &WriteBatch) -> Result<()> {
+        batch.check_memory(self.inner().engine.as_ref())
+    }
+
     /// What is appended of a batch.
     fn draft(&self, mut batch: WriteBatch) -> Draft {
         if batch.wants_stamp() {
             batch.stamp(wall_ms(self.inner().clock.as_ref()));
         }
+        let (compressor, compressed) = batch.learnt();
+        self.inner().compressor.learn(compressor, compressed);
         let (payload, records) = batch.into_payload();
         Draft::next(GROUP, payload, records)
     }
 
     /// Commits a batch and waits for it; [`Committed::outcome`] says if its conditions held. `sync` may ask for a stronger policy than the store's.
     ///
-    /// Errors: `InvalidRequest` (an empty batch), `DiskFull`, `OutOfFiles`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
+    /// Errors: `InvalidRequest` (an empty batch), `MemoryFull`, `DiskFull`, `OutOfFiles`, `Poisoned`, `Closed`. After `Poisoned` the batch may or may
     /// not be there when the store is reopened; after the others it is not.
     pub fn write(&self, batch: WriteBatch, sync: Option<SyncPolicy>) -> Result<Committed> {
+        self.check_memory(&batch)?;
         self.inner().commit.write(self.draft(batch), sync)
     }
 
     /// Queues a batch and returns at once; `done` is called, on another thread, when it is committed or failed.
     /// Never blocks on the disk.
     ///
-    /// Errors (then `done` is not called): `Busy`, `Poisoned`, `Closed`, `InvalidRequest`.
+    /// Errors (then `done` is not called): `Busy`, `MemoryFull`, `Poisoned`, `Closed`, `InvalidRequest`.
     pub fn submit(&self, batch: WriteBatch, sync: Option<SyncPolicy>, done: OnCommit) -> Result<()> {
         if self.inner().has_threads {
+            self.check_memory(&batch)?;
             self.inner().commit.submit(self.draft(batch), sync, done)
         } else {
             done(self.write(batch, sync));
@@ -367,6 +400,12 @@ impl Db {
             queued_batches: queued_batches as u64,
             queued_bytes: queued_bytes as u64,
             checkpoints: engine.checkpoints,
+            cache: engine.cache,
+            memory_full: engine.memory_full,
+            snapshots: SnapshotStats { retired_bytes: log.retired_bytes(), ..engine.snapshots },
+            throttled: inner.commit.brake().waited(),
+            user_bytes: inner.commit.consumer().user_bytes.load(Ordering::Relaxed),
+            compression: inner.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
             checkpoint_error: inner.checkpoint_error.lock().clone(),
@@ -460,6 +499,11 @@ fn close(inner: &Inner, threads: Vec<JoinHandle<()>>) -> Result<()> {
         thread.join().expect("the store's threads do not panic");
     }
     inner.checkpoint(true)
+}
+
+/// The bytes of keys and values in a payload of so many records.
+pub(crate) fn user_bytes(payload_len: usize, records: u32) -> u64 {
+    payload_len.saturating_sub(RECORD_HEADER_LEN * records as usize) as u64
 }
 
 fn applied(draft: &Draft) -> Applied<'_> {

@@ -293,6 +293,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether [`Engine::merge`] would find something to do. Only what lies before `before` may be merged.
     fn is_merge_due(&self, log: &Log, before: Position) -> bool;
 
+    /// Whether the index takes so much memory that nothing should be added to it. What is committed is applied all the same.
+    fn is_memory_full(&self) -> bool;
+
     /// Begins to gather a state that will take the place of the present one; drops one begun before.
     fn begin_replacement(&self);
 

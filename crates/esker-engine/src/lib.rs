@@ -3,6 +3,7 @@
 mod batch;
 pub mod bitcask;
 mod compression;
+mod compressor;
 mod condition;
 mod db;
 mod engine;
@@ -23,7 +24,9 @@ mod stored;
 mod verify;
 
 pub use batch::WriteBatch;
+pub use bitcask::{cache::CacheStats, held::SnapshotStats};
 pub use compression::Compression;
+pub use compressor::{CompressionStats, Compressor};
 pub use condition::Condition;
 pub use db::{Db, Environment, OnCommit};
 pub use engine::{Applied, ColdRead, Engine, Loaded, Loading, Lookup, Scan, Settled, StoredScan, View};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use esker_log::{Error, Log, Position, Result};
+use esker_log::{Brake, Error, Log, Position, Result};
 
 use crate::{Engine, db::Inner, merger::Mergeable};
 
@@ -91,5 +91,9 @@ impl Mergeable for Inner {
 
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    fn brake(&self) -> &Brake {
+        self.commit.brake()
     }
 }

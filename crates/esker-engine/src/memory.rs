@@ -200,6 +200,10 @@ impl Engine for MemoryEngine {
         false
     }
 
+    fn is_memory_full(&self) -> bool {
+        false
+    }
+
     fn begin_replacement(&self) {
         *self.replacement.lock() = Map::new();
     }

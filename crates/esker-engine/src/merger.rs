@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use esker_log::{Error, Log, Position, Result, signal::Signal};
+use esker_log::{Brake, Error, Log, Position, Result, signal::Signal};
 use parking_lot::Mutex;
 
 use crate::{
     Engine, Merged, Merging, Options,
-    merging::{Throttle, Unpaced, rate},
+    merging::{Throttle, Unpaced, drag, rate},
 };
 
 /// What lives shall fill at least so many segments, as long as they do not get smaller than this: sealing one costs a sync.
@@ -17,6 +17,9 @@ const SEGMENT_TARGET_MIN: u64 = 16 << 20;
 /// The thread looks at least this often: what expires is not announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Writers of stores with less than this, or than a segment, are not slowed before so much is dead three times over.
+const LIVE_MIN: u64 = 64 << 20;
+
 /// See the module.
 pub(crate) struct Merger {
     /// Raised when something may be due.
@@ -24,6 +27,8 @@ pub(crate) struct Merger {
     /// Why the last merge failed.
     pub(crate) error: Mutex<Option<String>>,
     trigger_ratio: f64,
+    /// After each MiB copied, as long as there is little to gain.
+    pause: Duration,
 }
 
 /// What is merged: an engine, its log, and who answers for both.
@@ -35,6 +40,8 @@ pub(crate) trait Mergeable {
     /// Writes a checkpoint that covers everything applied.
     fn save(&self) -> Result<()>;
     fn is_closing(&self) -> bool;
+    /// What slows this store's writers.
+    fn brake(&self) -> &Brake;
 }
 
 impl Merger {
@@ -43,6 +50,7 @@ impl Merger {
             signal: Signal::default(),
             error: Mutex::new(None),
             trigger_ratio: options.merge_trigger_ratio,
+            pause: options.merge_throttle,
         }
     }
 
@@ -54,9 +62,15 @@ impl Merger {
     /// The life of the merging thread.
     pub(crate) fn run(&self, store: &impl Mergeable) {
         while !store.is_closing() {
-            self.merge_due(store, true);
+            self.turn(store);
             self.signal.wait(LOOK_INTERVAL);
         }
+    }
+
+    fn turn(&self, store: &impl Mergeable) {
+        self.merge_due(store, true);
+        // Nothing is due, or it failed, or the store closes: nobody would be helped by slower writers.
+        store.brake().set(Duration::ZERO);
     }
 
     /// Sees to it that the segment being written, which cannot be merged, stays a small part of the store.
@@ -97,7 +111,15 @@ impl Merger {
 
     fn merge(&self, store: &impl Mergeable, all: bool, paced: bool) -> Result<Option<Merged>> {
         let is_closing = || store.is_closing();
-        let mut throttle = Throttle::new(self.rate(store), &is_closing);
+        let look = || {
+            let (dead, live) = dead_and_live(store);
+            let live_min = store.log().segment_max_bytes().min(LIVE_MIN);
+            store.brake().set(drag(dead, live, live_min));
+        };
+        if paced {
+            look();
+        }
+        let mut throttle = Throttle::new(self.rate(store), &is_closing, &look);
         let mut merging = Merging {
             before: store.merge_before(),
             all,
@@ -109,11 +131,59 @@ impl Merger {
 
     /// How fast to copy, by how much is dead.
     fn rate(&self, store: &impl Mergeable) -> u64 {
-        let log = store.log();
-        let sealed =
-            log.segments().into_iter().chain(log.merged()).filter_map(|segment| segment.sealed_end());
-        let total: u64 = sealed.map(u64::from).sum::<u64>() + u64::from(log.appended().offset);
-        let dead = total.saturating_sub(store.engine().stats().live_bytes);
-        rate(dead as f64 / total.max(1) as f64, self.trigger_ratio)
+        let (dead, live) = dead_and_live(store);
+        rate(dead as f64 / (dead + live).max(1) as f64, self.trigger_ratio, self.pause)
+    }
+}
+
+/// The bytes of all segments that are dead, and those that live.
+fn dead_and_live(store: &impl Mergeable) -> (u64, u64) {
+    let log = store.log();
+    let sealed = log.segments().into_iter().chain(log.merged()).filter_map(|segment| segment.sealed_end());
+    let total: u64 = sealed.map(u64::from).sum::<u64>() + u64::from(log.appended().offset);
+    let live = store.engine().stats().live_bytes;
+    (total.saturating_sub(live), live)
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_log::{clock::ManualClock, disk::sim::SimDisk};
+
+    use super::*;
+    use crate::{Db, Environment};
+
+    /// A store that merges only when it is told to, as on a disk that is too slow for it.
+    fn store() -> Db {
+        let environment = Environment {
+            disk: Arc::new(SimDisk::new()),
+            clock: Arc::<ManualClock>::default(),
+            store_id: || Ok([7; 16]),
+            threads: false,
+        };
+        let mut options = Options::default();
+        options.sync = esker_log::SyncPolicy::Never;
+        options.segment_max_bytes = 64 << 10;
+        Db::open_in(&environment, "/db", options).unwrap()
+    }
+
+    #[test]
+    fn writers_wait_a_little_while_dead_bytes_outgrow_live_ones() {
+        let db = store();
+        let overwrite = || (0..100).for_each(|n| drop(db.put(&[n % 10], &[n; 10_000]).unwrap()));
+        let inner = db.inner();
+        overwrite();
+        assert_eq!((db.stats().throttled, inner.brake().per_kib()), (Duration::ZERO, Duration::ZERO));
+        db.checkpoint().unwrap();
+        inner.merger.merge(inner, false, true).unwrap().unwrap();
+        assert!(inner.brake().per_kib() > Duration::ZERO, "{:?}", db.stats());
+        overwrite();
+        let throttled = db.stats().throttled;
+        assert!(throttled > Duration::ZERO && throttled < Duration::from_secs(2), "{throttled:?}");
+        // Once it has caught up, nobody waits.
+        db.checkpoint().unwrap();
+        inner.merger.turn(inner);
+        assert_eq!(inner.brake().per_kib(), Duration::ZERO);
+        overwrite();
+        assert_eq!(db.stats().throttled, throttled);
     }
 }

@@ -42,19 +42,31 @@ pub(crate) struct Throttle<'a> {
     /// Copied since the last pause.
     unpaid: u64,
     is_closing: &'a dyn Fn() -> bool,
+    /// Copied since the last look.
+    unlooked: u64,
+    look: &'a dyn Fn(),
 }
+
+/// During a merge somebody looks this often how things stand.
+const LOOK_BYTES: u64 = 8 << 20;
 
 /// A pause is taken when it comes to this: shorter ones cost more than they give.
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl<'a> Throttle<'a> {
-    pub(crate) fn new(bytes_per_second: u64, is_closing: &'a dyn Fn() -> bool) -> Self {
-        Self { bytes_per_second, unpaid: 0, is_closing }
+    /// `look` is called now and then.
+    pub(crate) fn new(bytes_per_second: u64, is_closing: &'a dyn Fn() -> bool, look: &'a dyn Fn()) -> Self {
+        Self { bytes_per_second, unpaid: 0, is_closing, unlooked: 0, look }
     }
 }
 
 impl Pace for Throttle<'_> {
     fn copied(&mut self, bytes: u64) -> Result<()> {
+        self.unlooked += bytes;
+        if self.unlooked >= LOOK_BYTES {
+            self.unlooked = 0;
+            (self.look)();
+        }
         self.unpaid += bytes;
         let due = Duration::from_secs_f64(self.unpaid as f64 / self.bytes_per_second.max(1) as f64);
         if due < PAUSE {
@@ -70,13 +82,30 @@ impl Pace for Throttle<'_> {
     }
 }
 
-/// The rate when merging has just become due. At twice the dead bytes that make it due there is no limit.
-const RATE_MIN: f64 = (64 << 20) as f64;
+/// After copying so much a merge pauses, as long as it is set to when merging has just become due. At twice the dead bytes that
+/// make it due it does not pause at all.
+const STEP: f64 = (1 << 20) as f64;
 
 /// How fast to copy where so much of all is dead, in parts of one, and merging begins at `trigger`.
-pub(crate) fn rate(dead_ratio: f64, trigger: f64) -> u64 {
+pub(crate) fn rate(dead_ratio: f64, trigger: f64, pause: Duration) -> u64 {
+    if pause.is_zero() {
+        return u64::MAX;
+    }
+    let slowest = STEP / pause.as_secs_f64();
     let urgency = ((dead_ratio - trigger) / (1.0 - trigger).min(trigger).max(0.01)).clamp(0.0, 1.0);
-    if urgency >= 1.0 { u64::MAX } else { (RATE_MIN / (1.0 - urgency)) as u64 }
+    if urgency >= 1.0 { u64::MAX } else { (slowest / (1.0 - urgency)) as u64 }
+}
+
+/// Writers are slowed from when so many times more is dead than lives: merging at full speed does not keep up then.
+const DEBT_MIN: f64 = 3.0;
+/// What writers pay for each KiB when the debt is twice the least: 10 MiB/s.
+const PER_KIB: Duration = Duration::from_micros(100);
+
+/// What writers pay for each KiB while merging cannot keep up. It grows with the debt from nothing, so that they come to
+/// write as fast as merging copies. What lives counts as `live_min` at least: a small store may have some segments of dead bytes.
+pub(crate) fn drag(dead: u64, live: u64, live_min: u64) -> Duration {
+    let debt = dead as f64 / live.max(live_min).max(1) as f64;
+    PER_KIB.mul_f64(((debt - DEBT_MIN) / DEBT_MIN).max(0.0))
 }
 
 /// What a merge came to.
@@ -149,9 +178,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn writers_pay_for_debt_and_for_nothing_else() {
+        const MIN: u64 = 64 << 20;
+        assert_eq!([0, 100, 192, 300].map(|dead| drag(dead << 20, 100 << 20, MIN)), [Duration::ZERO; 4]);
+        assert_eq!(drag(190 << 20, 0, MIN), Duration::ZERO, "a small store");
+        let drags = [301, 330, 450, 600, 900].map(|dead| drag(dead << 20, 100 << 20, MIN));
+        assert!(drags.is_sorted() && drags[0] > Duration::ZERO && drags[0] < PER_KIB / 100, "{drags:?}");
+        assert_eq!(drags[3], PER_KIB);
+    }
+
+    #[test]
     fn the_more_is_dead_the_faster_it_goes() {
-        let rates = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9].map(|dead| rate(dead, 0.4));
-        assert!(rates.is_sorted() && rates[0] == 64 << 20, "{rates:?}");
+        let pause = Duration::from_millis(20);
+        let rates = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9].map(|dead| rate(dead, 0.4, pause));
+        assert!(rates.is_sorted() && rates[0] == 50 << 20, "{rates:?}");
         assert_eq!(rates[4], u64::MAX);
+        assert_eq!(rate(0.4, 0.4, Duration::ZERO), u64::MAX);
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use esker_log::{Error, Result, SyncPolicy, format::SEGMENT_LEN_MAX};
 
+use crate::Compression;
+
 /// The settings of a store. Every default suits a laptop; none affects what is safe after a crash but
 /// [`Options::sync`].
 #[derive(Debug, Clone)]
@@ -23,6 +25,22 @@ pub struct Options {
     /// store takes about one and a half times what lives, and a byte written is copied about once more. Higher: less is
     /// copied, more space is taken.
     pub merge_trigger_ratio: f64,
+    /// A merge pauses for so long after each MiB that it copies, while there is little to gain: the more is dead, the shorter,
+    /// and not at all when twice as much is dead as makes merging begin. Default 16 ms, which makes for some 60 MiB/s.
+    pub merge_throttle: Duration,
+    /// How values are compressed that are written from now on; what is stored says how it was. Default [`Compression::None`].
+    pub compression: Compression,
+    /// Values that are read again are kept in memory, up to so many bytes; 0: none are. Default 16 MiB.
+    pub cache_max_bytes: u64,
+    /// A value is kept for so long at most, and then read from the disk anew; `None`: there is no need to, since what is kept
+    /// is never stale. Default `None`.
+    pub cache_ttl: Option<Duration>,
+    /// What index, cache and queue may take together, in bytes. The cache gives way to the index; when the index alone is too
+    /// large, puts of new keys are refused ([`Error::MemoryFull`](crate::Error::MemoryFull)). Default: half of what the machine or
+    /// its control group has.
+    pub memory_budget: u64,
+    /// So many files of segments are open at a time; the others are opened when they are read. Default 1,024.
+    pub max_files: usize,
     /// Writes wait or are refused ([`Error::Busy`](crate::Error::Busy)) beyond this many queued bytes.
     /// Default 64 MiB.
     pub queue_max_bytes: usize,
@@ -40,6 +58,12 @@ impl Default for Options {
             checkpoint_ops: 500_000,
             checkpoint_interval: Duration::from_secs(60),
             merge_trigger_ratio: 0.35,
+            merge_throttle: Duration::from_millis(16),
+            compression: Compression::None,
+            cache_max_bytes: 16 << 20,
+            cache_ttl: None,
+            memory_budget: esker_log::machine::memory_bytes() / 2,
+            max_files: 1024,
             queue_max_bytes: 64 << 20,
             queue_max_batches: 65_536,
             open_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
@@ -49,6 +73,12 @@ impl Default for Options {
 
 /// The smallest segment, in bytes: room for the header and some frames.
 const SEGMENT_BYTES_MIN: u64 = 4096;
+
+/// The smallest memory budget, in bytes: an index of some thousand keys.
+const MEMORY_BUDGET_MIN: u64 = 1 << 20;
+
+/// The fewest open files: one to write, some to read and to merge.
+const MAX_FILES_MIN: usize = 8;
 
 impl Options {
     /// Errors with `InvalidRequest` if an option is out of range.
@@ -63,6 +93,16 @@ impl Options {
         }
         if !(0.05..=0.95).contains(&self.merge_trigger_ratio) {
             return refuse("merge_trigger_ratio", "0.05 to 0.95");
+        }
+        self.compression.check()?;
+        if self.memory_budget < MEMORY_BUDGET_MIN {
+            return refuse("memory_budget", &format!("{MEMORY_BUDGET_MIN} or more"));
+        }
+        if self.max_files < MAX_FILES_MIN {
+            return refuse("max_files", &format!("{MAX_FILES_MIN} or more"));
+        }
+        if self.cache_ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return refuse("cache_ttl", "more than zero");
         }
         if self.checkpoint_interval.is_zero() {
             return refuse("checkpoint_interval", "more than zero");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_log::Damage;
 
-use crate::{MergeStats, Version};
+use crate::{CacheStats, CompressionStats, MergeStats, SnapshotStats, Version};
 
 /// An engine's figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,12 @@ pub struct EngineStats {
     pub checkpoint_bytes: u64,
     /// What merges since opening came to.
     pub merges: MergeStats,
+    /// What the cache came to since opening.
+    pub cache: CacheStats,
+    /// Whether keys that are new are refused, because the index has filled the memory budget.
+    pub memory_full: bool,
+    /// The snapshots that are held.
+    pub snapshots: SnapshotStats,
 }
 
 /// A store's figures.
@@ -59,6 +65,18 @@ pub struct Stats {
     pub queued_bytes: u64,
     /// Checkpoints and hint files written since opening.
     pub checkpoints: u64,
+    /// What the cache came to since opening.
+    pub cache: CacheStats,
+    /// Whether keys that are new are refused, because the index has filled the memory budget.
+    pub memory_full: bool,
+    /// The snapshots that are held.
+    pub snapshots: SnapshotStats,
+    /// How long writers were made to wait since opening, because merging could not keep up.
+    pub throttled: Duration,
+    /// Bytes of keys and values committed since opening, as they are stored.
+    pub user_bytes: u64,
+    /// What compressing values came to since opening.
+    pub compression: CompressionStats,
     /// Why writes are refused, if a write or sync failed.
     pub poisoned: Option<String>,
     /// Whether the last write was refused because the disk is full.
@@ -69,6 +87,18 @@ pub struct Stats {
     pub merges: MergeStats,
     /// Why the last merge failed, if it did. No data is at risk: it is tried again, and takes space until then.
     pub merge_error: Option<String>,
+}
+
+impl Stats {
+    /// Bytes of the segments that no live record takes.
+    pub fn dead_bytes(&self) -> u64 {
+        self.log_bytes.saturating_sub(self.live_bytes)
+    }
+
+    /// Bytes handed to the disk for each byte of keys and values, since opening; 0 before the first write.
+    pub fn write_amplification(&self) -> f64 {
+        if self.user_bytes == 0 { 0.0 } else { self.bytes_written as f64 / self.user_bytes as f64 }
+    }
 }
 
 /// What opening a store found and did.

@@ -11,19 +11,20 @@ use common::{
     engines::{ENGINES, EngineKind},
     small_options,
 };
-use esker_engine::{Db, Error, Item, KeyRange, Lookup, Scan, SyncPolicy, WriteBatch};
+use esker_engine::{Compression, Db, Error, Item, KeyRange, Lookup, Scan, SyncPolicy, WriteBatch};
 use esker_log::disk::sim::SimDisk;
 
 /// A store of one engine that can be opened again.
 struct Store {
     engine: EngineKind,
+    compression: Compression,
     machine: Machine,
     db: Option<Db>,
 }
 
 impl Store {
-    fn new(engine: EngineKind) -> Self {
-        let mut store = Self { engine, machine: Machine::new(SimDisk::new()), db: None };
+    fn new(engine: EngineKind, compression: Compression) -> Self {
+        let mut store = Self { engine, compression, machine: Machine::new(SimDisk::new()), db: None };
         store.reopen();
         store
     }
@@ -36,7 +37,8 @@ impl Store {
         if let Some(db) = self.db.take() {
             db.close().unwrap();
         }
-        let options = small_options(SyncPolicy::Always);
+        let mut options = small_options(SyncPolicy::Always);
+        options.compression = self.compression;
         self.db = Some(self.engine.open(&self.machine.environment(), Path::new(DIR), options).unwrap());
     }
 
@@ -55,16 +57,28 @@ impl Store {
         };
         assert_eq!(entry, tried, "{:?}: the two ways to read differ", self.engine);
         let meta = self.db().meta(key);
-        let expected = entry.as_ref().map(|entry| (entry.version, entry.value.len() as u64));
-        assert_eq!(meta.map(|meta| (meta.version, meta.value_len.unwrap())), expected, "{:?}", self.engine);
+        assert_eq!(
+            meta.map(|meta| meta.version),
+            entry.as_ref().map(|entry| entry.version),
+            "{:?}",
+            self.engine
+        );
+        // How long a compressed value is, only reading it tells.
+        let len = meta.and_then(|meta| meta.value_len).or_else(|| {
+            assert!(meta.is_none() || self.compression != Compression::None, "{:?}", self.engine);
+            entry.as_ref().map(|entry| entry.value.len() as u64)
+        });
+        assert_eq!(len, entry.as_ref().map(|entry| entry.value.len() as u64), "{:?}", self.engine);
         entry.map(|entry| entry.value.into_vec())
     }
 }
 
-/// Runs a test on every engine.
+/// Runs a test on every engine, with values as they are and compressed.
 fn each(test: impl Fn(&mut Store)) {
     for engine in ENGINES {
-        test(&mut Store::new(engine));
+        for compression in [Compression::None, Compression::Lz4] {
+            test(&mut Store::new(engine, compression));
+        }
     }
 }
 
@@ -436,4 +450,56 @@ fn a_closed_store_takes_no_writes() {
         assert!(matches!(store.db().put(b"b", b""), Err(Error::Closed)));
         store.db().close().unwrap();
     });
+}
+
+/// In 2050, in milliseconds since 1970.
+const FAR: u64 = 2_524_608_000_000;
+
+const COMPRESSIONS: [Compression; 4] =
+    [Compression::None, Compression::Lz4, Compression::Zstd(3), Compression::Gzip(6)];
+
+#[test]
+fn values_are_compressed_where_it_pays_and_read_under_any_setting() {
+    let value = |at: usize| format!("value {at} ").repeat(40);
+    for engine in ENGINES {
+        let mut store = Store::new(engine, Compression::None);
+        for (at, compression) in COMPRESSIONS.into_iter().enumerate() {
+            store.compression = compression;
+            store.reopen();
+            store.db().put(format!("put {at}").as_bytes(), value(at).as_bytes()).unwrap();
+            let mut batch = store.db().batch();
+            batch.put_expiring(format!("expiring {at}").as_bytes(), value(at).as_bytes(), FAR).unwrap();
+            batch.put(format!("short {at}").as_bytes(), b"short").unwrap();
+            store.db().write(batch, None).unwrap();
+            let stats = store.db().stats().compression;
+            assert_eq!(stats.bytes_given, 2 * value(at).len() as u64 + 5);
+            match compression {
+                Compression::None => assert_eq!(stats.ratio(), 1.0),
+                _ => assert!(stats.ratio() < 0.5, "{compression:?}: {stats:?}"),
+            }
+        }
+        for at in 0..COMPRESSIONS.len() {
+            for key in ["put", "expiring"] {
+                let found = store.value(format!("{key} {at}").as_bytes()).unwrap();
+                assert_eq!(found, value(at).as_bytes(), "{engine:?} {key} {at}");
+            }
+            assert_eq!(store.value(format!("short {at}").as_bytes()).unwrap(), b"short");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_added_to_a_compressed_value() {
+    for engine in ENGINES {
+        let store = Store::new(engine, Compression::Lz4);
+        store.db().put(b"k", &[b'1'; 100]).unwrap();
+        assert!(store.db().add(b"k", 1).is_err(), "{engine:?}");
+        let mut batch = store.db().batch();
+        batch.put(b"l", &[b'1'; 100]).unwrap();
+        batch.add(b"l", 1).unwrap();
+        assert!(store.db().write(batch, None).unwrap().refusal().is_some(), "{engine:?}");
+        assert_eq!(store.value(b"l"), None, "{engine:?}");
+        store.db().put(b"k", b"41").unwrap();
+        assert_eq!(store.db().add(b"k", 1).unwrap(), 42, "{engine:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use esker_engine::{Db, KeyRange, Options, SyncPolicy, WriteBatch};
+use esker_engine::{Db, Error, KeyRange, Options, SyncPolicy, WriteBatch};
 
 fn options() -> Options {
     let mut options = Options::default();
@@ -32,7 +32,7 @@ fn what_is_written_is_read_also_after_reopening() {
     }
     let before = contents(&db);
     assert_eq!(before.len(), 2000);
-    assert!(db.stats().segments > 3);
+    assert!(db.stats().active_segment > 3);
     db.close().unwrap();
     assert!(db.put(b"k", b"v").is_err());
     drop(db);
@@ -115,4 +115,91 @@ fn callbacks_may_panic_and_may_hold_the_last_handle() {
         }
     };
     assert_eq!((reopened.stats().keys, reopened.open_report().replayed), (3, 0));
+}
+
+/// A cache never gives what was.
+#[test]
+fn what_is_cached_is_never_stale() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options();
+    options.cache_max_bytes = 1 << 20;
+    let db = Db::open(dir.path(), options).unwrap();
+    let read = |key: &[u8]| {
+        let reads = [(); 4].map(|()| db.get(key).unwrap().map(|entry| (entry.value.to_vec(), entry.version)));
+        assert!(reads.iter().all(|read| *read == reads[0]), "{reads:?}");
+        reads[0].clone()
+    };
+    for round in 0..20_u8 {
+        let version = db.put(b"k", &[round; 100]).unwrap();
+        assert_eq!(read(b"k"), Some((vec![round; 100], version)));
+        db.delete(b"k").unwrap();
+        assert_eq!(read(b"k"), None);
+        let version = db.put(b"k", &[round; 200]).unwrap();
+        assert_eq!(read(b"k"), Some((vec![round; 200], version)));
+        db.merge(true).unwrap();
+        assert_eq!(read(b"k"), Some((vec![round; 200], version)), "after a merge");
+    }
+    let cache = db.stats().cache;
+    assert!(cache.hits >= 20 * 6 && cache.bytes <= cache.capacity, "{cache:?}");
+}
+
+#[test]
+fn without_a_cache_nothing_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options();
+    options.cache_max_bytes = 0;
+    let db = Db::open(dir.path(), options).unwrap();
+    db.put(b"k", b"v").unwrap();
+    (0..4).for_each(|_| assert!(db.get(b"k").unwrap().is_some()));
+    assert_eq!(db.stats().cache, esker_engine::CacheStats::default());
+}
+
+#[test]
+fn new_keys_are_refused_when_the_index_has_filled_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options();
+    options.sync = SyncPolicy::Never;
+    options.memory_budget = 1 << 20;
+    let db = Db::open(dir.path(), options.clone()).unwrap();
+    let key = |i: usize| format!("a key of some length, number {i:08}").into_bytes();
+    let refused = (0..1_000_000).find_map(|i| db.put(&key(i), b"v").err().map(|error| (i, error)));
+    let (keys, error) = refused.unwrap();
+    assert!(matches!(error, Error::MemoryFull), "{error}");
+    let stats = db.stats();
+    assert!(stats.memory_full && stats.index_bytes < 600 << 10 && keys > 3000, "{stats:?}");
+    assert!(matches!(db.add(b"counter", 1), Err(Error::MemoryFull)));
+    // Everything else goes on, also after it was opened again.
+    db.put(&key(0), b"overwritten").unwrap();
+    assert_eq!(&*db.get(&key(0)).unwrap().unwrap().value, b"overwritten");
+    db.close().unwrap();
+    drop(db);
+    let db = Db::open(dir.path(), options).unwrap();
+    assert!(matches!(db.put(b"new", b"v"), Err(Error::MemoryFull)));
+    for i in 0..keys / 2 {
+        db.delete(&key(i)).unwrap();
+    }
+    db.put(b"new", b"v").unwrap();
+    assert!(!db.stats().memory_full);
+}
+
+#[test]
+fn what_a_snapshot_holds_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options();
+    options.sync = SyncPolicy::Never;
+    let db = Db::open(dir.path(), options).unwrap();
+    let fill = |value: u8| (0..2000_u32).for_each(|n| drop(db.put(&n.to_be_bytes(), &[value; 100]).unwrap()));
+    fill(1);
+    assert_eq!(db.stats().snapshots.held, 0);
+    let scan = db.scan(&KeyRange::all(), false);
+    let before = db.stats().snapshots;
+    assert_eq!((before.held, before.index_bytes), (1, 0));
+    fill(2);
+    db.merge(true).unwrap();
+    let stats = db.stats();
+    let held = stats.snapshots;
+    assert!(held.index_bytes > stats.index_bytes / 2 && held.retired_bytes > 200_000, "{stats:?}");
+    assert!(scan.map(Result::unwrap).all(|item| item.value.unwrap()[..] == [1; 100]));
+    let after = db.stats().snapshots;
+    assert_eq!((after.held, after.index_bytes, after.retired_bytes), (0, 0, 0));
 }

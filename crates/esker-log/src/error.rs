@@ -27,6 +27,9 @@ pub enum Error {
     },
     /// The disk is full: free space and try again; reads go on. Nothing was written.
     DiskFull,
+    /// The index has filled the memory budget, and the batch would add keys: delete some or raise the budget; overwrites, deletes
+    /// and reads go on. Nothing was written.
+    MemoryFull,
     /// No more files can be opened: raise the limit of open files, or use fewer connections, and try again. Nothing was
     /// written; reads go on.
     OutOfFiles,
@@ -117,6 +120,10 @@ impl fmt::Display for Error {
             Self::DiskFull => {
                 f.write_str("the disk is full: writes are refused until there is space, reads go on")
             }
+            Self::MemoryFull => f.write_str(
+                "the index has filled the memory budget: keys that are new are refused until some are deleted or memory_budget \
+                 is raised; overwrites, deletes and reads go on",
+            ),
             Self::OutOfFiles => f.write_str(
                 "no more files can be opened: raise the limit of open files or close connections, then try again",
             ),

@@ -1,6 +1,7 @@
 //! Esker's log: segmented, checksummed, append-only, with group commit. See `docs/format.md` for the bytes.
 
 mod append_queue;
+mod brake;
 pub mod clock;
 mod commit;
 pub mod disk;
@@ -9,6 +10,7 @@ mod error;
 pub mod format;
 mod install;
 mod log;
+pub mod machine;
 pub mod manifest;
 mod merged;
 mod read_ahead;
@@ -24,6 +26,7 @@ mod write_back;
 mod writer;
 
 pub use append_queue::{Append, AppendQueue, OnAppended, Written};
+pub use brake::Brake;
 pub use commit::{COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits};
 pub use error::{Damage, Error, Result};
 pub use install::Merge;

@@ -293,6 +293,11 @@ impl Log {
         self.registry.pin()
     }
 
+    /// Bytes of segments that were taken out of the store and are still read from.
+    pub fn retired_bytes(&self) -> u64 {
+        self.registry.retired_bytes()
+    }
+
     /// An open segment. Errors: `Damage` if there is none of this number.
     pub fn segment(&self, id: SegmentId) -> Result<Arc<Segment>> {
         self.registry.get(id).ok_or_else(|| {

@@ -277,6 +277,13 @@ impl Registry {
         self.segments.read().all.range(numbers).map(|(_, segment)| Arc::clone(segment)).collect()
     }
 
+    /// Bytes of the segments that were taken out of the store and are still held.
+    pub(crate) fn retired_bytes(&self) -> u64 {
+        let segments = self.segments.read();
+        let held = segments.retired.values().filter_map(Weak::upgrade);
+        held.filter_map(|segment| segment.sealed_end()).map(u64::from).sum()
+    }
+
     pub(crate) fn pin(&self) -> Pin {
         Pin { _generation: Arc::clone(&self.segments.read().generation) }
     }

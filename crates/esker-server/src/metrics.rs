@@ -207,6 +207,36 @@ impl Figures {
             ("esker_engine_segments", "Segments of the log", stats.segments),
             ("esker_engine_log_bytes", "Bytes of the log", stats.log_bytes),
             ("esker_engine_live_bytes", "Bytes of live records", stats.live_bytes),
+            ("esker_engine_dead_bytes", "Bytes of the log that no live record takes", stats.dead_bytes()),
+            ("esker_engine_merged_segments", "Merged segments", stats.merged_segments),
+            ("esker_engine_cache_bytes", "Bytes held by the cache of values", stats.cache.bytes),
+            ("esker_engine_cache_capacity_bytes", "Bytes that it may hold now", stats.cache.capacity),
+            (
+                "esker_engine_memory_full",
+                "1 if new keys are refused because the index has filled the memory budget",
+                u64::from(stats.memory_full),
+            ),
+            ("esker_engine_snapshots", "Snapshots held", stats.snapshots.held),
+            (
+                "esker_engine_oldest_snapshot_seconds",
+                "For how long the oldest of them is held",
+                stats.snapshots.oldest_age.as_secs(),
+            ),
+            (
+                "esker_engine_snapshot_index_bytes",
+                "Memory that they hold at most beyond the present index",
+                stats.snapshots.index_bytes,
+            ),
+            (
+                "esker_engine_retired_bytes",
+                "Bytes of merged segments that are still read from",
+                stats.snapshots.retired_bytes,
+            ),
+            (
+                "esker_engine_merge_failed",
+                "1 if the last merge failed: it is tried again",
+                u64::from(stats.merge_error.is_some()),
+            ),
             ("esker_engine_queued_batches", "Batches waiting to be committed", stats.queued_batches),
             ("esker_engine_queued_bytes", "Bytes waiting to be committed", stats.queued_bytes),
             (
@@ -229,11 +259,23 @@ impl Figures {
             ("esker_engine_batches", "Batches committed", stats.batches),
             ("esker_engine_operations", "Operations committed", stats.operations),
             ("esker_engine_bytes_written", "Bytes handed to the disk", stats.bytes_written),
+            ("esker_engine_user_bytes", "Bytes of keys and values committed, as stored", stats.user_bytes),
+            ("esker_engine_value_bytes_given", "Bytes of values as written", stats.compression.bytes_given),
+            (
+                "esker_engine_value_bytes_stored",
+                "Bytes of values as stored, compressed where it pays",
+                stats.compression.bytes_stored,
+            ),
+            ("esker_engine_cache_hits", "Reads of values that the cache answered", stats.cache.hits),
+            ("esker_engine_cache_misses", "Reads of values that it did not answer", stats.cache.misses),
+            ("esker_engine_merges", "Merges done", stats.merges.merges),
+            ("esker_engine_merge_bytes_copied", "Bytes that merges copied", stats.merges.bytes_copied),
             ("esker_engine_checkpoints", "Checkpoints and hint files written", stats.checkpoints),
         ] {
             writer.counter(name, help, figure)?;
         }
-        Ok(())
+        let throttled = stats.throttled.as_secs_f64();
+        writer.counter_f64("esker_engine_throttled_seconds", "Writers waited because of merges", throttled)
     }
 }
 

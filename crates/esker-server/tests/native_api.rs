@@ -167,7 +167,8 @@ fn a_batch_commits_at_one_version() {
 #[test]
 fn a_refused_batch_writes_nothing() {
     let server = TestServer::with(|_, store| {
-        store.limits = esker_cluster::Limits { value_bytes: 10, batch_ops: 3, batch_bytes: 25 };
+        store.limits =
+            esker_cluster::Limits { value_bytes: 10, batch_ops: 3, batch_bytes: 25, ..Default::default() };
     });
     let put = |key: &str, value: &str| format!(r#"{{"type":"put","key":"{key}","value":"{value}"}}"#);
     let good = put("a", "1");
@@ -239,7 +240,17 @@ fn maintenance_says_what_it_did() {
     assert_eq!(server.request("POST", "/api/v1/admin/checkpoint", b"").json()["version"], 1);
     let verified = server.request("POST", "/api/v1/admin/verify", b"{}").json();
     assert_eq!((&verified["intact"], &verified["damage"]), (&json!(true), &json!([])));
+    (0..3).for_each(|_| fill(&server, 5));
+    let compacted = server.request("POST", "/api/v1/admin/compact", b"{}").json();
+    let bytes = |name: &str| compacted[name].as_u64().unwrap();
+    assert!(bytes("bytes_after") <= bytes("bytes_before"), "{compacted}");
+    let merged = server.request("POST", "/api/v1/admin/merge", b"").json();
+    assert_eq!(merged["segments_merged"], 0, "there is nothing worth it");
+    let storage = &server.request("GET", "/api/v1/cluster/status", b"").json()["storage"];
+    assert!(storage["write_amplification"].as_f64().unwrap() >= 1.0, "{storage}");
+    assert_eq!((&storage["compression_ratio"], &storage["snapshots"]), (&json!(1.0), &json!(0)), "{storage}");
     server.request("POST", "/api/v1/admin/verify", b"{\"deep\":true}").error(400, "bad_request");
+    server.request("POST", "/api/v1/admin/compact?all=1", b"").error(400, "bad_request");
     server.request("POST", "/api/v1/admin/checkpoint?now=1", b"").error(400, "bad_request");
 }
 
@@ -256,6 +267,10 @@ fn health_metrics_and_description_are_served() {
         "esker_http_requests_total{operation=\"batch\",status=\"2xx\"} 1",
         "esker_http_request_seconds_bucket{le=\"+Inf\",operation=\"batch\"} 1",
         "esker_engine_keys 5",
+        "esker_engine_merges_total 0",
+        "esker_engine_cache_hits_total 0",
+        "esker_engine_memory_full 0",
+        "esker_engine_snapshots 0",
         "esker_store_seconds_count{operation=\"write\"} 1",
         "process_open_fds ",
         "# EOF",

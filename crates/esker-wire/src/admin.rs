@@ -12,6 +12,26 @@ pub struct CheckpointAnswer {
     pub took_ms: u64,
 }
 
+/// `POST /api/v1/admin/compact`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CompactAnswer {
+    /// Segments that went.
+    pub segments_merged: u64,
+    /// Segments that took their place.
+    pub segments_made: u64,
+    /// Bytes copied into these.
+    pub bytes_copied: u64,
+    /// Expired keys that were dropped.
+    pub keys_expired: u64,
+    /// Bytes of the log before.
+    pub bytes_before: u64,
+    /// Bytes of the log now.
+    pub bytes_after: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
 /// `POST /api/v1/admin/verify`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

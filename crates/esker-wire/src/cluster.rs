@@ -66,7 +66,7 @@ impl fmt::Display for Mode {
 }
 
 /// `GET /api/v1/cluster/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StatusAnswer {
     /// The node that answers.
@@ -99,8 +99,8 @@ pub struct StatusAnswer {
     pub storage: StorageStatus,
 }
 
-/// Figures of a node's store.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Figures of a node's store. Those of writes, merges, reads and compression count from when the node started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StorageStatus {
     /// Keys present.
@@ -115,6 +115,55 @@ pub struct StorageStatus {
     pub index_bytes: u64,
     /// Bytes of writes that wait to be committed.
     pub queued_bytes: u64,
+    /// Merged segments, which hold what lived of segments that went.
+    #[serde(default)]
+    pub merged_segments: u64,
+    /// Bytes of the log, merged segments included, that no live record takes.
+    #[serde(default)]
+    pub dead_bytes: u64,
+    /// Merges done.
+    #[serde(default)]
+    pub merges: u64,
+    /// Bytes that merges copied.
+    #[serde(default)]
+    pub bytes_copied: u64,
+    /// Why the last merge failed, if it did; it is tried again.
+    #[serde(default)]
+    pub merge_error: Option<String>,
+    /// Bytes handed to the disk for each byte of keys and values written; 0 before the first write.
+    #[serde(default)]
+    pub write_amplification: f64,
+    /// Bytes of values as stored for each byte as written; 1 where nothing was compressed.
+    #[serde(default = "one")]
+    pub compression_ratio: f64,
+    /// Bytes that the cache of values holds.
+    #[serde(default)]
+    pub cache_bytes: u64,
+    /// The reads of values that the cache answered, in parts of one.
+    #[serde(default)]
+    pub cache_hit_rate: f64,
+    /// Whether keys that are new are refused, because the index has filled the memory budget.
+    #[serde(default)]
+    pub memory_full: bool,
+    /// Milliseconds for which writers were made to wait, because merging could not keep up.
+    #[serde(default)]
+    pub throttled_ms: u64,
+    /// Snapshots that are held, by scans, backups and transfers to other nodes.
+    #[serde(default)]
+    pub snapshots: u64,
+    /// Milliseconds for which the oldest of them is held.
+    #[serde(default)]
+    pub oldest_snapshot_ms: u64,
+    /// Memory that they hold at most beyond the present index, in bytes.
+    #[serde(default)]
+    pub snapshot_index_bytes: u64,
+    /// Bytes of merged segments that are still read from.
+    #[serde(default)]
+    pub retired_bytes: u64,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// `GET /api/v1/cluster/nodes`.

@@ -88,6 +88,9 @@ error_codes! {
     WritesRefused = "writes_refused", 503;
     /// The disk is full: free space; reads go on.
     DiskFull = "disk_full", 507;
+    /// The index has filled the memory budget, and the write would add keys: delete some or raise the budget; overwrites, deletes
+    /// and reads go on.
+    MemoryFull = "memory_full", 507;
 }
 
 impl ErrorCode {

@@ -36,7 +36,7 @@ pub(crate) struct Connection {
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) endpoint: String,
-    /// How long to wait for an answer, such as 500ms or 30s [default: 30s; verify and changes of a cluster's members: a day]
+    /// How long to wait for an answer, such as 500ms or 30s [default: 30s; verify, admin and changes of a cluster's members: a day]
     #[arg(long, global = true, value_name = "TIME", value_parser = millis)]
     pub(crate) timeout: Option<u64>,
 }
@@ -89,6 +89,12 @@ pub(crate) enum Command {
     },
     /// Check every stored byte, through a running server or in a data directory that none is using
     Verify(VerifyArgs),
+    /// Maintain a node: merge, checkpoint, verify
+    Admin {
+        /// What to do.
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
     /// Show every setting's value and where it came from
     Config(ConfigCommandArgs),
     /// Measure throughput and latency
@@ -463,7 +469,27 @@ pub(crate) struct ExportArgs {
     pub(crate) range: RangeArgs,
 }
 
-#[derive(Debug, Args)]
+/// Maintenance of the node that is asked, now instead of when it is due.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Merge what is worth it now
+    MergeNow(AdminArgs),
+    /// Make every write durable and write a checkpoint, so that reopening replays nothing
+    Checkpoint(AdminArgs),
+    /// Merge everything: dead records go, and what lives lies in key order
+    Compact(AdminArgs),
+    /// Check every stored byte, like `esker verify`
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AdminArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct VerifyArgs {
     /// Check this data directory, without a server
     #[arg(long, value_name = "PATH")]
@@ -514,7 +540,11 @@ fn refuse_idle_options(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Fail
         Command::Completions { .. } => ("completions", &["endpoint", "timeout"]),
         Command::Version(_) => ("version", &["endpoint", "timeout"]),
         Command::Cluster { command: ClusterCommand::Demo(_) } => ("cluster demo", &["endpoint", "timeout"]),
-        Command::Verify(args) if args.data_dir.is_some() => ("verify --data-dir", &["endpoint", "timeout"]),
+        Command::Verify(args) | Command::Admin { command: AdminCommand::Verify(args) }
+            if args.data_dir.is_some() =>
+        {
+            ("verify --data-dir", &["endpoint", "timeout"])
+        }
         _ => return Ok(()),
     };
     let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);

@@ -129,8 +129,17 @@ fn the_servers_health() {
     assert!(status.contains("keys      1") && status.contains("node      1, leader (single)"), "{status}");
     let status: Value = serde_json::from_str(&server.ok(&["status", "--json"])).unwrap();
     assert_eq!(status["storage"]["keys"], 1);
-    let verified: Value = serde_json::from_str(&server.ok(&["verify", "--json"])).unwrap();
-    assert_eq!(verified["intact"], true);
+    for line in ["write amplification", "cache     0", "values    stored in 100.0%"] {
+        assert!(server.ok(&["status"]).contains(line), "{line}");
+    }
+    for verify in [&["verify", "--json"][..], &["admin", "verify", "--json"]] {
+        let verified: Value = serde_json::from_str(&server.ok(verify)).unwrap();
+        assert_eq!(verified["intact"], true);
+    }
+    assert!(server.ok(&["admin", "checkpoint"]).starts_with("checkpoint up to version 1"));
+    assert_eq!(server.ok(&["admin", "merge-now"]), "nothing to merge\n");
+    let compacted: Value = serde_json::from_str(&server.ok(&["admin", "compact", "--json"])).unwrap();
+    assert!(compacted["bytes_after"].as_u64() <= compacted["bytes_before"].as_u64(), "{compacted}");
 }
 
 #[test]

@@ -116,6 +116,7 @@ impl Bitcask {
         let Position { segment, offset } = last.position;
         let end = Position { segment, offset: offset + (FRAME_HEADER_LEN + last.payload.len()) as u32 };
         *self.applied_to.lock() = end;
+        self.budget.note_index(self.keydir.memory_bytes() as u64);
         self.applied_version.store(last.version, Ordering::Release);
         let operations: u64 = batches.iter().map(|batch| u64::from(batch.records)).sum();
         let before = self.uncovered_ops.fetch_add(operations, Ordering::Relaxed);

@@ -3,6 +3,9 @@
 //!
 //! ```text
 //! keydir/        key -> segment, offset, length, version; ordered, copy-on-write
+//! cache.rs        values kept in memory
+//! held.rs         the snapshots that are held
+//! budget.rs       how much memory that and the keydir may take
 //! apply.rs        committed batches change it
 //! liveness.rs     what of each segment lives
 //! ranges.rs       deleted ranges
@@ -21,10 +24,13 @@
 //! Left out on purpose: values held in memory, but for the sums of adds.
 
 mod apply;
+mod budget;
+pub(crate) mod cache;
 mod checkpoint;
 mod collect;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub(crate) mod held;
 mod index_file;
 mod index_merge;
 pub mod keydir;
@@ -55,8 +61,11 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use self::{
+    budget::Budget,
+    cache::Cache,
     checkpoint::Checkpoints,
     collect::{Judged, slot_of},
+    held::HeldSnapshots,
     index_file::{IndexFile, IndexName},
     keydir::{Builder, Keydir, Slot, Tree},
     liveness::Liveness,
@@ -110,6 +119,8 @@ pub struct Bitcask {
     replacement: Mutex<Option<Replacement>>,
     /// Raised when a checkpoint or hint is due.
     maintenance: Arc<Signal>,
+    budget: Budget,
+    snapshots: Arc<HeldSnapshots>,
     /// Says what has expired.
     clock: Arc<dyn Clock>,
     files_written: AtomicU64,
@@ -141,6 +152,8 @@ impl Bitcask {
             merges: MergeCounters::default(),
             replacement: Mutex::default(),
             maintenance,
+            budget: Budget::new(options, Arc::clone(&clock)),
+            snapshots: Arc::default(),
             clock,
             files_written: AtomicU64::new(0),
             file_bytes_written: AtomicU64::new(0),
@@ -164,7 +177,10 @@ impl Bitcask {
         let mut found = self.present(key);
         while let Some(slot) = found {
             if let Some(sum) = slot.as_sum() {
-                return Ok(Found::Sum(sum_entry(sum, slot)));
+                return Ok(Found::Entry(sum_entry(sum, slot)));
+            }
+            if let Some(entry) = self.budget.cache().and_then(|cache| cache.get(slot)) {
+                return Ok(Found::Entry(entry));
             }
             match log.segment(slot.segment()) {
                 Ok(segment) => return Ok(Found::Record(slot, segment)),
@@ -184,8 +200,8 @@ impl Bitcask {
 /// What the keydir says of a key.
 enum Found {
     Absent,
-    /// The sum of adds: there is no record to read.
-    Sum(Entry),
+    /// The sum of adds, of which there is no record, or what the cache has.
+    Entry(Entry),
     /// A record, and its segment, which stays open as long as it is held.
     Record(Slot, Arc<Segment>),
 }
@@ -275,13 +291,19 @@ fn read(segment: &Segment, key: &[u8], slot: Slot) -> Result<Entry> {
     record.map_err(|e| name_key(e, key))
 }
 
+fn offer(cache: Option<&Arc<Cache>>, slot: Slot, entry: &Entry) {
+    if let Some(cache) = cache {
+        cache.offer(slot, entry);
+    }
+}
+
 /// What is at once to be had of what was found for a key.
 ///
 /// Errors: `Damage`, `Io`.
-fn look_up(found: Found, key: &[u8]) -> Result<Lookup> {
+fn look_up(cache: Option<&Arc<Cache>>, found: Found, key: &[u8]) -> Result<Lookup> {
     let (slot, segment) = match found {
         Found::Absent => return Ok(Lookup::Absent),
-        Found::Sum(entry) => return Ok(Lookup::Found(entry)),
+        Found::Entry(entry) => return Ok(Lookup::Found(entry)),
         Found::Record(slot, segment) => (slot, segment),
     };
     let at = location(key, slot);
@@ -290,10 +312,13 @@ fn look_up(found: Found, key: &[u8]) -> Result<Lookup> {
         None => Ok(None),
     });
     if let Some(entry) = found.map_err(|e| name_key(e, key))? {
+        offer(cache, slot, &entry);
         return Ok(Lookup::Found(entry));
     }
-    let key = key.to_vec();
-    Ok(Lookup::Cold(ColdRead::new(move || read(&segment, &key, slot))))
+    let (key, cache) = (key.to_vec(), cache.cloned());
+    Ok(Lookup::Cold(ColdRead::new(move || {
+        read(&segment, &key, slot).inspect(|entry| offer(cache.as_ref(), slot, entry))
+    })))
 }
 
 /// Says in an error of damage which key it costs.
@@ -328,6 +353,7 @@ impl Engine for Bitcask {
         *self.checkpoints.lock() = Checkpoints::new(base, index.loaded, index.rows);
         // More than the bound of in-place operations: the loaded tree is swapped in.
         self.keydir.apply(usize::MAX, |tree| *tree = index.tree);
+        self.budget.note_index(self.keydir.memory_bytes() as u64);
         Ok(index.loaded)
     }
 
@@ -341,14 +367,18 @@ impl Engine for Bitcask {
     }
 
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
-        look_up(self.find(log, key)?, key)
+        look_up(self.budget.cache(), self.find(log, key)?, key)
     }
 
     fn get(&self, log: &Arc<Log>, key: &[u8]) -> Result<Option<Entry>> {
         match self.find(log, key)? {
             Found::Absent => Ok(None),
-            Found::Sum(entry) => Ok(Some(entry)),
-            Found::Record(slot, segment) => read(&segment, key, slot).map(Some),
+            Found::Entry(entry) => Ok(Some(entry)),
+            Found::Record(slot, segment) => {
+                let entry = read(&segment, key, slot)?;
+                offer(self.budget.cache(), slot, &entry);
+                Ok(Some(entry))
+            }
         }
     }
 
@@ -372,15 +402,20 @@ impl Engine for Bitcask {
     fn view(&self, log: &Arc<Log>) -> View {
         // Before the tree: what the tree says must still be there.
         let pin = log.pin();
-        let state =
-            Arc::new(Snapshot { log: Arc::clone(log), tree: self.keydir.snapshot(), now_ms: self.now_ms() });
+        let state = Arc::new(Snapshot {
+            log: Arc::clone(log),
+            tree: self.keydir.snapshot(),
+            cache: self.budget.cache().cloned(),
+            _held: self.snapshots.hold(self.clock.monotonic(), self.keydir.copied_bytes()),
+            now_ms: self.now_ms(),
+        });
         let (keys, stored) = (state.tree.len() as u64, (Arc::clone(&state), pin.clone()));
         let (of_keys, of_keys_pin) = (Arc::clone(&state), pin.clone());
         View::new(
             keys,
             move |key| {
                 let _pinned = &of_keys_pin;
-                look_up(of_keys.find(key)?, key)
+                look_up(of_keys.cache.as_ref(), of_keys.find(key)?, key)
             },
             move |range, keys_only| {
                 Scan::new(BitcaskScan::new(Arc::clone(&state), pin.clone(), range, keys_only))
@@ -409,6 +444,10 @@ impl Engine for Bitcask {
         self.merge_is_due(log, before)
     }
 
+    fn is_memory_full(&self) -> bool {
+        self.budget.is_full()
+    }
+
     fn begin_replacement(&self) {
         *self.replacement.lock() = Some(Replacement::default());
     }
@@ -431,6 +470,7 @@ impl Engine for Bitcask {
         self.cut.lock().clear();
         *self.live.lock() = live;
         self.keydir.apply(usize::MAX, |present| *present = tree);
+        self.budget.note_index(self.keydir.memory_bytes() as u64);
     }
 
     fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64> {
@@ -447,6 +487,9 @@ impl Engine for Bitcask {
             checkpoints: self.files_written.load(Ordering::Relaxed),
             checkpoint_bytes: self.file_bytes_written.load(Ordering::Relaxed),
             merges: self.merges.get(),
+            cache: self.budget.cache().map(|cache| cache.stats()).unwrap_or_default(),
+            memory_full: self.budget.is_full(),
+            snapshots: self.snapshots.stats(self.clock.monotonic(), self.keydir.copied_bytes(), 0),
         }
     }
 }

@@ -8,7 +8,10 @@ use esker_log::{
 };
 
 use super::{
-    Found, entry_in,
+    Found,
+    cache::Cache,
+    entry_in,
+    held::HeldSnapshot,
     keydir::{Range, Slot, Tree},
     location, name_key, record_of, sum_entry,
 };
@@ -18,6 +21,8 @@ use crate::{Entry, Item, KeyRange, StoredItem, Value};
 pub(crate) struct Snapshot {
     pub(crate) log: Arc<Log>,
     pub(crate) tree: Tree<Slot>,
+    pub(crate) cache: Option<Arc<Cache>>,
+    pub(crate) _held: HeldSnapshot,
     /// When that was, in milliseconds since 1970.
     pub(crate) now_ms: u64,
 }
@@ -34,13 +39,14 @@ impl Snapshot {
         let Some(slot) = self.tree.get(key).filter(|slot| !slot.is_expired(self.now_ms)) else {
             return Ok(Found::Absent);
         };
-        match slot.as_sum() {
-            Some(sum) => Ok(Found::Sum(sum_entry(sum, slot))),
-            None => {
-                let segment = self.log.segment(slot.segment()).map_err(|e| name_key(e, key))?;
-                Ok(Found::Record(slot, segment))
-            }
+        if let Some(sum) = slot.as_sum() {
+            return Ok(Found::Entry(sum_entry(sum, slot)));
         }
+        if let Some(entry) = self.cache.as_ref().and_then(|cache| cache.get(slot)) {
+            return Ok(Found::Entry(entry));
+        }
+        let segment = self.log.segment(slot.segment()).map_err(|e| name_key(e, key))?;
+        Ok(Found::Record(slot, segment))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     Inner, LogEntry, Replica, Tracker,
     entries::{Entries, Held},
 };
-use crate::GROUP;
+use crate::{GROUP, db::user_bytes};
 
 /// Who waits for an append looks this often whether the disk is full.
 const STALL_LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -49,6 +49,8 @@ impl Replica {
         inner.shared.with_entries(|held| entries.iter().for_each(|entry| held.push(Held::unwritten(entry))));
         *log_end = last;
         inner.appended_entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        let bytes = entries.iter().map(|entry| user_bytes(entry.payload.len(), entry.records)).sum();
+        inner.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
         // Still under the lock: the order of submission is the order of the indexes.
         inner.queue.submit(Append { drafts, sync: true, done });
         drop(log_end);

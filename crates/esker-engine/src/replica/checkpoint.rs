@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use esker_log::{Draft, Error, Index, Log, Position, Result, format::FrameKind};
+use esker_log::{Brake, Draft, Error, Index, Log, Position, Result, format::FrameKind};
 
 use super::{Inner, Replica, state_file::Mark};
 use crate::{Engine, GROUP, Settled, merger::Mergeable};
@@ -162,5 +162,9 @@ impl Mergeable for Inner {
 
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    fn brake(&self) -> &Brake {
+        &self.brake
     }
 }

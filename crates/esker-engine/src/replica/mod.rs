@@ -47,7 +47,9 @@ use std::{
     time::Duration,
 };
 
-use esker_log::{AppendQueue, Error, GroupEnd, Index, Log, Position, Result, clock::Clock, signal::Signal};
+use esker_log::{
+    AppendQueue, Brake, Error, GroupEnd, Index, Log, Position, Result, clock::Clock, signal::Signal,
+};
 use parking_lot::Mutex;
 
 use self::requests::RequestList;
@@ -66,8 +68,8 @@ use self::{
     state_file::State,
 };
 use crate::{
-    Committed, Engine, KeyRange, Merged, OpenReport, Reader, RequestId, Scan, Stats, StoredScan, View,
-    bitcask::wall_ms, merger::Merger,
+    Committed, Compressor, Engine, KeyRange, Merged, OpenReport, Reader, RequestId, Scan, SnapshotStats,
+    Stats, StoredScan, View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor, merger::Merger,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -118,12 +120,17 @@ struct Inner {
     last_checkpoint: Mutex<Duration>,
     checkpoint_error: Mutex<Option<String>>,
     merger: Merger,
+    compressor: SharedCompressor,
+    /// Slows those who propose here while merging cannot keep up.
+    brake: Brake,
     /// The last entry that a checkpoint covers, and the membership then.
     checkpointed: Mutex<(GroupEnd, StoredMembership)>,
     closing: AtomicBool,
     has_threads: bool,
     report: OpenReport,
     appended_entries: AtomicU64,
+    /// Keys and values in them, as they are stored.
+    appended_bytes: AtomicU64,
     applied_operations: AtomicU64,
     /// The state at the last mark of a comparison, until somebody takes it.
     comparison: Mutex<Option<Comparison>>,
@@ -338,6 +345,31 @@ impl Replica {
         self.inner.machine.lock().membership.clone()
     }
 
+    /// What a batch for this replica compresses with; it knows which values paid lately.
+    pub fn compressor(&self) -> Compressor {
+        self.inner.compressor.get()
+    }
+
+    /// Refuses a batch that would add keys where the index has filled the memory budget. To be asked before it is proposed: what
+    /// is committed is applied.
+    ///
+    /// Errors: `MemoryFull`.
+    pub fn check_memory(&self, batch: &WriteBatch) -> Result<()> {
+        batch.check_memory(self.inner.engine.as_ref())
+    }
+
+    /// How long to wait before a batch of so many bytes is proposed, because merging cannot keep up. Appending itself never waits:
+    /// votes and heartbeats are behind it.
+    pub fn drag(&self, bytes: usize) -> Duration {
+        self.inner.brake.owe(|| bytes)
+    }
+
+    /// Learns from a batch that was made here what its values compressed to.
+    pub fn learn(&self, batch: &WriteBatch) {
+        let (compressor, compressed) = batch.learnt();
+        self.inner.compressor.learn(compressor, compressed);
+    }
+
     /// What a request came to, if it was applied lately.
     pub fn outcome_of(&self, request: &RequestId) -> Option<Committed> {
         self.inner.machine.lock().requests.get(request)
@@ -414,6 +446,12 @@ impl Inner {
             queued_batches: 0,
             queued_bytes: self.queue.queued_bytes() as u64,
             checkpoints: engine.checkpoints,
+            cache: engine.cache,
+            memory_full: engine.memory_full,
+            snapshots: SnapshotStats { retired_bytes: log.retired_bytes(), ..engine.snapshots },
+            throttled: self.brake.waited(),
+            user_bytes: self.appended_bytes.load(Ordering::Relaxed),
+            compression: self.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
             checkpoint_error: self.checkpoint_error.lock().clone(),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use esker_log::{
-    AppendQueue, Error, LockedDir, Log, LogOptions, Opening, Result, disk::Disk, format::FrameKind,
+    AppendQueue, Brake, Error, LockedDir, Log, LogOptions, Opening, Result, disk::Disk, format::FrameKind,
     segment::segment_name, segments::FoundSegments, signal::Signal,
 };
 use parking_lot::Mutex;
@@ -19,7 +19,10 @@ use super::{
     CACHED_BYTES_MAX, Hooks, Inner, Replica, STATE_NAME, Saved, Shared, TOO_SHORT, Threads, Tracker,
     replay::Replay, state_file::State,
 };
-use crate::{Engine, Environment, GROUP, Loading, OpenReport, Options, bitcask::Bitcask, merger::Merger};
+use crate::{
+    Engine, Environment, GROUP, Loading, OpenReport, Options, bitcask::Bitcask, compressor::SharedCompressor,
+    merger::Merger,
+};
 
 impl Replica {
     /// Opens the replica in `dir`, or creates it.
@@ -58,6 +61,7 @@ impl Replica {
             segment_max_bytes: options.segment_max_bytes,
             first_segment: state.base.mark.position.segment,
             generation: state.base.installation,
+            max_files: options.max_files,
             ..LogOptions::default()
         };
         let mut opening = Opening::begin_in(locked, log_options, environment.store_id)?;
@@ -104,6 +108,8 @@ impl Replica {
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
             merger: Merger::new(&options),
+            brake: Brake::default(),
+            compressor: SharedCompressor::new(options.compression),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
             report: OpenReport {
@@ -112,6 +118,7 @@ impl Replica {
                 notices: recovered.notices,
             },
             appended_entries: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(0),
             applied_operations: AtomicU64::new(0),
             comparison: Mutex::new(None),
         });

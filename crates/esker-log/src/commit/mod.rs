@@ -40,7 +40,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::waiter::{Call, Waiter};
 use crate::{
-    Error, Log, Result, SyncPolicy,
+    Brake, Error, Log, Result, SyncPolicy,
     clock::Clock,
     format::{FRAME_HEADER_LEN, PAYLOAD_LEN_MAX},
     signal::Signal,
@@ -152,6 +152,8 @@ pub struct GroupCommit<C: Consumer> {
     /// Raised when `sync_due` is set.
     maintenance: Arc<Signal>,
     counters: CommitCounters,
+    /// Makes leaders wait while what they write cannot be cleaned up as fast.
+    brake: Brake,
 }
 
 #[derive(Default)]
@@ -213,6 +215,7 @@ impl<C: Consumer> GroupCommit<C> {
             sync_due: AtomicU64::new(u64::MAX),
             maintenance,
             counters: CommitCounters::default(),
+            brake: Brake::default(),
         }
     }
 
@@ -224,6 +227,11 @@ impl<C: Consumer> GroupCommit<C> {
     /// What applies the groups.
     pub fn consumer(&self) -> &C {
         &self.consumer
+    }
+
+    /// What slows writers down: leaders wait before they append, with all that wait for them. Who submits a batch does not.
+    pub fn brake(&self) -> &Brake {
+        &self.brake
     }
 
     /// Counters since opening.
@@ -508,6 +516,7 @@ impl<C: Consumer> GroupCommit<C> {
     }
 
     fn persist_group(&self, mut group: Group<C::Outcome>) -> Persisted<C::Outcome> {
+        self.brake.wait(|| group.drafts.iter().map(|draft| draft.payload.len()).sum());
         let persisted = self.unless_it_panics("appending", || self.persist(&mut group));
         let (appended, error) = persisted.unwrap_or_else(|error| (0, Some(error)));
         Persisted { group, appended, error }

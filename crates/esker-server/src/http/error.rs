@@ -159,6 +159,7 @@ impl From<esker_engine::Error> for ApiError {
                 Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::Busy, message) }
             }
             Error::DiskFull => Self::new(ErrorCode::DiskFull, message),
+            Error::MemoryFull => Self::new(ErrorCode::MemoryFull, message),
             Error::OutOfFiles => Self::new(ErrorCode::Unavailable, message),
             Error::Poisoned(_) => Self::new(ErrorCode::WritesRefused, message),
             Error::Damage(damage) => {
@@ -193,6 +194,7 @@ mod tests {
             (Error::InvalidRequest("why".into()), 400, ErrorCode::BadRequest, None),
             (Error::Busy { retry_after }, 503, ErrorCode::Busy, Some("2")),
             (Error::DiskFull, 507, ErrorCode::DiskFull, None),
+            (Error::MemoryFull, 507, ErrorCode::MemoryFull, None),
             (Error::OutOfFiles, 503, ErrorCode::Unavailable, Some("1")),
             (Error::Poisoned("why".into()), 503, ErrorCode::WritesRefused, Some("1")),
             (Error::Damage(damage), 500, ErrorCode::Damaged, None),

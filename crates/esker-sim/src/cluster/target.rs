@@ -119,9 +119,9 @@ fn failed(error: &Error) -> Outcome {
     let why = error.to_string();
     match error {
         Error::OutcomeUnknown(_) | Error::WorkerDied => Outcome::Unknown(why),
-        Error::Engine(Engine::Busy { .. } | Engine::DiskFull | Engine::InvalidRequest(_)) => {
-            Outcome::Refused(why)
-        }
+        Error::Engine(
+            Engine::Busy { .. } | Engine::DiskFull | Engine::MemoryFull | Engine::InvalidRequest(_),
+        ) => Outcome::Refused(why),
         Error::Engine(_) => Outcome::Unknown(why),
         _ => Outcome::Refused(why),
     }

@@ -1,5 +1,6 @@
 //! The command words, one file each.
 
+mod admin;
 mod batch;
 mod cluster;
 mod cluster_node;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(args) => block_on(status::run(&connect(&connection)?, args.json)),
         Command::Cluster { command } => cluster::run(&connection, command),
         Command::Verify(args) => verify::run(&connection, args),
+        Command::Admin { command } => admin::run(&connection, command),
         Command::Config(args) => config::run(args),
         Command::Bench(args) => bench::run(&connection, args),
         Command::Completions { shell } => completions::run(shell),

@@ -19,3 +19,12 @@ pub(super) fn bar(total: Option<u64>, hidden: bool) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
     bar.with_style(style)
 }
+
+/// What turns while a server works on something of which it does not say how far it is.
+pub(super) fn waiting(hidden: bool) -> ProgressBar {
+    if hidden || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {elapsed}").expect("the template is well-formed");
+    ProgressBar::new_spinner().with_style(style)
+}

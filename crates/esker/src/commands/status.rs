@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use esker_client::{Client, cluster::StatusAnswer};
+use esker_client::{
+    Client,
+    cluster::{StatusAnswer, StorageStatus},
+};
 
 use crate::{
     exit::{Failure, output as output_error},
@@ -44,16 +47,36 @@ fn print(endpoint: &str, status: &StatusAnswer) -> std::io::Result<()> {
     }
     writeln!(out, "version   {}", status.commit_index)?;
     writeln!(out, "keys      {}", storage.keys)?;
-    writeln!(
-        out,
-        "log       {} in {}, {} of it live records",
-        size(storage.log_bytes),
-        output::count(storage.segments, "segment"),
-        size(storage.live_bytes)
-    )?;
-    writeln!(out, "index     {} of memory", size(storage.index_bytes))?;
-    writeln!(out, "waiting   {} of writes", size(storage.queued_bytes))?;
+    print_storage(&mut out, storage)?;
     out.flush()
+}
+
+fn print_storage(out: &mut impl Write, storage: &StorageStatus) -> std::io::Result<()> {
+    let segments = output::count(storage.segments, "segment");
+    let (log, live, dead) = (size(storage.log_bytes), size(storage.live_bytes), size(storage.dead_bytes));
+    let merged = storage.merged_segments;
+    writeln!(out, "log       {log} in {segments} and {merged} merged, {live} live, {dead} dead")?;
+    let (merges, copied) = (output::count(storage.merges, "merge"), size(storage.bytes_copied));
+    let amplification = storage.write_amplification;
+    writeln!(out, "merging   {merges}, {copied} copied, write amplification {amplification:.2}")?;
+    if let Some(error) = &storage.merge_error {
+        writeln!(out, "          the last one failed: {error}")?;
+    }
+    if storage.throttled_ms > 0 {
+        writeln!(out, "          writers waited {} ms for it", storage.throttled_ms)?;
+    }
+    let full = if storage.memory_full { ", full: new keys are refused" } else { "" };
+    writeln!(out, "index     {} of memory{full}", size(storage.index_bytes))?;
+    let (cache, hits) = (size(storage.cache_bytes), 100.0 * storage.cache_hit_rate);
+    writeln!(out, "cache     {cache} of values, {hits:.1}% of reads hit")?;
+    writeln!(out, "values    stored in {:.1}% of their size", 100.0 * storage.compression_ratio)?;
+    if storage.snapshots > 0 {
+        let oldest = duration(storage.oldest_snapshot_ms / 1000);
+        let (index, retired) = (size(storage.snapshot_index_bytes), size(storage.retired_bytes));
+        let held = output::count(storage.snapshots, "snapshot");
+        writeln!(out, "held      {held}, the oldest for {oldest}: {index} of memory, {retired} of segments")?;
+    }
+    writeln!(out, "waiting   {} of writes", size(storage.queued_bytes))
 }
 
 /// A size for people, rounded.

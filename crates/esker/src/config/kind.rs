@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Bytes(u64, u64),
     /// A length of time; a bare number is in milliseconds.
     Millis(u64, u64),
+    /// A part of one, in hundredths.
+    Ratio(u64, u64),
     /// A sync policy.
     Sync,
     /// One of a few words.
@@ -42,6 +44,8 @@ pub(crate) enum Value {
     Bytes(u64),
     /// Of [`Kind::Millis`].
     Millis(u64),
+    /// Of [`Kind::Ratio`], in hundredths.
+    Ratio(u64),
     /// Of [`Kind::Sync`].
     Sync(SyncPolicy),
 }
@@ -75,6 +79,7 @@ impl Kind {
             Self::Count(min, max) => in_range(text.parse().ok(), min, max).map(Value::Count),
             Self::Bytes(min, max) => in_range(parse_bytes(text), min, max).map(Value::Bytes),
             Self::Millis(min, max) => in_range(parse_millis(text), min, max).map(Value::Millis),
+            Self::Ratio(min, max) => in_range(parse_hundredths(text), min, max).map(Value::Ratio),
             Self::Sync => text.parse().map(Value::Sync).map_err(|_| refuse()),
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(_) => Err(refuse()),
@@ -96,6 +101,7 @@ impl Kind {
                 let (min, max) = (Millis(min), Millis(max));
                 format!("a time from {min} to {max}, such as 500ms, 30s or a number of milliseconds")
             }
+            Self::Ratio(min, max) => format!("a number from {} to {}", Value::Ratio(min), Value::Ratio(max)),
             Self::Sync => "always, never or every:<ms> (true and false mean always and never)".into(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
         }
@@ -107,7 +113,7 @@ impl Kind {
             Self::Path => "PATH",
             Self::Text | Self::Optional(_) => "TEXT",
             Self::Flag => "BOOL",
-            Self::Count(..) => "N",
+            Self::Count(..) | Self::Ratio(..) => "N",
             Self::Bytes(..) => "SIZE",
             Self::Millis(..) => "TIME",
             Self::Sync => "POLICY",
@@ -124,6 +130,7 @@ impl fmt::Display for Value {
             Self::Count(count) => count.fmt(f),
             Self::Bytes(bytes) => Bytes(*bytes).fmt(f),
             Self::Millis(millis) => Millis(*millis).fmt(f),
+            Self::Ratio(hundredths) => write!(f, "{}.{:02}", hundredths / 100, hundredths % 100),
             Self::Sync(policy) => policy.fmt(f),
         }
     }
@@ -164,6 +171,18 @@ pub(crate) fn parse_millis(text: &str) -> Option<u64> {
     parse_with_unit(text, TIME_UNITS)
 }
 
+/// A part of one with at most two decimals, in hundredths.
+fn parse_hundredths(text: &str) -> Option<u64> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || decimals.len() > 2 || !is_number(whole) || !is_number(decimals) {
+        return None;
+    }
+    let whole: u64 = whole.parse().ok()?;
+    let decimals: u64 = format!("{decimals:0<2}").parse().ok()?;
+    whole.checked_mul(100)?.checked_add(decimals)
+}
+
 fn parse_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let named = units.iter().find_map(|(name, factor)| Some((text.strip_suffix(name)?, *factor)));
     let (digits, factor) = named.unwrap_or((text, 1));
@@ -201,6 +220,7 @@ mod tests {
             (Kind::Millis(0, u64::MAX), "90s"),
             (Kind::Count(0, 9), "7"),
             (Kind::Flag, "true"),
+            (Kind::Ratio(5, 95), "0.35"),
             (Kind::Sync, "every:5"),
             (Kind::Choice(&["a", "b"]), "b"),
             (Kind::Path, "/tmp/x"),
@@ -220,6 +240,9 @@ mod tests {
             (Kind::Count(1, 9), "0"),
             (Kind::Bytes(1024, 4096), "5KiB"),
             (Kind::Millis(1, 1000), "2s"),
+            (Kind::Ratio(5, 95), "0.96"),
+            (Kind::Ratio(5, 95), ".5"),
+            (Kind::Ratio(5, 95), "0.355"),
             (Kind::Flag, "yes"),
             (Kind::Sync, "sometimes"),
             (Kind::Choice(&["a", "b"]), "c"),

@@ -55,6 +55,7 @@ fn default(setting: &Setting) -> Value {
             let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
             Value::Count((cores * times).clamp(least, most))
         }
+        Standard::HalfOfMemory => Value::Bytes(esker_log::machine::memory_bytes() / 2),
         Standard::AliasOf(_) => unreachable!("another name for a setting has no outcome of its own"),
     }
 }

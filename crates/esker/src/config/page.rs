@@ -39,7 +39,10 @@ pub(crate) fn page() -> String {
             .and_then(|()| writeln!(page, "- Allowed: {}", setting.kind.allowed()))
             .and_then(|()| match setting.default {
                 Standard::Value(text) if !text.is_empty() => writeln!(page, "- Default: `{text}`"),
-                Standard::Value(_) | Standard::Cores { .. } | Standard::AliasOf(_) => {
+                Standard::Value(_)
+                | Standard::Cores { .. }
+                | Standard::HalfOfMemory
+                | Standard::AliasOf(_) => {
                     writeln!(page, "- Default: {}", setting.default_text())
                 }
             })

@@ -8,7 +8,7 @@ use std::{
 };
 
 use esker_cluster::{Limits, StoreConfig};
-use esker_engine::Options;
+use esker_engine::{Compression, Options};
 use esker_log::SyncPolicy;
 use esker_server::{Runtime, ServerConfig, ServerLimits, Timeouts};
 use tracing::Level;
@@ -53,7 +53,7 @@ impl Settings {
         let cluster = ClusterSettings::new(effective)?;
         Ok(Self {
             data_dir,
-            engine: engine(effective),
+            engine: engine(effective)?,
             store,
             server: server(effective, cluster.as_ref())?,
             cluster,
@@ -75,16 +75,40 @@ fn together(effective: &Effective, a: &str, b: &str, rule: &str) -> String {
     format!("{} {rule} {}", said(a), said(b))
 }
 
-fn engine(effective: &Effective) -> Options {
+fn engine(effective: &Effective) -> Result<Options, String> {
     let mut options = Options::default();
     options.sync = effective.sync("wal_sync_policy");
     options.segment_max_bytes = effective.bytes("segment_max_bytes") as u64;
     options.checkpoint_ops = effective.count("checkpoint_ops");
     options.checkpoint_interval = effective.time("checkpoint_interval_ms");
+    options.merge_trigger_ratio = effective.ratio("merge_trigger_ratio");
+    options.merge_throttle = effective.time("merge_throttle_ms");
+    options.compression = compression(effective)?;
+    options.cache_max_bytes = effective.bytes("cache_max_size") as u64;
+    options.cache_ttl = Some(effective.time("cache_ttl_ms")).filter(|ttl| !ttl.is_zero());
+    options.memory_budget = effective.bytes("memory_budget") as u64;
+    options.max_files = effective.size("max_files");
     options.queue_max_bytes = effective.bytes("queue_max_bytes");
     options.queue_max_batches = effective.size("queue_max_batches");
     options.open_threads = effective.size("open_threads");
-    options
+    Ok(options)
+}
+
+fn compression(effective: &Effective) -> Result<Compression, String> {
+    let level = i32::try_from(effective.count("compression_level")).expect("the table bounds it");
+    let or = |own: i32| if level == 0 { own } else { level };
+    match effective.text("compression_algorithm") {
+        "zstd" => Ok(Compression::Zstd(or(3))),
+        "gzip" if level <= 9 => Ok(Compression::Gzip(or(6).unsigned_abs())),
+        "gzip" => {
+            Err(together(effective, "compression_level", "compression_algorithm", "must be at most 9 with"))
+        }
+        "lz4" if level == 0 => Ok(Compression::Lz4),
+        "lz4" => {
+            Err(together(effective, "compression_level", "compression_algorithm", "has no meaning with"))
+        }
+        _ => Ok(Compression::None),
+    }
 }
 
 fn store(effective: &Effective) -> StoreConfig {
@@ -95,6 +119,7 @@ fn store(effective: &Effective) -> StoreConfig {
             value_bytes: effective.bytes("max_value_bytes"),
             batch_ops: effective.size("max_batch_ops"),
             batch_bytes: effective.bytes("max_batch_bytes"),
+            ..Limits::default()
         },
         write_bytes_under_way: effective.bytes("write_bytes_under_way"),
         io_threads: effective.threads("io_threads"),
@@ -196,6 +221,13 @@ impl Effective {
         }
     }
 
+    fn ratio(&self, name: &str) -> f64 {
+        match self.outcome(name).value {
+            Value::Ratio(hundredths) => hundredths as f64 / 100.0,
+            ref other => unreachable!("`{name}` is {other:?}"),
+        }
+    }
+
     fn sync(&self, name: &str) -> SyncPolicy {
         match self.outcome(name).value {
             Value::Sync(policy) => policy,
@@ -242,6 +274,24 @@ mod tests {
             settings(&[("host", host), ("insecure", "true")]).unwrap();
         }
         assert!(settings(&[("host", "no such host")]).unwrap_err().contains("no such host"));
+    }
+
+    #[test]
+    fn compression_has_the_levels_of_its_algorithm() {
+        let compression = |algorithm: &str, level: &str| {
+            settings(&[("compression_algorithm", algorithm), ("compression_level", level)])
+                .map(|settings| settings.engine.compression)
+        };
+        assert_eq!(compression("zstd", "0").unwrap(), Compression::Zstd(3));
+        assert_eq!(compression("zstd", "19").unwrap(), Compression::Zstd(19));
+        assert_eq!(compression("gzip", "9").unwrap(), Compression::Gzip(9));
+        assert_eq!(compression("lz4", "0").unwrap(), Compression::Lz4);
+        for (algorithm, level) in [("gzip", "10"), ("lz4", "1"), ("zstd", "23"), ("brotli", "0")] {
+            assert!(
+                compression(algorithm, level).unwrap_err().contains("compression_"),
+                "{algorithm} {level}"
+            );
+        }
     }
 
     #[test]

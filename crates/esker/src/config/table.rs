@@ -30,6 +30,8 @@ pub(crate) enum Standard {
         /// Not more.
         most: u64,
     },
+    /// Half of the memory that the machine or the process's control group has.
+    HalfOfMemory,
     /// Nothing of its own: the setting is another name for the one named here.
     AliasOf(&'static str),
 }
@@ -39,8 +41,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const HOUR: u64 = 3_600_000;
 
-use Kind::{Bytes, Choice, Count, Flag, Millis, Optional, Path, Sync, Text};
-use Standard::{AliasOf, Cores, Value};
+use Kind::{Bytes, Choice, Count, Flag, Millis, Optional, Path, Ratio, Sync, Text};
+use Standard::{AliasOf, Cores, HalfOfMemory, Value};
 
 const fn setting(name: &'static str, kind: Kind, default: Standard, help: &'static str) -> Setting {
     Setting { name, kind, default, help }
@@ -99,6 +101,62 @@ pub(crate) const TABLE: &[Setting] = &[
         Millis(100, 24 * HOUR),
         Value("60s"),
         "A checkpoint is written when there were writes and this long has passed.",
+    ),
+    setting(
+        "merge_trigger_ratio",
+        Ratio(5, 95),
+        Value("0.35"),
+        "Merging begins when so much of the store is dead. Higher: less is copied, and more space is taken.",
+    ),
+    setting(
+        "merge_throttle_ms",
+        Millis(0, 10_000),
+        Value("16ms"),
+        "A merge pauses for this long after each MiB that it copies, while there is little to gain: the more is dead, the \
+         shorter, and not at all when twice as much is dead as makes merging begin. 0: it never pauses.",
+    ),
+    setting(
+        "compression_algorithm",
+        Choice(&["none", "lz4", "zstd", "gzip"]),
+        Value("none"),
+        "How values are compressed that are written from now on; what is stored is read under any setting. Values under 64 bytes, \
+         and those of which not an eighth would be saved, are stored as they are. `lz4` costs little and saves disk and page cache; \
+         `zstd` saves more; `gzip` is slow and there for compatibility.",
+    ),
+    setting(
+        "compression_level",
+        Count(0, 22),
+        Value("0"),
+        "How hard to try: 1 (fast) to 22 (small) for zstd, 1 to 9 for gzip; 0 is the algorithm's own default (3 and 6). lz4 has \
+         no levels.",
+    ),
+    setting(
+        "cache_max_size",
+        Bytes(0, 64 * 1024 * GIB),
+        Value("16MiB"),
+        "Values that are read again are kept in memory, up to this. Beside the operating system's page cache it saves the system \
+         call, the checksum and decompression. 0: none are kept.",
+    ),
+    setting(
+        "cache_ttl_ms",
+        Millis(0, 24 * HOUR),
+        Value("0ms"),
+        "A value in the cache is read anew from the disk after this. What is in the cache is never stale, so there is no need to; \
+         0: never.",
+    ),
+    setting(
+        "memory_budget",
+        Bytes(MIB, 64 * 1024 * GIB),
+        HalfOfMemory,
+        "What index, cache and queue may take together. The cache gives way to the index; when the index alone is too large, writes \
+         of new keys are answered 507 (`memory_full`), and overwrites, deletes and reads go on.",
+    ),
+    setting(
+        "max_files",
+        Count(8, 1_000_000),
+        Value("1024"),
+        "Files of segments that are open at a time; the others are opened when they are read. Together with `max_connections` \
+         it should stay below the limit of open files.",
     ),
     setting(
         "queue_max_bytes",
@@ -371,13 +429,6 @@ pub(crate) const TABLE: &[Setting] = &[
 /// Variables that other versions know and this one does not, from the family of stores Esker comes from.
 pub(crate) const UNSUPPORTED: &[&str] = &[
     "binary_port",
-    "max_files",
-    "merge_trigger_ratio",
-    "merge_throttle_ms",
-    "cache_max_size",
-    "cache_ttl_ms",
-    "compression_algorithm",
-    "compression_level",
     "engine",
     "resp_port",
     "memtable_bytes",
@@ -407,7 +458,7 @@ impl Setting {
     pub(crate) fn target(&'static self) -> &'static Self {
         match self.default {
             AliasOf(name) => Self::find(name).expect("the table names only settings that it has"),
-            Value(_) | Cores { .. } => self,
+            Value(_) | Cores { .. } | HalfOfMemory => self,
         }
     }
 
@@ -426,6 +477,7 @@ impl Setting {
                 let most = if most < 1024 { format!(", at most {most}") } else { String::new() };
                 times + &least + &most
             }
+            HalfOfMemory => "half of the memory that the machine or its control group has".to_owned(),
             AliasOf(name) => format!("see `{name}`"),
         }
     }

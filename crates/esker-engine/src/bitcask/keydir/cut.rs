@@ -25,6 +25,7 @@ use super::{
     node::{Inner, Leaf, Node},
     place::Place,
     remove::{join, mend},
+    share::make_mut,
 };
 
 impl<V: Copy> Tree<V> {
@@ -55,9 +56,9 @@ fn cut<V: Copy>(node: &mut Node<V>, from: Place<'_>, to: Place<'_>) -> Node<V> {
     match node {
         Node::Leaf(leaf) => {
             let entries = from.index(leaf)..to.index(leaf);
-            Node::Leaf(Arc::new(cut_leaf(Arc::make_mut(leaf), entries)))
+            Node::Leaf(Arc::new(cut_leaf(make_mut(leaf), entries)))
         }
-        Node::Inner(inner) => Node::Inner(Arc::new(cut_inner(Arc::make_mut(inner), from, to))),
+        Node::Inner(inner) => Node::Inner(Arc::new(cut_inner(make_mut(inner), from, to))),
     }
 }
 
@@ -108,7 +109,7 @@ fn close_seam<V: Copy>(parent: &mut Inner<V>, seam: usize) {
     if is_small && join(parent, seam - 1) {
         parent.change(seam - 1, |joined| {
             if let Node::Inner(inner) = joined {
-                close_seam(Arc::make_mut(inner), seam_below);
+                close_seam(make_mut(inner), seam_below);
             }
         });
     } else {

@@ -12,6 +12,7 @@
 //!               remove, and remove a range        remove.rs, cut.rs
 //!     Node      leaf or inner, split, join        node.rs    Builder builder.rs
 //!       Keys    the sorted keys of one node       keys.rs    Slot    slot.rs
+//!     make_mut  a shared node becomes one's own   share.rs
 //! ```
 //!
 //! # Invariants
@@ -41,12 +42,15 @@ mod place;
 mod range;
 mod remove;
 mod run;
+mod share;
 mod slot;
 mod totals;
 mod tree;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -72,12 +76,14 @@ pub struct Keydir {
     tree: RwLock<Tree<Slot>>,
     /// Held while a change is made, so that a version built beside `tree` replaces the one it came from.
     writer: Mutex<()>,
+    /// Bytes of nodes that were copied because somebody else held them too.
+    copied: AtomicU64,
 }
 
 impl Keydir {
     /// An index that starts as `tree`.
     pub fn new(tree: Tree<Slot>) -> Self {
-        Self { tree: RwLock::new(tree), writer: Mutex::new(()) }
+        Self { tree: RwLock::new(tree), ..Self::default() }
     }
 
     /// What is known of `key`. Holds the lock for the lookup only.
@@ -105,6 +111,12 @@ impl Keydir {
         self.tree.read().memory_bytes()
     }
 
+    /// Bytes of nodes copied since the index was made: a snapshot holds at most those copied since it was taken, beyond what the
+    /// present index has.
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
+    }
+
     /// Makes a change of about `operations` inserts and removes. Readers see all of it or nothing.
     ///
     /// A small change is made in place under the lock. A large one ([`IN_PLACE_OPERATIONS_MAX`]) is
@@ -113,14 +125,23 @@ impl Keydir {
     pub fn apply<R>(&self, operations: usize, change: impl FnOnce(&mut Tree<Slot>) -> R) -> R {
         let writer = self.writer.lock();
         if operations <= IN_PLACE_OPERATIONS_MAX {
-            return change(&mut self.tree.write());
+            let (result, copied) = share::counting(|| change(&mut self.tree.write()));
+            self.count_copied(copied);
+            return result;
         }
         let mut next = self.snapshot();
-        let result = change(&mut next);
+        let (result, copied) = share::counting(|| change(&mut next));
+        self.count_copied(copied);
         std::mem::swap(&mut *self.tree.write(), &mut next);
         // `next` is the old version now. To drop it may free many nodes, so nobody waits for that.
         drop(writer);
         drop(next);
         result
+    }
+
+    fn count_copied(&self, bytes: u64) {
+        if bytes > 0 {
+            self.copied.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 }

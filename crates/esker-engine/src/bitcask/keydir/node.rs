@@ -181,7 +181,7 @@ impl<V: Copy> Inner<V> {
     }
 
     /// Memory the node takes, children apart.
-    fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         allocation(ARC_HEADER + size_of::<Self>()) + allocation(self.keys.bytes_capacity())
     }
 

@@ -1,10 +1,9 @@
 //! Removing keys, and mending the nodes that are left with few.
 
-use std::sync::Arc;
-
 use super::{
     Tree,
     node::{Inner, Node},
+    share::make_mut,
 };
 
 impl<V: Copy> Tree<V> {
@@ -34,13 +33,13 @@ impl<V: Copy> Tree<V> {
 fn remove<V: Copy>(node: &mut Node<V>, key: &[u8]) {
     match node {
         Node::Leaf(leaf) => {
-            let leaf = Arc::make_mut(leaf);
+            let leaf = make_mut(leaf);
             let index = leaf.keys.search(key).expect("the key was found");
             leaf.keys.remove(index..index + 1);
             leaf.values.remove(index);
         }
         Node::Inner(inner) => {
-            let inner = Arc::make_mut(inner);
+            let inner = make_mut(inner);
             let index = inner.keys.count_up_to(key);
             inner.change(index, |child| remove(child, key));
             mend(inner, index);

@@ -6,6 +6,7 @@ use super::{
     keys::KEY_BYTES_MAX,
     node::{Inner, Leaf, Node, Split},
     range::Range,
+    share::make_mut,
     totals::Totals,
 };
 
@@ -161,11 +162,11 @@ fn insert<V: Copy>(node: &mut Node<V>, key: &[u8], value: V) -> Inserted<V> {
         Node::Leaf(leaf) => {
             let place = leaf.keys.search_to_use(key);
             leaf.touch(place);
-            insert_in_leaf(Arc::make_mut(leaf), place, key, value)
+            insert_in_leaf(make_mut(leaf), place, key, value)
         }
         Node::Inner(inner) => {
             let index = inner.keys.count_up_to(key);
-            let inner = Arc::make_mut(inner);
+            let inner = make_mut(inner);
             let below = inner.change(index, |child| insert(child, key, value));
             let split = below.split.and_then(|split| inner.adopt(index, split));
             Inserted { outcome: below.outcome, split }

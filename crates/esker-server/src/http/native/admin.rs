@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::State};
 use esker_engine::Damage;
-use esker_wire::admin::{CheckpointAnswer, DamageReport, VerifyAnswer};
+use esker_wire::admin::{CheckpointAnswer, CompactAnswer, DamageReport, VerifyAnswer};
 use http::{Request, Response};
 
 use crate::http::{
@@ -35,6 +35,59 @@ pub(super) async fn checkpoint(
     Ok(json(&CheckpointAnswer { version, took_ms: elapsed_ms(&front, start) }))
 }
 
+/// Merges everything that may be merged on this node: dead records go, and what lives lies in key order. Reads and writes go on.
+#[utoipa::path(post, path = "/api/v1/admin/compact", tag = "operations", responses(
+    (status = 200, description = "What was merged", body = CompactAnswer),
+    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
+    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
+    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
+    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
+    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
+    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+))]
+pub(super) async fn compact(
+    State(front): State<Arc<Front>>,
+    request: Request<Body>,
+) -> Result<Response<AnswerBody>, ApiError> {
+    merge(front, request, true).await
+}
+
+/// Merges on this node what is worth it now, without waiting until it would be done anyway.
+#[utoipa::path(post, path = "/api/v1/admin/merge", tag = "operations", responses(
+    (status = 200, description = "What was merged", body = CompactAnswer),
+    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
+    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
+    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
+    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
+    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
+    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+))]
+pub(super) async fn merge_now(
+    State(front): State<Arc<Front>>,
+    request: Request<Body>,
+) -> Result<Response<AnswerBody>, ApiError> {
+    merge(front, request, false).await
+}
+
+async fn merge(
+    front: Arc<Front>,
+    request: Request<Body>,
+    all: bool,
+) -> Result<Response<AnswerBody>, ApiError> {
+    refuse_particulars(&front, request).await?;
+    let start = front.store.clock().monotonic();
+    let done = front.store.merge(all).await?;
+    Ok(json(&CompactAnswer {
+        segments_merged: done.merged.inputs,
+        segments_made: done.merged.outputs,
+        bytes_copied: done.merged.bytes_copied,
+        keys_expired: done.merged.keys_expired,
+        bytes_before: done.before,
+        bytes_after: done.after,
+        took_ms: elapsed_ms(&front, start),
+    }))
+}
+
 /// Reads and checks every byte of the store. Damage found is an answer, not an error.
 #[utoipa::path(post, path = "/api/v1/admin/verify", tag = "operations", responses(
     (status = 200, description = "What was read and every damage found", body = VerifyAnswer),
@@ -62,7 +115,7 @@ pub(super) async fn verify(
     }))
 }
 
-/// Neither request takes parameters or a body (an empty JSON object will do): what is ignored would mislead.
+/// None of these requests takes parameters or a body (an empty JSON object will do): what is ignored would mislead.
 async fn refuse_particulars(front: &Front, request: Request<Body>) -> Result<(), ApiError> {
     const EMPTY_BODY_MAX: usize = 64;
     Query::parse(request.uri().query(), &[])?;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::State};
 use esker_cluster::{ClusterView, Member, MemberChange, Status};
+use esker_engine::Stats;
 use esker_wire::cluster::{
     AddMember, MembersAnswer, MembersRequest, Mode, Node, NodesAnswer, Role, StatusAnswer, StorageStatus,
 };
@@ -53,14 +54,7 @@ fn status_answer(status: Status, cluster: Option<ClusterView>) -> StatusAnswer {
         trouble,
         uptime_seconds: status.uptime.as_secs(),
         server_version: env!("CARGO_PKG_VERSION").into(),
-        storage: StorageStatus {
-            keys: stats.keys,
-            segments: stats.segments,
-            log_bytes: stats.log_bytes,
-            live_bytes: stats.live_bytes,
-            index_bytes: stats.index_bytes,
-            queued_bytes: stats.queued_bytes,
-        },
+        storage: storage_status(stats),
     };
     if let Some(view) = cluster {
         answer.node_id = view.node_id;
@@ -73,6 +67,33 @@ fn status_answer(status: Status, cluster: Option<ClusterView>) -> StatusAnswer {
         answer.applied_index = view.applied;
     }
     answer
+}
+
+fn storage_status(stats: Stats) -> StorageStatus {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    StorageStatus {
+        keys: stats.keys,
+        segments: stats.segments,
+        merged_segments: stats.merged_segments,
+        log_bytes: stats.log_bytes,
+        live_bytes: stats.live_bytes,
+        dead_bytes: stats.dead_bytes(),
+        index_bytes: stats.index_bytes,
+        queued_bytes: stats.queued_bytes,
+        merges: stats.merges.merges,
+        bytes_copied: stats.merges.bytes_copied,
+        write_amplification: stats.write_amplification(),
+        compression_ratio: stats.compression.ratio(),
+        cache_bytes: stats.cache.bytes,
+        cache_hit_rate: stats.cache.hit_rate(),
+        memory_full: stats.memory_full,
+        throttled_ms: millis(stats.throttled),
+        snapshots: stats.snapshots.held,
+        oldest_snapshot_ms: millis(stats.snapshots.oldest_age),
+        snapshot_index_bytes: stats.snapshots.index_bytes,
+        retired_bytes: stats.snapshots.retired_bytes,
+        merge_error: stats.merge_error,
+    }
 }
 
 fn role(role: esker_cluster::Role) -> Role {

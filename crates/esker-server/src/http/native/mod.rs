@@ -35,7 +35,7 @@ pub(crate) const BATCH_PATH: &str = "/api/v1/batch";
 type Routes = MethodRouter<Arc<Front>>;
 
 /// Every route but that of single keys: path, methods, handler. The API description is tested against it.
-fn routes() -> [(&'static str, &'static str, Routes); 13] {
+fn routes() -> [(&'static str, &'static str, Routes); 15] {
     const READ: &str = "GET, HEAD";
     const POST: &str = "POST";
     [
@@ -46,6 +46,8 @@ fn routes() -> [(&'static str, &'static str, Routes); 13] {
         ("/api/v1/cluster/nodes", READ, get(cluster::nodes)),
         ("/api/v1/cluster/members", POST, post(cluster::members)),
         ("/api/v1/admin/checkpoint", POST, post(admin::checkpoint)),
+        ("/api/v1/admin/compact", POST, post(admin::compact)),
+        ("/api/v1/admin/merge", POST, post(admin::merge_now)),
         ("/api/v1/admin/verify", POST, post(admin::verify)),
         ("/api/v1/openapi.json", READ, get(openapi::openapi)),
         ("/health", READ, get(health::health)),

@@ -25,6 +25,8 @@ use crate::http::answer::{AnswerBody, json_bytes};
         cluster::nodes,
         cluster::members,
         admin::checkpoint,
+        admin::compact,
+        admin::merge_now,
         admin::verify,
         health::health,
         health::ready,

@@ -1,0 +1,81 @@
+//! `esker admin`: maintenance of one node, now instead of when it is due.
+
+use std::time::Duration;
+
+use esker_client::{
+    Client, Retry,
+    admin::{CheckpointAnswer, CompactAnswer},
+};
+use indicatif::ProgressBar;
+
+use super::{block_on, client, patient, progress, status::size, verify};
+use crate::{
+    cli::{AdminCommand, Connection},
+    exit::Failure,
+    output,
+};
+
+/// How often somebody who waits sees that it goes on.
+const TICK: Duration = Duration::from_millis(200);
+
+pub(super) fn run(connection: &Connection, command: AdminCommand) -> Result<(), Failure> {
+    let args = match &command {
+        AdminCommand::Verify(args) => return verify::run(connection, args.clone()),
+        AdminCommand::MergeNow(args) | AdminCommand::Checkpoint(args) | AdminCommand::Compact(args) => args,
+    };
+    // Who asks twice would have it done twice.
+    let client = client(&patient(connection), Retry::never())?;
+    block_on(ask(&client, &command, args.json))
+}
+
+async fn ask(client: &Client, command: &AdminCommand, json: bool) -> Result<(), Failure> {
+    let waiting = Waiting::new(json);
+    match command {
+        AdminCommand::Checkpoint(_) => {
+            let done = client.checkpoint().await?;
+            drop(waiting);
+            if json { output::json(&done) } else { tell_checkpoint(done) }
+        }
+        _ => {
+            let all = matches!(command, AdminCommand::Compact(_));
+            let done = if all { client.compact().await? } else { client.merge_now().await? };
+            drop(waiting);
+            if json { output::json(&done) } else { tell_merge(done) }
+        }
+    }
+}
+
+fn tell_checkpoint(done: CheckpointAnswer) -> Result<(), Failure> {
+    let took = Duration::from_millis(done.took_ms);
+    output::line(format_args!("checkpoint up to version {} in {took:.1?}", done.version))
+}
+
+fn tell_merge(done: CompactAnswer) -> Result<(), Failure> {
+    let took = Duration::from_millis(done.took_ms);
+    if done.segments_merged == 0 {
+        return output::line(format_args!("nothing to merge"));
+    }
+    let merged = output::count(done.segments_merged, "segment");
+    let (copied, before, after) = (size(done.bytes_copied), size(done.bytes_before), size(done.bytes_after));
+    let made = done.segments_made;
+    output::line(format_args!(
+        "merged {merged} into {made}, copied {copied}, log {before} -> {after}, in {took:.1?}"
+    ))
+}
+
+/// A sign of life on standard error, until it is dropped.
+struct Waiting(ProgressBar);
+
+impl Waiting {
+    fn new(hidden: bool) -> Self {
+        let bar = progress::waiting(hidden);
+        bar.enable_steady_tick(TICK);
+        Self(bar)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
