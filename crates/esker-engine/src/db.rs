@@ -22,8 +22,9 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta, OpenReport, Options,
-    Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    Applied, BackupReport, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta, OpenReport, Options,
+    Progress, Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    backup,
     bitcask::{Bitcask, wall_ms},
     merger::Merger,
     verify,
@@ -397,6 +398,18 @@ impl Db {
     pub fn merge(&self, all: bool) -> Result<Merged> {
         let inner = self.inner();
         inner.merger.merge_now(inner, all)
+    }
+
+    /// Makes a copy of the store in `dir` while it is in use, at the version that it has when this begins. What an earlier
+    /// backup in `dir` has is kept, and files that never change are shared with the store if both are on one file system.
+    /// A crash at any moment leaves the earlier backup or the new one.
+    ///
+    /// Errors: those of [`Db::checkpoint`]; `InvalidRequest` if `dir` holds something else; `Locked` if another backup
+    /// goes there; `Damage`, and what `progress` says, which gets (bytes done, bytes in all).
+    pub fn backup(&self, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<BackupReport> {
+        self.checkpoint()?;
+        let inner = self.inner();
+        backup::into_dir(inner.commit.log(), inner.engine.as_ref(), dir.as_ref(), progress)
     }
 
     /// Reads and checks every byte of the store; `progress` gets (bytes done, bytes in all).

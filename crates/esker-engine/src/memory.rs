@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Merged, Merging,
-    Meta, Outcome, Scan, Settled, StoredItem, StoredScan, Version, View,
+    Meta, Outcome, Saved, Scan, Settled, StoredItem, StoredScan, Version, View,
     bitcask::wall_ms,
     judge::{State, Sum, VERIFIED, Verdict, deleted_range, is_expired, judge, parse_integer, stamp_of},
     stored::Stored,
@@ -191,6 +191,10 @@ impl Engine for MemoryEngine {
 
     fn checkpoint(&self, _: &Arc<Log>, _all: bool, _: Option<&Settled<'_>>) -> Result<Position> {
         Ok(Position::default())
+    }
+
+    fn saved(&self, _: &Arc<Log>) -> Result<Saved> {
+        Err(Error::InvalidRequest("this engine saves nothing that could be backed up".into()))
     }
 
     fn is_checkpoint_due(&self) -> bool {

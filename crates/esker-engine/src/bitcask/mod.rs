@@ -65,7 +65,7 @@ use self::{
 };
 use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Merged,
-    Merging, Meta, Options, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, merging::MergeCounters,
+    Merging, Meta, Options, Saved, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, merging::MergeCounters,
     stored::Stored,
 };
 
@@ -360,6 +360,10 @@ impl Engine for Bitcask {
     fn checkpoint(&self, log: &Arc<Log>, all: bool, settled: Option<&Settled<'_>>) -> Result<Position> {
         self.count_cut();
         self.write_checkpoints(log, all, settled)
+    }
+
+    fn saved(&self, log: &Arc<Log>) -> Result<Saved> {
+        self.saved_state(log)
     }
 
     fn is_checkpoint_due(&self) -> bool {
