@@ -16,6 +16,7 @@ use esker_log::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
     format::StoreId,
+    manifest::MANIFEST_NAME,
     segments::FoundSegments,
     signal::Signal,
 };
@@ -176,7 +177,7 @@ impl Db {
             )));
         }
         let loaded = engine.load(&mut opening, Loading::Whole)?;
-        let mut version = loaded.last.index;
+        let (mut version, judged) = (loaded.last.index, opening.manifest().judged);
         let mut outcomes = Vec::new();
         let segments = FoundSegments::of(&opening);
         let recovered = opening.recover(loaded.from, [(GROUP, loaded.last)].into(), &mut |frame| {
@@ -190,6 +191,10 @@ impl Db {
             };
             engine.apply(&segments, &[batch], &mut outcomes)
         })?;
+        if version < judged {
+            let what = format_args!("the log ends at version {version}, but there was {judged} when segments were merged");
+            return Err(Error::damage(dir.as_ref().join(MANIFEST_NAME), 0, what));
+        }
         let now = environment.clock.monotonic();
         let report = OpenReport {
             took: now.saturating_sub(began),
@@ -414,8 +419,8 @@ impl Db {
 
     /// Reads and checks every byte of the store; `progress` gets (bytes done, bytes in all).
     ///
-    /// Errors: `Io`. Damage is in the report.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport> {
+    /// Errors: `Io`, and what `progress` says. Damage is in the report.
+    pub fn verify(&self, progress: Progress<'_>) -> Result<VerifyReport> {
         let log = self.inner().commit.log();
         verify::verify_open(log, self.inner().engine.as_ref(), progress)
     }

@@ -332,8 +332,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Reads and checks every byte of the engine's own files; `on_read` gets the bytes of each piece read.
     ///
-    /// Errors: `Io`. Damage is collected, not returned.
-    fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64>;
+    /// Errors: `Io`, and what `on_read` says. Damage is collected, not returned.
+    fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64) -> Result<()>, damage: &mut Vec<Damage>) -> Result<u64>;
 
     /// The engine's figures.
     fn stats(&self) -> EngineStats;

@@ -234,7 +234,7 @@ impl Engine for MemoryEngine {
     fn verify(
         &self,
         _log: &Arc<Log>,
-        _on_read: &mut dyn FnMut(u64),
+        _on_read: &mut dyn FnMut(u64) -> Result<()>,
         _damage: &mut Vec<Damage>,
     ) -> Result<u64> {
         Ok(0)

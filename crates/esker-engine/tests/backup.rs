@@ -53,7 +53,7 @@ fn a_backup_comes_back_as_the_store_was() {
         let copy = restored(&disk.after_crash(CrashMode::DropUnsynced));
         assert_eq!(contents(&copy), then);
         assert_eq!(copy.version(), version);
-        assert!(copy.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+        assert!(copy.verify(&mut |_, _| Ok(())).unwrap().damage.is_empty());
         assert_eq!(copy.put(b"goes on", b"x").unwrap(), version + 1);
         assert_eq!(copy.add(b"count/2", 1).unwrap(), 1013);
         copy.merge(true).unwrap();

@@ -4,12 +4,14 @@
 //! source.rs     what belongs to the store at one instant
 //! directory.rs  into a directory, sharing what did not change
 //! list.rs       the file that says what a backup consists of
+//! check.rs      whether a backup is whole
 //! restore.rs    from a backup to a store
 //! ```
 //!
 //! What is backed up is what the last checkpoint reaches: the log up to there, the index files over it, and the merged
 //! segments. All of it is immutable, so that writes and merges go on meanwhile, and the store comes back without a replay.
 
+mod check;
 mod directory;
 mod list;
 mod restore;
@@ -19,6 +21,7 @@ use std::{path::Path, sync::Arc};
 
 use esker_log::{Log, Result};
 
+pub(crate) use self::check::verify;
 pub use self::restore::restore;
 use self::source::Source;
 use crate::{Engine, Version};

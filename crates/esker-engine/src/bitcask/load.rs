@@ -16,6 +16,7 @@ use esker_log::{
     format::{FRAME_HEADER_LEN, PLACED_VERSION_LEN, SEGMENT_HEADER_LEN},
     is_merged,
     recovery::FoundSegment,
+    scan::{FrameScanner, Step},
 };
 
 use super::{
@@ -157,7 +158,7 @@ impl Whole {
 
     fn load(mut self, opening: &mut Opening, threads: usize) -> Result<Index> {
         loop {
-            let loaded = self.reach(opening);
+            let loaded = self.reach(opening)?;
             let rows = self.row_lengths(opening);
             let overheads = overheads(&self.merged);
             let mut files = std::mem::take(&mut self.merged);
@@ -209,11 +210,20 @@ impl Whole {
     }
 
     /// Where replay begins: behind the last index file.
-    fn reach(&self, opening: &Opening) -> Loaded {
-        let mut loaded = Loaded::default();
-        for file in &self.merged {
-            loaded.last.index = loaded.last.index.max(file.stretch.last.index);
+    fn reach(&self, opening: &Opening) -> Result<Loaded> {
+        let mut loaded = self.reach_of_rows(opening);
+        if loaded.last == GroupEnd::default() {
+            loaded.last.index = match first_entry(opening, loaded.from)? {
+                // Merged segments have newer versions than what is replayed now.
+                Some(first) => first - 1,
+                None => self.merged.iter().map(|file| file.stretch.last.index).max().unwrap_or(0),
+            };
         }
+        Ok(loaded)
+    }
+
+    fn reach_of_rows(&self, opening: &Opening) -> Loaded {
+        let mut loaded = Loaded::default();
         for (row, found) in self.rows.iter().zip(opening.segments()) {
             let segment = found.segment.id;
             loaded.from = Position { segment, offset: row.reach };
@@ -231,6 +241,18 @@ impl Whole {
     fn row_lengths(&self, opening: &Opening) -> BTreeMap<SegmentId, usize> {
         let ids = opening.segments().iter().map(|found| found.segment.id);
         ids.zip(self.rows.iter().map(|row| row.files.len())).collect()
+    }
+}
+
+/// The index of the first entry at or behind a place, as far as the segment of that place has one.
+fn first_entry(opening: &Opening, from: Position) -> Result<Option<u64>> {
+    let found = opening.segments().iter().find(|found| found.segment.id == from.segment.max(1));
+    let Some(found) = found else { return Ok(None) };
+    let start = u64::from(from.offset.max(FIRST)).min(found.file_len);
+    let mut scanner = FrameScanner::new(&found.segment, start, found.file_len);
+    match scanner.step()? {
+        Step::Frame(frame) => Ok(frame.header.kind.is_entry().then_some(frame.header.index)),
+        Step::End | Step::Bad(_) => Ok(None),
     }
 }
 
