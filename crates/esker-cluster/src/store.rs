@@ -323,13 +323,21 @@ impl Store {
         .await
     }
 
-    /// Reads and checks every byte of the store.
+    /// Reads and checks every byte of the store. Ends when nobody waits for it any more.
     pub async fn verify(&self) -> Result<VerifyReport> {
         let reader = self.inner.reader.clone();
-        self.maintain("a merge, checkpoint or verification", move || {
-            reader.verify(&mut |_, _| ()).map_err(Error::from)
-        })
-        .await
+        let wanted = Arc::new(());
+        let is_wanted = Arc::downgrade(&wanted);
+        let verified = self.maintain("a merge, checkpoint or verification", move || {
+            let mut go_on = |_, _| match is_wanted.strong_count() {
+                0 => Err(esker_engine::Error::Cancelled),
+                _ => Ok(()),
+            };
+            reader.verify(&mut go_on).map_err(Error::from)
+        });
+        let outcome = verified.await;
+        drop(wanted);
+        outcome
     }
 
     /// Runs long work on a thread of its own, one at a time, so that it takes none from the readers.

@@ -16,6 +16,7 @@ use esker_log::{
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
     format::StoreId,
+    manifest::MANIFEST_NAME,
     record::RECORD_HEADER_LEN,
     segments::FoundSegments,
     signal::Signal,
@@ -23,8 +24,9 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, Committed, Compressor, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta,
-    OpenReport, Options, Reader, Scan, SnapshotStats, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    Applied, BackupReport, Committed, Compressor, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged,
+    Meta, OpenReport, Options, Progress, Reader, Scan, SnapshotStats, Stats, SyncPolicy, VerifyReport,
+    Version, WriteBatch, backup,
     bitcask::{Bitcask, wall_ms},
     compressor::SharedCompressor,
     merger::Merger,
@@ -185,7 +187,7 @@ impl Db {
             )));
         }
         let loaded = engine.load(&mut opening, Loading::Whole)?;
-        let mut version = loaded.last.index;
+        let (mut version, judged) = (loaded.last.index, opening.manifest().judged);
         let mut outcomes = Vec::new();
         let segments = FoundSegments::of(&opening);
         let recovered = opening.recover(loaded.from, [(GROUP, loaded.last)].into(), &mut |frame| {
@@ -199,6 +201,12 @@ impl Db {
             };
             engine.apply(&segments, &[batch], &mut outcomes)
         })?;
+        if version < judged {
+            let what = format_args!(
+                "the log ends at version {version}, but there was {judged} when segments were merged"
+            );
+            return Err(Error::damage(dir.as_ref().join(MANIFEST_NAME), 0, what));
+        }
         let now = environment.clock.monotonic();
         let report = OpenReport {
             took: now.saturating_sub(began),
@@ -438,10 +446,22 @@ impl Db {
         inner.merger.merge_now(inner, all)
     }
 
+    /// Makes a copy of the store in `dir` while it is in use, at the version that it has when this begins. What an earlier
+    /// backup in `dir` has is kept, and files that never change are shared with the store if both are on one file system.
+    /// A crash at any moment leaves the earlier backup or the new one.
+    ///
+    /// Errors: those of [`Db::checkpoint`]; `InvalidRequest` if `dir` holds something else; `Locked` if another backup
+    /// goes there; `Damage`, and what `progress` says, which gets (bytes done, bytes in all).
+    pub fn backup(&self, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<BackupReport> {
+        self.checkpoint()?;
+        let inner = self.inner();
+        backup::into_dir(inner.commit.log(), inner.engine.as_ref(), dir.as_ref(), progress)
+    }
+
     /// Reads and checks every byte of the store; `progress` gets (bytes done, bytes in all).
     ///
-    /// Errors: `Io`. Damage is in the report.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport> {
+    /// Errors: `Io`, and what `progress` says. Damage is in the report.
+    pub fn verify(&self, progress: Progress<'_>) -> Result<VerifyReport> {
         let log = self.inner().commit.log();
         verify::verify_open(log, self.inner().engine.as_ref(), progress)
     }

@@ -16,7 +16,13 @@
 use std::{fmt, sync::Arc};
 
 use esker_log::{
-    Damage, GroupEnd, Log, Opening, Position, Result, format::FrameKind, scan::Frame, segments::Segments,
+    Damage, GroupEnd, Log, Opening, Position, Result,
+    disk::{File, FileIdentity},
+    format::FrameKind,
+    manifest::Manifest,
+    scan::Frame,
+    segment::Pin,
+    segments::Segments,
 };
 
 use crate::{
@@ -231,6 +237,32 @@ impl Settled<'_> {
     }
 }
 
+/// What an engine has saved, all of one instant: with the log up to `end`, a copy of the store.
+pub struct Saved {
+    /// How far it reaches: everything before is durable.
+    pub end: Position,
+    /// The version of the last write before `end`.
+    pub version: Version,
+    /// Which segments belong to it.
+    pub manifest: Manifest,
+    /// Keeps these.
+    pub pin: Pin,
+    /// The engine's own files.
+    pub files: Vec<SavedFile>,
+}
+
+/// An open file of an engine. Its name may go while it is read.
+pub struct SavedFile {
+    /// Its name.
+    pub name: String,
+    /// The file, which never changes.
+    pub file: Arc<dyn File>,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Which file it is.
+    pub identity: FileIdentity,
+}
+
 /// See the module.
 pub trait Engine: Send + Sync + 'static {
     /// The engine's name, as in the configuration.
@@ -283,6 +315,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether so much was applied since the last checkpoint that one is due.
     fn is_checkpoint_due(&self) -> bool;
 
+    /// What is saved now, to be copied while the store is in use. Every frame of the log counts.
+    ///
+    /// Errors: `Damage`, `Io`, `InvalidRequest` if the engine saves nothing.
+    fn saved(&self, log: &Arc<Log>) -> Result<Saved>;
+
     /// Merges what is due to be, or with `all` everything it may; `None` if there is nothing. Blocks for as long as it takes; reads
     /// and writes go on.
     ///
@@ -310,8 +347,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Reads and checks every byte of the engine's own files; `on_read` gets the bytes of each piece read.
     ///
-    /// Errors: `Io`. Damage is collected, not returned.
-    fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64>;
+    /// Errors: `Io`, and what `on_read` says. Damage is collected, not returned.
+    fn verify(
+        &self,
+        log: &Arc<Log>,
+        on_read: &mut dyn FnMut(u64) -> Result<()>,
+        damage: &mut Vec<Damage>,
+    ) -> Result<u64>;
 
     /// The engine's figures.
     fn stats(&self) -> EngineStats;

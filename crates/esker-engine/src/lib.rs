@@ -1,5 +1,6 @@
 //! Esker's storage engines: an embeddable, crash-safe, ordered key/value store.
 
+mod backup;
 mod batch;
 pub mod bitcask;
 mod compression;
@@ -23,13 +24,16 @@ mod request;
 mod stored;
 mod verify;
 
+pub use backup::{BackupReport, Progress, RestoreReport, restore};
 pub use batch::WriteBatch;
 pub use bitcask::{cache::CacheStats, held::SnapshotStats};
 pub use compression::Compression;
 pub use compressor::{CompressionStats, Compressor};
 pub use condition::Condition;
 pub use db::{Db, Environment, OnCommit};
-pub use engine::{Applied, ColdRead, Engine, Loaded, Loading, Lookup, Scan, Settled, StoredScan, View};
+pub use engine::{
+    Applied, ColdRead, Engine, Loaded, Loading, Lookup, Saved, SavedFile, Scan, Settled, StoredScan, View,
+};
 pub use entry::{Entry, Item, Meta, StoredItem, Value, Version};
 pub use esker_log::{Damage, Error, Result, SyncPolicy};
 pub use judge::is_judged;

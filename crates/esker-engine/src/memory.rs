@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Merged, Merging,
-    Meta, Outcome, Scan, Settled, StoredItem, StoredScan, Version, View,
+    Meta, Outcome, Saved, Scan, Settled, StoredItem, StoredScan, Version, View,
     bitcask::wall_ms,
     judge::{State, Sum, VERIFIED, Verdict, deleted_range, is_expired, judge, parse_integer, stamp_of},
     stored::Stored,
@@ -188,6 +188,10 @@ impl Engine for MemoryEngine {
         Ok(Position::default())
     }
 
+    fn saved(&self, _: &Arc<Log>) -> Result<Saved> {
+        Err(Error::InvalidRequest("this engine saves nothing that could be backed up".into()))
+    }
+
     fn is_checkpoint_due(&self) -> bool {
         false
     }
@@ -229,7 +233,7 @@ impl Engine for MemoryEngine {
     fn verify(
         &self,
         _log: &Arc<Log>,
-        _on_read: &mut dyn FnMut(u64),
+        _on_read: &mut dyn FnMut(u64) -> Result<()>,
         _damage: &mut Vec<Damage>,
     ) -> Result<u64> {
         Ok(0)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use esker_log::{Log, Result};
 
-use crate::{Engine, Entry, KeyRange, Lookup, Meta, Scan, VerifyReport, View, verify};
+use crate::{Engine, Entry, KeyRange, Lookup, Meta, Progress, Scan, VerifyReport, View, verify};
 
 /// The reading side of an open store: the same for one that commits for itself ([`Db`](crate::Db)) and for a replica
 /// ([`Replica`](crate::Replica)). Cloning gives another handle.
@@ -51,8 +51,8 @@ impl Reader {
 
     /// Reads and checks every byte of the store; `progress` gets (bytes done, bytes in all).
     ///
-    /// Errors: `Io`. Damage is in the report.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport> {
+    /// Errors: `Io`, and what `progress` says. Damage is in the report.
+    pub fn verify(&self, progress: Progress<'_>) -> Result<VerifyReport> {
         verify::verify_open(&self.log, self.engine.as_ref(), progress)
     }
 }

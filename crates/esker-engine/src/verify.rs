@@ -7,13 +7,13 @@ use esker_log::{
     disk::{DirEntry, Disk},
     format::{SEGMENT_HEADER_LEN, StoreId},
     manifest::{MANIFEST_NAME, Manifest, MergedSegment},
-    recovery::{check_segment_header, open_for_scan, read_store, sealed_end_of_previous},
+    recovery::{BACKUP_NAME, check_segment_header, open_for_scan, read_store, sealed_end_of_previous},
     scan::{FrameScanner, Step},
     segment::{Segment, is_merged, parse_segment_name, segment_name},
 };
 
 use crate::{
-    Engine, VerifyReport, bitcask,
+    Engine, Progress, VerifyReport, backup, bitcask,
     replica::{LogBounds, STATE_NAME, TOO_SHORT, read_log_bounds},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) fn verify_open(
     log: &Arc<Log>,
     engine: &dyn Engine,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: Progress<'_>,
 ) -> Result<VerifyReport> {
     let end = log.appended();
     let total = list(log.disk().as_ref(), log.dir())?.iter().map(|found| found.len).sum();
@@ -38,26 +38,25 @@ pub(crate) fn verify_open(
     }
     let mut on_read = |bytes| {
         report.bytes += bytes;
-        progress(report.bytes, total);
+        progress(report.bytes, total)
     };
     report.files += engine.verify(log, &mut on_read, &mut report.damage)?;
-    progress(total, total);
+    progress(total, total)?;
     Ok(report)
 }
 
-/// Checks a store that nobody has open, without changing a byte: a backup, a snapshot, a read-only mount.
+/// Checks a store that nobody has open, without changing a byte: a snapshot, a read-only mount; or a backup.
 ///
 /// What opening would mend without loss, such as a torn tail, is in the report's notices. `progress` gets (bytes done,
-/// bytes in all).
+/// bytes in all), and its error ends it.
 ///
 /// Errors: `InvalidRequest` if there is no store in `dir`, `UnsupportedFormat`, `Io`. Damage is in the report.
-pub fn verify_dir(
-    disk: &dyn Disk,
-    dir: impl AsRef<Path>,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<VerifyReport> {
+pub fn verify_dir(disk: &dyn Disk, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<VerifyReport> {
     let dir = dir.as_ref();
     let names = list(disk, dir)?;
+    if names.iter().any(|found| found.name == BACKUP_NAME) {
+        return backup::verify(disk, dir, progress);
+    }
     let total = names.iter().map(|found| found.len).sum();
     let segments: Vec<_> = names.iter().filter_map(|found| parse_segment_name(&found.name)).collect();
     let mut report = VerifyReport::default();
@@ -107,10 +106,10 @@ pub fn verify_dir(
     }
     let mut on_read = |bytes| {
         report.bytes += bytes;
-        progress(report.bytes, total);
+        progress(report.bytes, total)
     };
     report.files += bitcask::verify_index_files(disk, dir, &store, &mut on_read, &mut report.damage)?;
-    progress(total, total);
+    progress(total, total)?;
     Ok(report)
 }
 
@@ -233,7 +232,7 @@ impl Known<'_> {
         id: u32,
         next: Option<u32>,
         report: &mut VerifyReport,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let segment = open_for_scan(self.disk, self.dir, id, self.store)?;
         let file_len = file_len(&segment)?;
@@ -270,7 +269,7 @@ impl Known<'_> {
         named: &MergedSegment,
         found: &[u32],
         report: &mut VerifyReport,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         if !found.contains(&named.id) {
             report.damage.push(damage(self.dir.join(segment_name(named.id)), 0, "the segment is missing"));
@@ -290,7 +289,7 @@ fn verify_sealed(
     file_len: u64,
     end: u32,
     report: &mut VerifyReport,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
     if u64::from(end) > file_len {
         report.damage.push(damage(&segment.path, file_len, "the file was cut short"));
@@ -345,7 +344,7 @@ fn verify_segment(
     segment: &Segment,
     end: u64,
     report: &mut VerifyReport,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
     if end < SEGMENT_HEADER_LEN as u64 {
         report.damage.push(damage(&segment.path, end, "the header is cut off"));
@@ -358,7 +357,7 @@ fn verify_segment(
         let what = match scanner.step()? {
             Step::Frame(frame) => {
                 report.records += u64::from(frame.header.records);
-                progress(report.bytes + u64::from(frame.end().offset));
+                progress(report.bytes + u64::from(frame.end().offset))?;
                 continue;
             }
             Step::End => "zeros where a frame was",

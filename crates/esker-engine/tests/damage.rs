@@ -43,8 +43,11 @@ enum Verdict {
     Harmless,
 }
 
+/// Without merges: a store with them is in `damage_merged.rs`.
 fn options() -> Options {
-    small_options(SyncPolicy::Always)
+    let mut options = small_options(SyncPolicy::Always);
+    options.merge_trigger_ratio = 0.95;
+    options
 }
 
 impl Fixture {
@@ -149,7 +152,7 @@ impl Fixture {
             }
         }
         assert_eq!(scanned, state.len(), "{what}: a scan skips keys");
-        let report = db.verify(&mut |_, _| {}).unwrap();
+        let report = db.verify(&mut |_, _| Ok(())).unwrap();
         assert!(damaged.is_empty() || !report.damage.is_empty(), "{what}: verify misses what reading finds");
         !report.damage.is_empty()
     }
@@ -402,7 +405,7 @@ fn a_damaged_checkpoint_is_replaced_for_good() {
         let db = machine.open(&options).unwrap();
         let report = db.open_report();
         assert!(report.notices.is_empty() && report.replayed == 0, "{}: {report:?}", damaged.display());
-        assert!(db.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+        assert!(db.verify(&mut |_, _| Ok(())).unwrap().damage.is_empty());
         assert_eq!(contents(&db), *history.last());
     }
 }
@@ -413,7 +416,7 @@ fn a_closed_store_is_verified_without_changing_a_byte() {
     let disk = SimDisk::new();
     let empty = std::path::Path::new("/empty");
     esker_log::disk::Disk::create_dir_all(&disk, empty).unwrap();
-    let none = esker_engine::verify_dir(&disk, empty, &mut |_, _| {});
+    let none = esker_engine::verify_dir(&disk, empty, &mut |_, _| Ok(()));
     assert!(matches!(none, Err(esker_engine::Error::InvalidRequest(_))), "{none:?}");
 
     let environment = esker_engine::Environment {
@@ -429,19 +432,19 @@ fn a_closed_store_is_verified_without_changing_a_byte() {
     }
     let killed = disk.after_crash(esker_log::disk::sim::CrashMode::ProcessKill);
     let before: Vec<_> = killed.files().into_iter().map(|path| (killed.file_bytes(&path), path)).collect();
-    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| {}).unwrap();
+    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| Ok(())).unwrap();
     assert_eq!((report.records, report.damage.len(), report.notices.len()), (100, 0, 0));
     let after: Vec<_> = killed.files().into_iter().map(|path| (killed.file_bytes(&path), path)).collect();
     assert!(before == after, "verifying changed a file");
 
     let log = dir.join("0000000001.log");
     killed.flip_bit(&log, 500, 1).unwrap();
-    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| {}).unwrap();
+    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| Ok(())).unwrap();
     assert_eq!(report.damage.len(), 1, "{report:?}");
     assert!((1..500).contains(&report.damage[0].offset));
     killed.flip_bit(&log, 500, 1).unwrap();
     let end = db.stats().log_bytes;
     killed.flip_bit(&log, end + 3, 1).unwrap();
-    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| {}).unwrap();
+    let report = esker_engine::verify_dir(&killed, dir, &mut |_, _| Ok(())).unwrap();
     assert_eq!((report.records, report.damage.len(), report.notices.len()), (100, 0, 1));
 }

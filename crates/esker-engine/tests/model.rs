@@ -223,7 +223,7 @@ proptest! {
             pair.compare(&asked);
             pair.act(&Action::Reopen);
             pair.compare(&asked);
-            let report = pair.db().verify(&mut |_, _| {}).unwrap();
+            let report = pair.db().verify(&mut |_, _| Ok(())).unwrap();
             prop_assert!(report.damage.is_empty(), "{:?}", report.damage);
         }
     }
@@ -288,7 +288,7 @@ fn threads_on_the_real_disk_see_whole_batches_in_order() {
     assert!(db.open_report().notices.is_empty(), "{:?}", db.open_report());
     let after: Vec<_> = db.scan(&KeyRange::all(), false).map(Result::unwrap).collect();
     assert!(before == after && after.len() as u64 == 2 * WRITERS);
-    assert!(db.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+    assert!(db.verify(&mut |_, _| Ok(())).unwrap().damage.is_empty());
 }
 
 fn pair_keys(writer: u64) -> [Vec<u8>; 2] {

@@ -173,7 +173,7 @@ fn many_segments_and_checkpoints_come_to_the_same() {
     let replica = open(&disk.crash(CrashMode::DropUnsynced));
     assert_eq!(contents(&replica), expected);
     assert_eq!(replica.last().index, 201);
-    assert!(replica.reader().verify(&mut |_, _| ()).unwrap().damage.is_empty());
+    assert!(replica.reader().verify(&mut |_, _| Ok(())).unwrap().damage.is_empty());
 }
 
 /// CHECKS 12: a snapshot takes the place of the state as a whole, and stays.
@@ -300,6 +300,7 @@ fn a_verification_does_not_hold_up_a_snapshot() {
             tell.send(()).unwrap();
         });
         told.recv_timeout(std::time::Duration::from_secs(10)).expect("it is held up");
+        Ok(())
     };
     replica.reader().verify(&mut install_meanwhile).unwrap();
     assert!(last > 101, "while index files were read, too");
@@ -527,7 +528,7 @@ fn behind_an_installed_snapshot_nothing_old_is_left() {
     push_rows(&mut install, 100, 150);
     finish(&mut install, end(200, 2)).unwrap();
     drop(install);
-    let verify = |replica: &Replica| replica.reader().verify(&mut |_, _| ()).unwrap();
+    let verify = |replica: &Replica| replica.reader().verify(&mut |_, _| Ok(())).unwrap();
     assert_eq!(verify(&replica).damage, []);
     let more = [entry(201, 2, "z", "z")];
     append(&replica, &more);
@@ -546,11 +547,11 @@ fn behind_an_installed_snapshot_nothing_old_is_left() {
         name.get(..10)?.parse::<u32>().ok()
     });
     assert!(numbered.collect::<Vec<_>>().iter().all(|id| *id >= first), "{:?}", disk.files());
-    let report = verify_dir(&disk, DIR, &mut |_, _| ()).unwrap();
+    let report = verify_dir(&disk, DIR, &mut |_, _| Ok(())).unwrap();
     assert_eq!(report.damage, []);
     assert_eq!(report.notices, Vec::<String>::new());
     disk.flip_bit("/replica/REPLICA", 30, 3).unwrap();
-    let report = verify_dir(&disk, DIR, &mut |_, _| ()).unwrap();
+    let report = verify_dir(&disk, DIR, &mut |_, _| Ok(())).unwrap();
     assert_eq!(report.damage.len(), 1);
 }
 

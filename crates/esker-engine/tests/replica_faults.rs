@@ -83,7 +83,7 @@ impl Fixture {
     /// Opens a damaged copy: never is anything else read than what was agreed on, and nothing is missing in silence.
     fn judge(&self, disk: SimDisk, path: &Path, what: &str) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let noticed = verify_dir(&disk, DIR, &mut |_, _| ());
+        let noticed = verify_dir(&disk, DIR, &mut |_, _| Ok(()));
         let machine = Machine::new(disk);
         let replica = match open(&machine) {
             Ok(replica) => replica,

@@ -42,7 +42,7 @@ fn store() -> SimDisk {
 }
 
 fn verify(disk: &SimDisk) -> VerifyReport {
-    verify_dir(disk, DIR, &mut |_, _| ()).unwrap()
+    verify_dir(disk, DIR, &mut |_, _| Ok(())).unwrap()
 }
 
 fn path(name: &str) -> String {

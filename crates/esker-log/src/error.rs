@@ -63,6 +63,8 @@ pub enum Error {
     },
     /// The store was closed.
     Closed,
+    /// Who asked for it does not want it any more.
+    Cancelled,
 }
 
 /// Where stored bytes fail their checks. Never returned as data, never skipped.
@@ -144,6 +146,7 @@ impl fmt::Display for Error {
             ),
             Self::Io { doing, source } => write!(f, "{doing}: {source}"),
             Self::Closed => f.write_str("the store is closed"),
+            Self::Cancelled => f.write_str("it was cancelled"),
         }
     }
 }

@@ -33,7 +33,10 @@ use crate::{
 
 pub use crate::error::invalid_header;
 
-const STORE_NAME: &str = "STORE";
+/// The file with the store's identity.
+pub const STORE_NAME: &str = "STORE";
+/// The file that says what a backup consists of.
+pub const BACKUP_NAME: &str = "BACKUP";
 const LOCK_NAME: &str = "LOCK";
 /// What an earlier process left unsynced is written again by so many bytes at a time.
 const REWRITE_BYTES: u64 = 1 << 20;
@@ -118,6 +121,11 @@ impl Opening {
         let LockedDir { disk, dir, lock } = locked;
         let listed = disk.list(&dir).map_err(|e| Error::io(format_args!("listing {}", dir.display()), e))?;
         let names: Vec<_> = listed.into_iter().map(|entry| entry.name).collect();
+        if names.iter().any(|name| name == BACKUP_NAME) {
+            let why =
+                format!("{} is a backup and no store: restore it to a directory of its own", dir.display());
+            return Err(Error::InvalidRequest(why));
+        }
         remove_temporaries(disk.as_ref(), &dir, &names)?;
         let found: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
         let has_files = !found.is_empty() || names.iter().any(|name| name == MANIFEST_NAME);

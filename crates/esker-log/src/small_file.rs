@@ -56,7 +56,9 @@ pub(crate) fn put_in_place(disk: &dyn Disk, dir: &Path, name: &str) -> Result<()
 }
 
 /// A whole small file; `None` if there is none of this name.
-pub(crate) fn read_small(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>> {
+///
+/// Errors: `Damage` if it is too long for one, `Io`.
+pub fn read_small(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match disk.open(path, OpenMode::Read) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),

@@ -11,7 +11,9 @@ use std::{
 
 use esker_log::{
     Error, GroupEnd, Log, Position, Result, SegmentId,
+    disk::OpenMode,
     format::SEGMENT_HEADER_LEN,
+    is_merged,
     scan::{Frame, scan_stretch},
     segment::Segment,
 };
@@ -22,7 +24,7 @@ use super::{
     index_file::{IndexFile, IndexName, IndexWriter, Stretch},
     index_merge::{cover_of, merge_index},
 };
-use crate::{Loaded, Settled};
+use crate::{Loaded, Saved, SavedFile, Settled};
 
 /// A longer row of index files is joined into one: every file costs an opening a look, every joining costs the bytes once more.
 const ROW_FILES_MAX: usize = 4;
@@ -164,12 +166,41 @@ impl Bitcask {
         Ok(())
     }
 
+    /// See [`Engine::saved`](crate::Engine::saved).
+    pub(super) fn saved_state(&self, log: &Arc<Log>) -> Result<Saved> {
+        // No index file is written, joined or removed meanwhile, and so no segment is retired.
+        let _turn = self.files_turn.lock();
+        let pin = log.pin();
+        let manifest = log.manifest();
+        let (end, version) = {
+            let state = self.checkpoints.lock();
+            (state.covered, state.last.index)
+        };
+        let belongs = |id: SegmentId| match is_merged(id) {
+            true => manifest.merged(id).is_some(),
+            false => id <= end.segment && !manifest.is_gone(id),
+        };
+        let names = RowNames::list(log)?;
+        let rows = names.0.iter().filter(|(id, _)| belongs(**id));
+        let files = rows.flat_map(|(_, row)| row).map(|name| saved_file(log, name)).collect::<Result<_>>()?;
+        Ok(Saved { end, version, manifest, pin, files })
+    }
+
     /// What came of the judged batches in a stretch.
     fn judged_between(&self, segment: SegmentId, bytes: Range<u32>) -> Judged {
         let [from, to] = [bytes.start, bytes.end].map(|offset| Position { segment, offset });
         let judged = self.judged.lock();
         judged.range(from..to).map(|(at, verdict)| (*at, verdict.clone())).collect()
     }
+}
+
+fn saved_file(log: &Log, name: &IndexName) -> Result<SavedFile> {
+    let name = name.to_string();
+    let path = log.dir().join(&name);
+    let doing = |e| Error::io(format_args!("opening {}", path.display()), e);
+    let file = log.disk().open(&path, OpenMode::Read).map_err(doing)?;
+    let (len, identity) = (file.len().map_err(doing)?, log.disk().identity(&path).map_err(doing)?);
+    Ok(SavedFile { name, file, len, identity })
 }
 
 /// Joins the long rows of segments that are covered to their ends.

@@ -74,8 +74,8 @@ use self::{
 };
 use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Merged,
-    Merging, Meta, Options, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, merging::MergeCounters,
-    stored::Stored,
+    Merging, Meta, Options, Saved, Scan, Settled, StoredScan, Value, View, judge::VERIFIED,
+    merging::MergeCounters, stored::Stored,
 };
 
 /// Error messages show this much of a key.
@@ -432,6 +432,10 @@ impl Engine for Bitcask {
         self.write_checkpoints(log, all, settled)
     }
 
+    fn saved(&self, log: &Arc<Log>) -> Result<Saved> {
+        self.saved_state(log)
+    }
+
     fn is_checkpoint_due(&self) -> bool {
         self.uncovered_ops.load(Ordering::Relaxed) >= self.checkpoint_ops
     }
@@ -473,7 +477,12 @@ impl Engine for Bitcask {
         self.budget.note_index(self.keydir.memory_bytes() as u64);
     }
 
-    fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64), damage: &mut Vec<Damage>) -> Result<u64> {
+    fn verify(
+        &self,
+        log: &Arc<Log>,
+        on_read: &mut dyn FnMut(u64) -> Result<()>,
+        damage: &mut Vec<Damage>,
+    ) -> Result<u64> {
         // No index file is replaced or removed meanwhile. A state may be: consensus does not wait for this.
         let _turn = self.files_turn.lock();
         verify_index_files(log.disk().as_ref(), log.dir(), log.store(), on_read, damage)
@@ -499,18 +508,18 @@ pub(crate) fn verify_index_files(
     disk: &dyn Disk,
     dir: &Path,
     store: &StoreId,
-    on_read: &mut dyn FnMut(u64),
+    on_read: &mut dyn FnMut(u64) -> Result<()>,
     damage: &mut Vec<Damage>,
 ) -> Result<u64> {
     let names = disk.list(dir).map_err(|e| Error::io(format_args!("listing {}", dir.display()), e))?;
     let mut files = 0;
-    for found in names.iter().filter(|found| IndexName::parse(&found.name).is_some()) {
+    for (found, name) in names.iter().filter_map(|found| Some((found, IndexName::parse(&found.name)?))) {
         files += 1;
-        match IndexFile::open(disk, &dir.join(&found.name), store).and_then(|file| file.verify()) {
+        match IndexFile::open(disk, &dir.join(&found.name), store).and_then(|file| file.verify_as(&name)) {
             Err(Error::Damage(found)) => damage.push(found),
             other => other?,
         }
-        on_read(found.len);
+        on_read(found.len)?;
     }
     Ok(files)
 }

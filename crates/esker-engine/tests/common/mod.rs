@@ -6,6 +6,7 @@
 pub(crate) mod engines;
 pub(crate) mod model;
 pub(crate) mod replica;
+pub(crate) mod rich;
 pub(crate) mod survival;
 pub(crate) mod workload;
 

@@ -576,7 +576,7 @@ pub(crate) fn check(disk: SimDisk, agreed: &Agreed, known: &Known, seed: u64) ->
         .map_err(|why| format!("opened again: {why} {files:?} {:?}", replica.open_report()))?;
     verify(&replica)?;
     drop(replica);
-    let report = verify_dir(&again.disk, DIR, &mut |_, _| ()).map_err(|e| e.to_string())?;
+    let report = verify_dir(&again.disk, DIR, &mut |_, _| Ok(())).map_err(|e| e.to_string())?;
     if report.damage.is_empty() {
         Ok(())
     } else {
@@ -585,7 +585,7 @@ pub(crate) fn check(disk: SimDisk, agreed: &Agreed, known: &Known, seed: u64) ->
 }
 
 fn verify(replica: &Replica) -> Result<(), String> {
-    let report = replica.reader().verify(&mut |_, _| ()).map_err(|e| e.to_string())?;
+    let report = replica.reader().verify(&mut |_, _| Ok(())).map_err(|e| e.to_string())?;
     if report.damage.is_empty() { Ok(()) } else { Err(format!("verify finds {:?}", report.damage)) }
 }
 

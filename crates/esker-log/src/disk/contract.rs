@@ -8,7 +8,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Disk, File, OpenMode, RealDisk, sim::SimDisk};
+use super::{Disk, File, OpenMode, RealDisk, cannot_link, sim::SimDisk};
 
 fn on_both(check: impl Fn(&dyn Disk, &Path)) {
     let temporary = tempfile::tempdir().unwrap();
@@ -145,6 +145,36 @@ fn a_rename_replaces_and_handles_stay_with_their_file() {
 }
 
 #[test]
+fn a_link_is_the_same_file_under_another_name() {
+    on_both(|disk, dir| {
+        let (a, b) = (dir.join("a"), dir.join("b"));
+        let file = create(disk, &a, b"one");
+        disk.link(&a, &b).unwrap();
+        assert_eq!(disk.identity(&a).unwrap(), disk.identity(&b).unwrap());
+        file.write_all_at(b"two", 0).unwrap();
+        assert_eq!(read(disk, &b), b"two");
+        let refused = [disk.link(&a, &b), disk.link(&a, &a), disk.link(&b, dir)];
+        assert_eq!(refused.map(kind), [ErrorKind::AlreadyExists; 3]);
+        assert_eq!(kind(disk.link(&dir.join("no"), &dir.join("c"))), ErrorKind::NotFound);
+        assert_eq!(kind(disk.link(&a, &dir.join("no/c"))), ErrorKind::NotFound);
+        disk.remove(&a).unwrap();
+        disk.sync_dir(dir).unwrap();
+        assert_eq!((names(disk, dir), read(disk, &b)), (vec![("b".to_owned(), 3)], b"two".to_vec()));
+    });
+}
+
+#[test]
+fn who_cannot_link_is_told_from_other_errors() {
+    let sim = SimDisk::new();
+    create(&sim, Path::new("/a"), b"x");
+    sim.set_no_links(true);
+    let refused = sim.link(Path::new("/a"), Path::new("/b")).unwrap_err();
+    assert!(cannot_link(&refused), "{refused}");
+    let taken = sim.link(Path::new("/a"), Path::new("/a")).unwrap_err();
+    assert!(!cannot_link(&taken), "{taken}");
+}
+
+#[test]
 fn a_removed_file_lives_on_in_its_handles() {
     on_both(|disk, dir| {
         let path = dir.join("a");
@@ -217,6 +247,7 @@ enum Step {
     Allocate { file: u8, offset: u64, len: u64 },
     Read { file: u8, offset: u64, len: usize },
     Rename(u8, u8),
+    Link(u8, u8),
     Remove(u8),
     Sync(u8),
 }
@@ -234,6 +265,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (file.clone(), offset, 0..6000usize)
             .prop_map(|(file, offset, len)| Step::Read { file, offset, len }),
         2 => (file.clone(), file.clone()).prop_map(|(from, to)| Step::Rename(from, to)),
+        1 => (file.clone(), file.clone()).prop_map(|(from, to)| Step::Link(from, to)),
         1 => file.clone().prop_map(Step::Remove),
         2 => file.prop_map(Step::Sync),
     ]
@@ -263,6 +295,7 @@ fn run(disk: &dyn Disk, dir: &Path, step: &Step) -> Result<Vec<u8>, Option<i32>>
             Ok(buf)
         }),
         Step::Rename(from, to) => disk.rename(&path(dir, *from), &path(dir, *to)).map(nothing),
+        Step::Link(from, to) => disk.link(&path(dir, *from), &path(dir, *to)).map(nothing),
         Step::Remove(file) => disk.remove(&path(dir, *file)).map(nothing),
         Step::Sync(file) => {
             open(*file).and_then(|f| f.sync_data()).and_then(|()| disk.sync_dir(dir)).map(nothing)

@@ -24,6 +24,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::io::Errno;
+
 pub use real::{RealDisk, is_locked};
 
 /// How [`Disk::open`] opens a file.
@@ -55,6 +57,13 @@ pub struct FileIdentity {
     pub created: Option<(i64, u32)>,
 }
 
+/// Whether [`Disk::link`] failed because there can be no second name: the file has to be copied.
+pub fn cannot_link(error: &io::Error) -> bool {
+    // EPERM is what file systems without links say, and kernels that protect the files of other users.
+    let errors = [Errno::XDEV, Errno::PERM, Errno::MLINK, Errno::OPNOTSUPP, Errno::NOSYS];
+    errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// A directory tree of files. Paths are used as given.
 pub trait Disk: Send + Sync + 'static {
     /// Opens or creates a file. A created file's name is durable only after [`Disk::sync_dir`].
@@ -63,8 +72,14 @@ pub trait Disk: Send + Sync + 'static {
     /// The files (not the directories) in `dir`, sorted by name.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Gives a file another name, replacing what had that name. Durable after [`Disk::sync_dir`].
+    /// Gives a file another name, replacing what had that name. Durable after [`Disk::sync_dir`]. If the file itself has
+    /// that name already, nothing happens.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name, with which it is the same file. Durable after [`Disk::sync_dir`].
+    /// [`io::ErrorKind::AlreadyExists`] if the name is taken; where the file system cannot (another device, or no such
+    /// names at all) the error is one that [`cannot_link`] knows.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file. Durable after [`Disk::sync_dir`]. Open handles go on working.
     fn remove(&self, path: &Path) -> io::Result<()>;

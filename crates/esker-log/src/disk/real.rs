@@ -84,6 +84,11 @@ impl Disk for RealDisk {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one home of file system calls")]
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one home of file system calls")]
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }

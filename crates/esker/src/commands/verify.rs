@@ -45,6 +45,7 @@ fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
     let found = verify_dir(&RealDisk, dir, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
+        Ok(())
     });
     bar.finish_and_clear();
     let found = found?;

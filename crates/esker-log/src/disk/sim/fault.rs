@@ -25,6 +25,8 @@ pub enum OpKind {
     SyncDir,
     /// Renaming a file.
     Rename,
+    /// Giving a file a second name.
+    Link,
     /// Removing a file.
     Remove,
     /// Listing a directory.
@@ -46,7 +48,7 @@ pub enum Ops {
     Writes,
     /// Syncs of files and directories.
     Syncs,
-    /// What changes names: create, rename, remove, create a directory, lock.
+    /// What changes names: create, rename, link, remove, create a directory, lock.
     Names,
     /// One kind.
     Only(OpKind),
@@ -61,7 +63,7 @@ impl Ops {
             Self::Reads => matches!(kind, Open | Read | List),
             Self::Writes => matches!(kind, Write | Allocate | SetLen),
             Self::Syncs => matches!(kind, SyncData | SyncDir),
-            Self::Names => matches!(kind, Create | Rename | Remove | CreateDir | Lock),
+            Self::Names => matches!(kind, Create | Rename | Link | Remove | CreateDir | Lock),
             Self::Only(only) => kind == only,
         }
     }

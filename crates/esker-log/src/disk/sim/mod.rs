@@ -37,7 +37,7 @@
 //!
 //! # Left out
 //!
-//! Permissions, links, time stamps, and misdirected writes (use [`SimDisk::write_file`] for the effect of one).
+//! Permissions, symbolic links, time stamps, and misdirected writes (use [`SimDisk::write_file`] for the effect of one).
 
 mod content;
 mod crash;
@@ -145,9 +145,26 @@ impl Disk for SimDisk {
         if state.names.dirs.contains(to) {
             return Err(Errno::ISDIR.into());
         }
-        if from != to {
+        // POSIX: between two names of one file, nothing happens.
+        if state.names.current.get(to) != Some(&id) {
             state.change_name(id, Some(from), Some(to));
         }
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.machine.begin_whole(OpKind::Link, from)?;
+        let id = state.lookup(from)?;
+        if !state.names.has_parent_of(to) {
+            return Err(Errno::NOENT.into());
+        }
+        if state.names.current.contains_key(to) || state.names.dirs.contains(to) {
+            return Err(Errno::EXIST.into());
+        }
+        if state.limits.no_links {
+            return Err(Errno::XDEV.into());
+        }
+        state.change_name(id, None, Some(to));
         Ok(())
     }
 

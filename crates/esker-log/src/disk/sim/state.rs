@@ -56,6 +56,8 @@ pub(super) struct Limits {
     pub(super) cold: bool,
     /// The most bytes that a read that must not wait finds in memory.
     pub(super) try_read_max: Option<usize>,
+    /// Whether every two directories are on two devices, as far as links go.
+    pub(super) no_links: bool,
 }
 
 impl Machine {

@@ -70,6 +70,11 @@ impl SimDisk {
         self.machine.state().limits.try_read_max = bytes;
     }
 
+    /// With `true`, no file gets a second name: [`Disk::link`](crate::disk::Disk::link) says that it is on another device.
+    pub fn set_no_links(&self, no_links: bool) {
+        self.machine.state().limits.no_links = no_links;
+    }
+
     /// Makes `ops` wait, as a hanging device does, until [`SimDisk::end_stall`] or a crash.
     pub fn stall(&self, ops: Ops) {
         self.machine.stall(Some(ops));
