@@ -79,7 +79,10 @@ impl WriteBatch {
         if expires_at_ms > Slot::EXPIRY_MS_MAX {
             return Err(Error::InvalidRequest("the latest time at which a key can expire is in 2054".into()));
         }
-        self.put_value(flags::EXPIRES, key, &expires_at_ms.to_le_bytes(), value)
+        self.put_value(flags::EXPIRES, key, &expires_at_ms.to_le_bytes(), value)?;
+        // Merges tell by the stamps of what is applied what has expired.
+        self.is_timed = true;
+        Ok(())
     }
 
     fn put_value(&mut self, record_flags: u8, key: &[u8], before: &[u8], value: &[u8]) -> Result<()> {

@@ -67,13 +67,13 @@ impl Pace for Throttle<'_> {
             self.unlooked = 0;
             (self.look)();
         }
+        if (self.is_closing)() {
+            return Err(Error::Closed);
+        }
         self.unpaid += bytes;
         let due = Duration::from_secs_f64(self.unpaid as f64 / self.bytes_per_second.max(1) as f64);
         if due < PAUSE {
             return Ok(());
-        }
-        if (self.is_closing)() {
-            return Err(Error::Closed);
         }
         self.unpaid = 0;
         // Nobody raises it: a wait that can be had without asking for the time.

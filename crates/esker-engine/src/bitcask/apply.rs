@@ -55,9 +55,11 @@ impl Bitcask {
         let mut cut = Vec::new();
         let mut live = self.live.lock();
         self.keydir.apply(operations, |tree| {
-            let mut turn = Turn { tree, live: &mut live, cut: &mut cut };
+            let mut turn = Turn { tree, live: &mut live, cut: &mut cut, stamp: 0 };
             outcomes.extend(batches.iter().map(|batch| turn.apply(batch, &[])));
+            self.stamp_ms.fetch_max(turn.stamp, Ordering::AcqRel);
         });
+        self.note_applied(batches);
         self.count_later(cut);
     }
 
@@ -66,19 +68,33 @@ impl Bitcask {
         let state = Present { keydir: &self.keydir, segments };
         let verdict = judge(batch.payload, &state)?;
         let mut committed = Committed::applied(batch.version, 0);
+        let mut live = self.live.lock();
         match &verdict {
             Verdict::Void(refusal) => committed.outcome = Outcome::Refused(*refusal),
             Verdict::Applies(sums) => {
                 let mut cut = Vec::new();
-                let mut live = self.live.lock();
                 committed = self.keydir.apply(batch.records as usize, |tree| {
-                    Turn { tree, live: &mut live, cut: &mut cut }.apply(batch, sums)
+                    let mut turn = Turn { tree, live: &mut live, cut: &mut cut, stamp: 0 };
+                    let committed = turn.apply(batch, sums);
+                    self.stamp_ms.fetch_max(turn.stamp, Ordering::AcqRel);
+                    committed
                 });
                 self.count_later(cut);
             }
         }
         self.judged.lock().insert(batch.position, verdict);
+        self.note_applied(std::slice::from_ref(batch));
         Ok(committed)
+    }
+
+    /// Notes how far it got. With the lock of what lives held, so that whoever holds it finds the keydir, what came of judged
+    /// batches and this in agreement: a merge has to know up to where the keydir it looked at went.
+    fn note_applied(&self, batches: &[Applied<'_>]) {
+        let Some(last) = batches.last() else { return };
+        let Position { segment, offset } = last.position;
+        let end = Position { segment, offset: offset + (FRAME_HEADER_LEN + last.payload.len()) as u32 };
+        *self.applied_to.lock() = end;
+        self.applied_version.store(last.version, Ordering::Release);
     }
 
     /// A batch that was judged before a merge cannot be judged again after it: what it was held against may be gone.
@@ -103,6 +119,8 @@ impl Bitcask {
 
     /// Counts what was cut out of the keydir.
     pub(super) fn count_cut(&self) {
+        // Until what was taken is counted, nobody may take it for counted.
+        let _turn = self.counting.lock();
         loop {
             // One at a time: a tree is held by this thread alone while it is counted, and dropped with no lock held.
             let Some(tree) = self.cut.lock().pop() else { return };
@@ -145,6 +163,8 @@ struct Turn<'a> {
     live: &'a mut Liveness,
     /// What range deletes cut out.
     cut: &'a mut Vec<Tree<Slot>>,
+    /// The latest time that a batch said.
+    stamp: u64,
 }
 
 impl Turn<'_> {
@@ -175,6 +195,7 @@ impl Turn<'_> {
                 }
                 RecordKind::Stamp => {
                     now = stamp_of(&record);
+                    self.stamp = self.stamp.max(now);
                     None
                 }
                 RecordKind::Request | RecordKind::Condition => None,

@@ -69,6 +69,12 @@ impl Collector {
             let place =
                 RecordPlace { segment: frame.position.segment, offset: frame.record_offset(at), version };
             self.add_record(&record, place, None);
+            if record.kind == RecordKind::DeleteRange
+                && let Some((_, before)) = self.ranges.last_mut()
+            {
+                // A merged segment has them behind its keys, and none that they cover.
+                *before = 0;
+            }
         }
     }
 
@@ -125,7 +131,8 @@ impl Collector {
     pub(crate) fn into_index(self, store: &StoreId, mut stretch: Stretch) -> IndexWriter {
         let Self { keys, mut entries, ranges, .. } = self;
         // A snapshot's values may come before anything that says how far its versions go.
-        let newest = entries.iter().map(|entry| entry.place.version).max();
+        let newest = entries.iter().map(|entry| entry.place.version);
+        let newest = newest.chain(ranges.iter().map(|(range, _)| range.version)).max();
         stretch.last.index = stretch.last.index.max(newest.unwrap_or(0));
         let cover = Cover::new(ranges.iter().map(|(range, at)| (range, *at)));
         let key = |entry: &Entry| &keys[entry.key_at..entry.key_at + usize::from(entry.key_len)];

@@ -68,7 +68,7 @@ pub(crate) fn merge_index(
 
 /// One file on its way through a merge. Files are numbered from old to new.
 struct Source<'a> {
-    cursor: IndexCursor<'a>,
+    cursor: IndexCursor<&'a IndexFile>,
     number: usize,
 }
 

@@ -89,6 +89,10 @@ pub struct Bitcask {
     live: Mutex<Liveness>,
     /// What range deletes cut out of the keydir, to be counted and dropped where nobody waits.
     cut: Mutex<Vec<Tree<Slot>>>,
+    /// Held while that is counted. Taken before `live`.
+    counting: Mutex<()>,
+    /// The latest time that an applied batch said, in milliseconds since 1970: by it merges tell what has expired.
+    stamp_ms: AtomicU64,
     /// What came of the judged batches that no index file covers.
     judged: Mutex<Judged>,
     /// The segment of the last applied batch.
@@ -112,8 +116,8 @@ pub struct Bitcask {
     /// What merged segments hold beside records that live.
     beside: Mutex<Beside>,
     policy: merge::Policy,
-    /// Merges leave what expired less long ago than this: the most that the clocks of a cluster may differ.
-    expiry_grace_ms: u64,
+    /// So many bytes the next merge may copy: less than the policy says while the disk is full.
+    copy_bytes_max: AtomicU64,
     merges: MergeCounters,
     /// A state that is being gathered to take the place of the present one.
     replacement: Mutex<Option<Replacement>>,
@@ -135,6 +139,8 @@ impl Bitcask {
             keydir: Keydir::default(),
             live: Mutex::default(),
             cut: Mutex::default(),
+            counting: Mutex::default(),
+            stamp_ms: AtomicU64::new(0),
             judged: Mutex::default(),
             segment: AtomicU64::new(0),
             applied_to: Mutex::default(),
@@ -148,7 +154,7 @@ impl Bitcask {
             merge_turn: Mutex::default(),
             beside: Mutex::default(),
             policy: merge::Policy::new(options),
-            expiry_grace_ms: 0,
+            copy_bytes_max: AtomicU64::new(merge::Policy::new(options).copy_bytes_max),
             merges: MergeCounters::default(),
             replacement: Mutex::default(),
             maintenance,
@@ -437,7 +443,11 @@ impl Engine for Bitcask {
     }
 
     fn is_checkpoint_due(&self) -> bool {
-        self.uncovered_ops.load(Ordering::Relaxed) >= self.checkpoint_ops
+        let has_sealed = || {
+            let covered = self.checkpoints.try_lock().map(|checkpoints| checkpoints.covered().segment);
+            covered.is_some_and(|covered| covered + 1 < self.applied_to.lock().segment)
+        };
+        self.uncovered_ops.load(Ordering::Relaxed) >= self.checkpoint_ops || has_sealed()
     }
 
     fn merge(&self, log: &Arc<Log>, merging: &mut Merging<'_>) -> Result<Option<Merged>> {
@@ -469,6 +479,7 @@ impl Engine for Bitcask {
         let mut checkpoints = self.checkpoints.lock();
         *checkpoints = Checkpoints::replacing(base);
         self.uncovered_ops.store(tree.len() as u64, Ordering::Relaxed);
+        let _counting = self.counting.lock();
         self.judged.lock().clear();
         // What was cut out of the old state counts no more.
         self.cut.lock().clear();

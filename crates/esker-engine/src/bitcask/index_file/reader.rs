@@ -1,7 +1,7 @@
 //! From an index file's bytes to entries. Lengths are checked before they are trusted; any damage is an error with its place.
 
 use std::{
-    ops::Range,
+    ops::{Deref, Range},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -244,9 +244,9 @@ fn decode_ranges(mut bytes: &[u8], count: u32, last: u64) -> Option<Vec<RangeTom
     bytes.is_empty().then_some(ranges)
 }
 
-/// Walks an index file's entries in key order.
-pub(crate) struct IndexCursor<'a> {
-    index: &'a IndexFile,
+/// Walks an index file's entries in key order. Owns the file or borrows it.
+pub(crate) struct IndexCursor<I> {
+    index: I,
     next_block: usize,
     buffer: Vec<u8>,
     at: usize,
@@ -255,22 +255,39 @@ pub(crate) struct IndexCursor<'a> {
     place: Option<Place>,
 }
 
-impl<'a> IndexCursor<'a> {
+impl<I: Deref<Target = IndexFile>> IndexCursor<I> {
     /// A cursor on the first entry.
-    pub(crate) fn start(index: &'a IndexFile) -> Result<Self> {
+    pub(crate) fn start(index: I) -> Result<Self> {
         Self::at_block(index, 0)
     }
 
     /// A cursor on the first entry whose key is at least `key`.
-    pub(crate) fn seek(index: &'a IndexFile, key: &[u8]) -> Result<Self> {
-        let mut cursor = Self::at_block(index, index.block_of(key))?;
+    pub(crate) fn seek(index: I, key: &[u8]) -> Result<Self> {
+        let block = index.block_of(key);
+        let mut cursor = Self::at_block(index, block)?;
         while cursor.place.is_some() && cursor.key.as_slice() < key {
             cursor.advance()?;
         }
         Ok(cursor)
     }
 
-    fn at_block(index: &'a IndexFile, block: usize) -> Result<Self> {
+    /// Goes on to the first entry whose key is at least `key`: cheap where it is near, and never back.
+    pub(crate) fn seek_on(&mut self, key: &[u8]) -> Result<()> {
+        if self.place.is_none() || self.key.as_slice() >= key {
+            return Ok(());
+        }
+        let block = self.index.block_of(key);
+        if block >= self.next_block {
+            self.next_block = block;
+            self.at = self.buffer.len();
+        }
+        while self.place.is_some() && self.key.as_slice() < key {
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    fn at_block(index: I, block: usize) -> Result<Self> {
         let mut cursor = Self {
             index,
             next_block: block,

@@ -101,7 +101,7 @@ impl IndexWriter {
                 }
             }
         }
-        put_varint(blocks, self.stretch.last.index - place.version);
+        put_varint(blocks, behind(&self.stretch, place.version));
     }
 
     /// Adds a deleted range; they come in any order.
@@ -111,7 +111,7 @@ impl IndexWriter {
             put_varint(&mut self.ranges, piece.len() as u64);
             self.ranges.extend_from_slice(&piece);
         }
-        put_varint(&mut self.ranges, self.stretch.last.index - range.version);
+        put_varint(&mut self.ranges, behind(&self.stretch, range.version));
         self.range_count += 1;
     }
 
@@ -248,4 +248,9 @@ impl File for MemoryFile {
 
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// How far a version is behind the stretch's last.
+fn behind(stretch: &Stretch, version: u64) -> u64 {
+    stretch.last.index.checked_sub(version).expect("no version in a stretch is above its last")
 }

@@ -28,9 +28,16 @@ use crate::{
     range::encode_deletion,
 };
 
+/// A batch is judged by the stamp of whoever proposed it, and that may be so much behind the latest: then it must find what had not
+/// expired for it. The most that the clocks of a cluster may differ, and a proposal wait.
+const EXPIRY_GRACE_MS: u64 = 60_000;
+
 /// Keys that have expired are noted to be dropped from the keydir. When there are so many bytes of them, the rest waits for
 /// another merge.
 const EXPIRED_BYTES_MAX: usize = 64 << 20;
+
+/// Also where nothing is copied, it is looked now and then whether to go on.
+const KEYS_BETWEEN_LOOKS: u64 = 1024;
 
 /// What a merge made.
 pub(super) struct Copied {
@@ -95,8 +102,10 @@ pub(super) struct Copier<'a> {
     copied: Copied,
     expired_bytes: usize,
     expired_before_ms: u64,
-    /// The version of what was applied last when copying began.
+    /// No version that is copied is higher.
     newest: Version,
+    /// Keys looked at.
+    keys: u64,
 }
 
 /// A segment being written, with the entries of its index file.
@@ -114,6 +123,7 @@ impl<'a> Copier<'a> {
         engine: &'a Bitcask,
         inputs: &'a HashSet<SegmentId>,
         outside: &'a Outside<'a>,
+        newest: Version,
         pace: &'a mut dyn Pace,
     ) -> Self {
         Self {
@@ -126,15 +136,24 @@ impl<'a> Copier<'a> {
             reading: None,
             copied: Copied { outputs: Vec::new(), expired: Vec::new() },
             expired_bytes: 0,
-            expired_before_ms: engine.now_ms().saturating_sub(engine.expiry_grace_ms),
-            newest: engine.applied_version.load(Ordering::Acquire),
+            expired_before_ms: engine.stamp_ms.load(Ordering::Acquire).saturating_sub(EXPIRY_GRACE_MS),
+            newest,
+            keys: 0,
         }
     }
 
     /// Takes the newest entry that the inputs have of a key.
     pub(super) fn take(&mut self, key: &[u8], place: Place) -> Result<()> {
-        let Some(entry) = place.slot else { return self.take_tombstone(key, place.version) };
+        self.keys += 1;
+        if self.keys.is_multiple_of(KEYS_BETWEEN_LOOKS) {
+            self.pace.copied(0)?;
+        }
         let present = self.engine.keydir.get(key);
+        let Some(entry) = place.slot else {
+            // What is newer covers what is older as well as this does.
+            let is_covered = present.is_some_and(|slot| slot.version() > place.version);
+            return if is_covered { Ok(()) } else { self.take_tombstone(key, place.version) };
+        };
         let Some(slot) = present.filter(|slot| self.is_entry(*slot, entry)) else { return Ok(()) };
         let may_drop = self.expired_bytes < EXPIRED_BYTES_MAX;
         if may_drop && slot.is_expired(self.expired_before_ms) {

@@ -24,6 +24,9 @@ use std::{
 
 use esker_log::{Error, Log, Merge, Position, Result, SegmentId, is_merged, segment::Segment};
 
+/// A merge never takes less than this, whatever the disk has room for, but for one segment.
+const COPY_BYTES_MIN: u64 = 1 << 20;
+
 pub(crate) use self::choose::Policy;
 use self::{
     choose::{Candidate, choose},
@@ -46,7 +49,7 @@ impl Bitcask {
         if let Some(unfinished) = turn.as_ref() {
             let merged = unfinished.finish(self, log)?;
             *turn = None;
-            return Ok(Some(merged));
+            return Ok(merged);
         }
         self.count_cut();
         let candidates = self.candidates(log, merging.before);
@@ -58,10 +61,12 @@ impl Bitcask {
             return Ok(None);
         }
         let generation = log.generation();
-        let copied = Job::new(self, log, &inputs)?.copy(merging.pace)?;
+        let copied = self.copy(log, &inputs, merging.pace)?;
         // Everything that was applied when the last key was looked at.
-        let judged =
-            Judged { version: self.applied_version.load(Ordering::Acquire), to: *self.applied_to.lock() };
+        let judged = {
+            let _agreement = self.live.lock();
+            Judged { version: self.applied_version.load(Ordering::Acquire), to: *self.applied_to.lock() }
+        };
         (merging.save)()?;
         if self.checkpoints.lock().covered() < judged.to {
             let why = "index files do not cover what was applied: the merge is given up";
@@ -71,7 +76,20 @@ impl Bitcask {
         // From here on it has happened. What fails now is done first the next time.
         let merged = turn.insert(installed).finish(self, log)?;
         *turn = None;
-        Ok(Some(merged))
+        Ok(merged)
+    }
+
+    /// Copies what lives of the inputs. Where the disk is too full for it, the next merge takes less.
+    fn copy(&self, log: &Arc<Log>, inputs: &[SegmentId], pace: &mut dyn Pace) -> Result<Copied> {
+        let copied = Job::new(self, log, inputs)?.copy(pace);
+        let limit = self.copy_bytes_max.load(Ordering::Relaxed);
+        let next = match &copied {
+            Err(Error::DiskFull) => limit / 2,
+            Err(_) => limit,
+            Ok(_) => (2 * limit).clamp(COPY_BYTES_MIN, self.policy.copy_bytes_max),
+        };
+        self.copy_bytes_max.store(next, Ordering::Relaxed);
+        copied
     }
 
     fn candidates(&self, log: &Log, before: Position) -> Vec<Candidate> {
@@ -93,7 +111,8 @@ impl Bitcask {
 
     fn merge_policy(&self, log: &Log) -> Policy {
         let segment_bytes = log.segment_max_bytes();
-        Policy { segment_bytes, ..self.policy }
+        let copy_bytes_max = self.copy_bytes_max.load(Ordering::Relaxed);
+        Policy { segment_bytes, copy_bytes_max, ..self.policy }
     }
 
     /// Whether enough is dead for a merge, as far as that is known without looking at every segment.
@@ -144,7 +163,9 @@ impl<'a> Job<'a> {
     /// Copies what lives.
     fn copy(&self, pace: &mut dyn Pace) -> Result<Copied> {
         let outside = Outside::new(&self.inputs, || self.rows());
-        let mut copier = Copier::new(self.log, self.engine, &self.inputs, &outside, pace);
+        let newest = self.files.iter().map(|file| file.stretch.last.index).max().unwrap_or(0);
+        let newest = newest.max(self.engine.applied_version.load(Ordering::Acquire));
+        let mut copier = Copier::new(self.log, self.engine, &self.inputs, &outside, newest, pace);
         let (cover, all) = (cover_of(&self.files), Bound::Unbounded);
         merge_index(&self.files, &cover, all, all, |key, place, _| copier.take(key, place))?;
         for range in self.files.iter().flat_map(|file| &file.ranges) {
@@ -160,6 +181,8 @@ pub(super) struct Installed {
     inputs: Vec<SegmentId>,
     input_set: HashSet<SegmentId>,
     copied: Copied,
+    /// Of the state that it is a merge of.
+    generation: u64,
 }
 
 impl Installed {
@@ -178,11 +201,18 @@ impl Installed {
         };
         log.install(&merge)?;
         copied.keep();
-        Ok(Self { input_set: inputs.iter().copied().collect(), inputs, copied })
+        Ok(Self { input_set: inputs.iter().copied().collect(), inputs, copied, generation })
     }
 
-    /// Leads the keys to their new places and takes the inputs out.
-    fn finish(&self, engine: &Bitcask, log: &Log) -> Result<Merged> {
+    /// Leads the keys to their new places and takes the inputs out. `None`: a snapshot has taken the place of both meanwhile.
+    fn finish(&self, engine: &Bitcask, log: &Log) -> Result<Option<Merged>> {
+        match self.try_finish(engine, log) {
+            _ if log.generation() != self.generation => Ok(None),
+            finished => finished.map(Some),
+        }
+    }
+
+    fn try_finish(&self, engine: &Bitcask, log: &Log) -> Result<Merged> {
         for output in &self.copied.outputs {
             self.swing(engine, &output.open_index(log)?)?;
         }

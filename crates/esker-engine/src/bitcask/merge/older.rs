@@ -1,8 +1,13 @@
 //! Whether something older lies outside a merge: what a tombstone is kept for.
 
-use std::{cell::OnceCell, collections::HashSet, ops::Bound};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashSet,
+    ops::Bound,
+    sync::Arc,
+};
 
-use esker_log::{Result, SegmentId, is_merged};
+use esker_log::{Result, SegmentId};
 
 use crate::{
     Version,
@@ -24,9 +29,9 @@ pub(crate) struct Outside<'a> {
 pub(crate) type Rows = Vec<(SegmentId, Vec<IndexFile>)>;
 
 struct OutsideFile {
-    file: IndexFile,
-    /// All in it is newer than this.
-    behind: Version,
+    file: Arc<IndexFile>,
+    /// Where the last key was looked for: they ascend.
+    cursor: RefCell<IndexCursor<Arc<IndexFile>>>,
 }
 
 impl<'a> Outside<'a> {
@@ -39,33 +44,18 @@ impl<'a> Outside<'a> {
         if let Some(files) = self.files.get() {
             return Ok(files);
         }
-        let files = self.leave_out_inputs((self.open)()?);
+        let rows = (self.open)()?.into_iter().filter(|(segment, _)| !self.inputs.contains(segment));
+        let files = rows.flat_map(|(_, row)| row).map(OutsideFile::new).collect::<Result<_>>()?;
         Ok(self.files.get_or_init(|| files))
     }
 
-    fn leave_out_inputs(&self, rows: Rows) -> Vec<OutsideFile> {
-        let mut files = Vec::new();
-        // A log segment holds nothing as old as what came before it in the log.
-        let mut behind = 0;
-        for (segment, row) in rows {
-            let newest = row.iter().map(|file| file.stretch.last.index).max().unwrap_or(0);
-            let behind_this = if is_merged(segment) { 0 } else { behind };
-            if !self.inputs.contains(&segment) {
-                files.extend(row.into_iter().map(|file| OutsideFile { file, behind: behind_this }));
-            }
-            if !is_merged(segment) {
-                behind = behind.max(newest);
-            }
-        }
-        files
-    }
-
-    /// Whether a put or sum of `key` from before `version` lies outside.
+    /// Whether a put or sum of `key` from before `version` lies outside. Keys ascend from call to call.
     ///
     /// Errors: `Damage`, `Io`.
     pub(crate) fn has_older(&self, key: &[u8], version: Version) -> Result<bool> {
-        for OutsideFile { file, .. } in self.files()?.iter().filter(|it| it.behind < version) {
-            let cursor = IndexCursor::seek(file, key)?;
+        for file in self.files()? {
+            let mut cursor = file.cursor.borrow_mut();
+            cursor.seek_on(key)?;
             let is_older = cursor
                 .place()
                 .is_some_and(|place| cursor.key() == key && place.slot.is_some() && place.version < version);
@@ -80,8 +70,8 @@ impl<'a> Outside<'a> {
     ///
     /// Errors: `Damage`, `Io`.
     pub(crate) fn has_older_in(&self, range: &RangeTombstone) -> Result<bool> {
-        for OutsideFile { file, .. } in self.files()?.iter().filter(|it| it.behind < range.version) {
-            let mut cursor = IndexCursor::seek(file, &range.start)?;
+        for OutsideFile { file, .. } in self.files()? {
+            let mut cursor = IndexCursor::seek(file.as_ref(), &range.start)?;
             while let Some(place) = cursor.place() {
                 let is_behind = match &range.end {
                     Bound::Unbounded => false,
@@ -98,5 +88,12 @@ impl<'a> Outside<'a> {
             }
         }
         Ok(false)
+    }
+}
+
+impl OutsideFile {
+    fn new(file: IndexFile) -> Result<Self> {
+        let file = Arc::new(file);
+        Ok(Self { cursor: RefCell::new(IndexCursor::start(Arc::clone(&file))?), file })
     }
 }
