@@ -159,7 +159,11 @@ mod tests {
     #[test]
     fn writers_wait_a_little_while_dead_bytes_outgrow_live_ones() {
         let db = store();
-        let overwrite = || (0..100).for_each(|n| drop(db.put(&[n % 10], &[n; 10_000]).unwrap()));
+        let overwrite = || {
+            (0..100).for_each(|n| {
+                db.put(&[n % 10], &[n; 10_000]).unwrap();
+            })
+        };
         let inner = db.inner();
         overwrite();
         assert_eq!((db.stats().throttled, inner.brake().per_kib()), (Duration::ZERO, Duration::ZERO));

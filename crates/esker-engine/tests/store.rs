@@ -188,7 +188,11 @@ fn what_a_snapshot_holds_is_counted() {
     let mut options = options();
     options.sync = SyncPolicy::Never;
     let db = Db::open(dir.path(), options).unwrap();
-    let fill = |value: u8| (0..2000_u32).for_each(|n| drop(db.put(&n.to_be_bytes(), &[value; 100]).unwrap()));
+    let fill = |value: u8| {
+        (0..2000_u32).for_each(|n| {
+            db.put(&n.to_be_bytes(), &[value; 100]).unwrap();
+        })
+    };
     fill(1);
     assert_eq!(db.stats().snapshots.held, 0);
     let scan = db.scan(&KeyRange::all(), false);

@@ -242,6 +242,8 @@ impl<'a> Job<'a> {
             keys_expired: copied.expired.len() as u64,
         };
         self.engine.merges.add(&merged);
+        let index_bytes: u64 = copied.outputs.iter().map(|output| output.index_bytes).sum();
+        self.engine.file_bytes_written.fetch_add(index_bytes, Ordering::Relaxed);
         Ok(merged)
     }
 }
