@@ -446,6 +446,25 @@ mod tests {
         (Store::single(db, config, Arc::new(ManualClock::default())).unwrap(), dir)
     }
 
+    #[tokio::test]
+    async fn what_fronts_build_is_compressed_as_the_store_is_set_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::default();
+        options.compression = esker_engine::Compression::Lz4;
+        let db = Db::open(dir.path(), options).unwrap();
+        let store = Store::single(db, StoreConfig::default(), Arc::new(ManualClock::default())).unwrap();
+        let mut batch = Batch::with_capacity(store.limits(), 2000);
+        batch.put(b"plain", &[b'v'; 1000]).unwrap();
+        batch.put_expiring(b"expiring", &[b'w'; 1000], 2_524_608_000_000).unwrap();
+        store.write(batch, WriteOptions::default()).await.unwrap();
+        let stats = store.status().stats;
+        assert_eq!(stats.compression.bytes_given, 2000);
+        assert!(stats.compression.bytes_stored < 200 && stats.live_bytes < 300, "{stats:?}");
+        for (key, byte) in [(&b"plain"[..], b'v'), (b"expiring", b'w')] {
+            assert_eq!(store.get(key).await.unwrap().unwrap().value.to_vec(), [byte; 1000]);
+        }
+    }
+
     async fn fill(store: &Store, keys: u32) {
         let mut batch = Batch::new(store.limits());
         for key in 0..keys {

@@ -184,7 +184,7 @@ mod tests {
         let noise: Vec<u8> = (0..4096_u32)
             .flat_map(|i| i.wrapping_mul(2_654_435_761).rotate_left(i % 31).to_le_bytes())
             .collect();
-        let noise: Vec<u8> = noise.iter().enumerate().map(|(i, byte)| byte ^ (i * i >> 3) as u8).collect();
+        let noise: Vec<u8> = noise.iter().enumerate().map(|(i, byte)| byte ^ ((i * i) >> 3) as u8).collect();
         for compression in ALL {
             assert!(compressed(compression, &[b'a'; 63]).is_none());
             if let Some((_, body)) = compressed(compression, &noise) {

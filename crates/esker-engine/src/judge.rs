@@ -194,7 +194,9 @@ mod tests {
     use crate::WriteBatch;
 
     /// Keys with version, expiry and value.
-    struct Held(BTreeMap<&'static [u8], (Version, Option<u64>, &'static [u8])>);
+    struct Held(BTreeMap<&'static [u8], HeldValue>);
+
+    type HeldValue = (Version, Option<u64>, &'static [u8]);
 
     impl State for Held {
         fn version(&self, key: &[u8]) -> Option<(Version, Option<u64>)> {

@@ -160,9 +160,8 @@ mod tests {
             store_id: || Ok([7; 16]),
             threads: false,
         };
-        let mut options = Options::default();
-        options.sync = esker_log::SyncPolicy::Never;
-        options.segment_max_bytes = 64 << 10;
+        let options =
+            Options { sync: esker_log::SyncPolicy::Never, segment_max_bytes: 64 << 10, ..Options::default() };
         Db::open_in(&environment, "/db", options).unwrap()
     }
 

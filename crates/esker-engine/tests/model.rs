@@ -233,6 +233,10 @@ proptest! {
 #[test]
 fn cold_reads_give_the_value() {
     let mut pair = Pair::new(EngineKind::Bitcask, SyncPolicy::Always);
+    // What is cached is not read.
+    pair.options.cache_max_bytes = 0;
+    pair.db = None;
+    pair.open();
     let write = |value: &[u8]| Action::Write(vec![Op::Put(b"key".to_vec(), value.to_vec())], false);
     pair.act(&write(b"old"));
     pair.machine.disk.set_cold(true);

@@ -72,10 +72,12 @@ mod tests {
 
     #[test]
     fn the_cache_gives_way_before_keys_are_refused() {
-        let mut options = Options::default();
-        options.memory_budget = 100 << 20;
-        options.queue_max_bytes = 20 << 20;
-        options.cache_max_bytes = 32 << 20;
+        let options = Options {
+            memory_budget: 100 << 20,
+            queue_max_bytes: 20 << 20,
+            cache_max_bytes: 32 << 20,
+            ..Options::default()
+        };
         let budget = Budget::new(&options, Arc::<ManualClock>::default());
         let capacity = |index_mib: u64| {
             budget.note_index(index_mib << 20);
@@ -90,8 +92,7 @@ mod tests {
 
     #[test]
     fn without_a_cache_there_is_none() {
-        let mut options = Options::default();
-        options.cache_max_bytes = 0;
+        let options = Options { cache_max_bytes: 0, ..Options::default() };
         let budget = Budget::new(&options, Arc::<ManualClock>::default());
         budget.note_index(1 << 60);
         assert!(budget.cache().is_none() && budget.is_full());

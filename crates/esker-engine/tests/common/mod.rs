@@ -46,13 +46,14 @@ impl Machine {
     }
 }
 
-/// Small segments and frequent checkpoints, so that a short workload meets every kind of file.
+/// Small segments and caches and frequent checkpoints, so that a short workload meets every kind of file.
 pub(crate) fn small_options(sync: SyncPolicy) -> Options {
     let mut options = Options::default();
     options.sync = sync;
     options.segment_max_bytes = 4096;
     options.checkpoint_ops = 16;
     options.checkpoint_interval = Duration::from_secs(1);
+    options.cache_max_bytes = 64 << 10;
     options.open_threads = 1;
     options
 }

@@ -133,9 +133,10 @@ pub(crate) const TABLE: &[Setting] = &[
     setting(
         "cache_max_size",
         Bytes(0, 64 * 1024 * GIB),
-        Value("16MiB"),
-        "Values that are read again are kept in memory, up to this. Beside the operating system's page cache it saves the system \
-         call, the checksum and decompression. 0: none are kept.",
+        Value("0B"),
+        "Values that are read again are kept in memory, up to this; 0B: none are. Beside the operating system's page cache it saves \
+         the system call, the checksum and decompression: good for reads that come back to the same keys, above all of compressed \
+         values. Reads that are spread evenly over more than it holds are slowed by it.",
     ),
     setting(
         "cache_ttl_ms",

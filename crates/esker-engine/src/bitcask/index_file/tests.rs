@@ -31,11 +31,11 @@ fn write(disk: &SimDisk, keys: &[Vec<u8>]) -> PathBuf {
 /// A place of every kind, in turn.
 fn place(i: usize) -> Place {
     let version = 1000 - i as u64 % 1000;
-    let expiry = (i % 5 == 0).then_some(1_800_000_000_000 + i as u64);
+    let expiry = i.is_multiple_of(5).then_some(1_800_000_000_000 + i as u64);
     let put = Slot::new(3, i as u32 * 7, i as u32, version);
     match i % 3 {
         0 => Place::tombstone(version),
-        1 => Place::of(put.compressed(i % 2 == 0).expiring(expiry)),
+        1 => Place::of(put.compressed(i.is_multiple_of(2)).expiring(expiry)),
         _ => Place::of(Slot::sum(500 - i as i64, version).expiring(expiry)),
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct Output {
     pub(super) segment: Arc<Segment>,
     record_bytes: u64,
     tombstone_bytes: u64,
+    /// The size of its index file.
+    pub(super) index_bytes: u64,
     index_path: PathBuf,
     disk: Arc<dyn Disk>,
     is_kept: bool,
@@ -301,16 +303,17 @@ impl Writing {
     fn finish(self, log: &Log) -> Result<Output> {
         let segment = self.merged.finish()?;
         let name = IndexName::Hint(segment.id);
-        let output = Output {
+        let mut output = Output {
             record_bytes: self.record_bytes,
             tombstone_bytes: self.tombstone_bytes,
+            index_bytes: 0,
             index_path: log.dir().join(name.to_string()),
             disk: Arc::clone(log.disk()),
             is_kept: false,
             segment,
         };
         let index = self.index.up_to(output.segment.sealed_end().unwrap_or_default());
-        index.finish(log.disk().as_ref(), log.dir(), log.store(), &name)?;
+        output.index_bytes = index.finish(log.disk().as_ref(), log.dir(), log.store(), &name)?;
         Ok(output)
     }
 }

@@ -290,6 +290,8 @@ impl Installed {
         let outputs = self.copied.outputs.iter().map(|output| (output.segment.id, output.beside()));
         engine.beside.lock().merged(&self.inputs, outputs);
         let first = |segments: Vec<Arc<Segment>>, none| segments.first().map_or(none, |first| first.id);
+        let index_bytes: u64 = self.copied.outputs.iter().map(|output| output.index_bytes).sum();
+        engine.file_bytes_written.fetch_add(index_bytes, Ordering::Relaxed);
         engine.live.lock().forget_before(first(log.segments(), 0), first(log.merged(), 1 << 31));
         Ok(())
     }
