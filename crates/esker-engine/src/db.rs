@@ -23,8 +23,8 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, BackupReport, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta, OpenReport, Options,
-    Progress, Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
+    Applied, BackupReport, Committed, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged, Meta,
+    OpenReport, Options, Progress, Reader, Scan, Stats, SyncPolicy, VerifyReport, Version, WriteBatch,
     backup,
     bitcask::{Bitcask, wall_ms},
     merger::Merger,
@@ -192,7 +192,9 @@ impl Db {
             engine.apply(&segments, &[batch], &mut outcomes)
         })?;
         if version < judged {
-            let what = format_args!("the log ends at version {version}, but there was {judged} when segments were merged");
+            let what = format_args!(
+                "the log ends at version {version}, but there was {judged} when segments were merged"
+            );
             return Err(Error::damage(dir.as_ref().join(MANIFEST_NAME), 0, what));
         }
         let now = environment.clock.monotonic();

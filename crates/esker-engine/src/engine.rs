@@ -333,7 +333,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Reads and checks every byte of the engine's own files; `on_read` gets the bytes of each piece read.
     ///
     /// Errors: `Io`, and what `on_read` says. Damage is collected, not returned.
-    fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64) -> Result<()>, damage: &mut Vec<Damage>) -> Result<u64>;
+    fn verify(
+        &self,
+        log: &Arc<Log>,
+        on_read: &mut dyn FnMut(u64) -> Result<()>,
+        damage: &mut Vec<Damage>,
+    ) -> Result<u64>;
 
     /// The engine's figures.
     fn stats(&self) -> EngineStats;

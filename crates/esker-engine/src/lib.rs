@@ -25,10 +25,13 @@ mod verify;
 
 pub use backup::{BackupReport, Progress, RestoreReport, restore};
 pub use batch::WriteBatch;
+pub use bitcask::repair::{LostKey, LostPart, RepairReport, repair};
 pub use compression::Compression;
 pub use condition::Condition;
 pub use db::{Db, Environment, OnCommit};
-pub use engine::{Applied, ColdRead, Engine, Loaded, Loading, Lookup, Saved, SavedFile, Scan, Settled, StoredScan, View};
+pub use engine::{
+    Applied, ColdRead, Engine, Loaded, Loading, Lookup, Saved, SavedFile, Scan, Settled, StoredScan, View,
+};
 pub use entry::{Entry, Item, Meta, StoredItem, Value, Version};
 pub use esker_log::{Damage, Error, Result, SyncPolicy};
 pub use judge::is_judged;

@@ -51,11 +51,7 @@ pub(crate) fn verify_open(
 /// bytes in all), and its error ends it.
 ///
 /// Errors: `InvalidRequest` if there is no store in `dir`, `UnsupportedFormat`, `Io`. Damage is in the report.
-pub fn verify_dir(
-    disk: &dyn Disk,
-    dir: impl AsRef<Path>,
-    progress: Progress<'_>,
-) -> Result<VerifyReport> {
+pub fn verify_dir(disk: &dyn Disk, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<VerifyReport> {
     let dir = dir.as_ref();
     let names = list(disk, dir)?;
     if names.iter().any(|found| found.name == BACKUP_NAME) {

@@ -13,7 +13,7 @@ use common::{
 use esker_engine::{BackupReport, Db, Environment, Error, Result, restore};
 use esker_log::disk::{
     Disk, RealDisk,
-    sim::{CrashMode, FaultPlan, Fault, Ops, SimDisk},
+    sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
 };
 
 const BACKUP: &str = "/backup";
@@ -210,7 +210,9 @@ fn a_backup_under_load_is_one_version() {
             for n in (0_u64..).take_while(|_| !stop.load(relaxed)) {
                 let mut batch = esker_engine::WriteBatch::new();
                 for side in ["left", "right"] {
-                    batch.put(format!("{side}/{:03}", n % 300).as_bytes(), &[n.to_be_bytes(); 20].concat()).unwrap();
+                    batch
+                        .put(format!("{side}/{:03}", n % 300).as_bytes(), &[n.to_be_bytes(); 20].concat())
+                        .unwrap();
                 }
                 db.write(batch, None).unwrap();
             }
@@ -227,7 +229,8 @@ fn a_backup_under_load_is_one_version() {
             }
             let report = db.backup(dir.path().join("backup"), &mut |_, _| Ok(())).unwrap();
             let target = dir.path().join(format!("restored{round}"));
-            restore(&(Arc::new(RealDisk) as _), dir.path().join("backup"), &target, &mut |_, _| Ok(())).unwrap();
+            restore(&(Arc::new(RealDisk) as _), dir.path().join("backup"), &target, &mut |_, _| Ok(()))
+                .unwrap();
             let copy = Db::open(&target, options.clone()).unwrap();
             assert_eq!(copy.version(), report.version);
             let state = contents(&copy);
@@ -235,7 +238,12 @@ fn a_backup_under_load_is_one_version() {
             for (key, (version, value, _)) in &state {
                 let n = u64::from_be_bytes(*value.first_chunk().unwrap());
                 assert_eq!(*version, n + 1);
-                assert!(report.version - version < 300, "{}: {version} at {}", key.escape_ascii(), report.version);
+                assert!(
+                    report.version - version < 300,
+                    "{}: {version} at {}",
+                    key.escape_ascii(),
+                    report.version
+                );
             }
         }
     });

@@ -31,7 +31,8 @@ fn restore_from(disk: &SimDisk) -> Result<()> {
 }
 
 fn open(disk: &SimDisk) -> Result<Db> {
-    let environment = Environment { disk: Arc::new(disk.clone()), ..rich::machine(disk.clone()).environment() };
+    let environment =
+        Environment { disk: Arc::new(disk.clone()), ..rich::machine(disk.clone()).environment() };
     Db::open_in(&environment, RESTORED, options())
 }
 
@@ -113,7 +114,9 @@ fn again(disk: &SimDisk) -> Contents {
 
 #[test]
 fn a_backup_that_meets_an_error_anywhere_leaves_one_that_is_whole() {
-    for (no_links, fault) in [(true, Fault::Io), (true, Fault::NoSpace), (false, Fault::Io), (false, Fault::NoSpace)] {
+    for (no_links, fault) in
+        [(true, Fault::Io), (true, Fault::NoSpace), (false, Fault::Io), (false, Fault::NoSpace)]
+    {
         let (base, earlier, now) = prepared(true, no_links);
         for n in 1.. {
             let disk = base.after_crash(CrashMode::KeepUnsynced);
@@ -128,7 +131,10 @@ fn a_backup_that_meets_an_error_anywhere_leaves_one_that_is_whole() {
             let what = format!("operation {n}, {fault:?}");
             let left = disk.after_crash(CrashMode::power_loss(n));
             let found = found(&left, &what);
-            assert!(found.as_ref() == Some(&now) || (found == earlier && outcome.is_err()), "{what}: {outcome:?}");
+            assert!(
+                found.as_ref() == Some(&now) || (found == earlier && outcome.is_err()),
+                "{what}: {outcome:?}"
+            );
             if db.stats().poisoned.is_some() {
                 continue;
             }

@@ -121,7 +121,8 @@ impl Opening {
         let listed = disk.list(&dir).map_err(|e| Error::io(format_args!("listing {}", dir.display()), e))?;
         let names: Vec<_> = listed.into_iter().map(|entry| entry.name).collect();
         if names.iter().any(|name| name == BACKUP_NAME) {
-            let why = format!("{} is a backup and no store: restore it to a directory of its own", dir.display());
+            let why =
+                format!("{} is a backup and no store: restore it to a directory of its own", dir.display());
             return Err(Error::InvalidRequest(why));
         }
         remove_temporaries(disk.as_ref(), &dir, &names)?;

@@ -38,7 +38,8 @@ pub(super) fn back_up(
     }
     remove_unlisted(disk, dir, before.as_ref())?;
     let number = before.as_ref().map_or(0, |list| list.number) + 1;
-    let mut job = Job { disk, dir, before, number, report: BackupReport::default(), total: source.bytes(), progress };
+    let mut job =
+        Job { disk, dir, before, number, report: BackupReport::default(), total: source.bytes(), progress };
     job.report.version = source.version;
     match job.add_all(source) {
         Ok(list) => {

@@ -143,7 +143,10 @@ impl List {
     /// The same, where there has to be one.
     pub(crate) fn require(disk: &dyn Disk, dir: &Path) -> Result<Self> {
         Self::read(disk, dir)?.ok_or_else(|| {
-            Error::InvalidRequest(format!("there is no complete backup in {}: {BACKUP_NAME} is missing", dir.display()))
+            Error::InvalidRequest(format!(
+                "there is no complete backup in {}: {BACKUP_NAME} is missing",
+                dir.display()
+            ))
         })
     }
 

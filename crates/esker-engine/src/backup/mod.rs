@@ -65,7 +65,12 @@ pub struct RestoreReport {
 }
 
 /// Backs up what the engine has saved last into a directory.
-pub(crate) fn into_dir(log: &Arc<Log>, engine: &dyn Engine, dir: &Path, progress: Progress<'_>) -> Result<BackupReport> {
+pub(crate) fn into_dir(
+    log: &Arc<Log>,
+    engine: &dyn Engine,
+    dir: &Path,
+    progress: Progress<'_>,
+) -> Result<BackupReport> {
     let source = Source::of(log, engine)?;
     directory::back_up(log.disk(), &source, dir, progress)
 }

@@ -65,7 +65,8 @@ pub fn restore(
         }
         done += file.len;
     }
-    let manifest = manifest.ok_or_else(|| Error::damage(backup_dir.join(MANIFEST_NAME), 0, "the file is missing"))?;
+    let manifest =
+        manifest.ok_or_else(|| Error::damage(backup_dir.join(MANIFEST_NAME), 0, "the file is missing"))?;
     target.finish(&list, &manifest)?;
     Ok(RestoreReport { version: list.version, files: list.files.len() as u64, bytes: list.bytes() })
 }
@@ -76,7 +77,9 @@ pub(super) fn mismatch(path: &Path) -> Error {
 
 fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>> {
     match disk.open(path, OpenMode::Read) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::damage(path, 0, "the file is missing")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::damage(path, 0, "the file is missing"))
+        }
         other => other.map_err(|e| Error::io(format_args!("opening {}", path.display()), e)),
     }
 }
@@ -117,7 +120,8 @@ impl<'a> Target<'a> {
         let doing = |e| Error::io(format_args!("listing {}", dir.display()), e);
         let names = disk.list(dir).map_err(doing)?.into_iter().map(|found| found.name);
         let found: Vec<_> = names.filter(|name| name != "LOCK").collect();
-        let is_interrupted = read_small(disk, &dir.join(MANIFEST_NAME))?.is_some_and(|bytes| bytes == UNDER_WAY);
+        let is_interrupted =
+            read_small(disk, &dir.join(MANIFEST_NAME))?.is_some_and(|bytes| bytes == UNDER_WAY);
         if found.iter().any(|name| !is_interrupted && !name.ends_with(".tmp")) {
             let why = format!("{} is not empty: a restore wants a new directory", dir.display());
             return Err(Error::InvalidRequest(why));

@@ -111,7 +111,8 @@ fn last(log: &Log, segment: &Segment, len: u64) -> Result<SourceFile> {
 
 fn of_segment(log: &Log, segment: &Segment, len: u64, link: Option<PathBuf>) -> Result<SourceFile> {
     let identity = identity(log.disk().as_ref(), &segment.path)?;
-    let content = Content::File { file: Arc::clone(&segment.file), identity, link, path: segment.path.clone() };
+    let content =
+        Content::File { file: Arc::clone(&segment.file), identity, link, path: segment.path.clone() };
     Ok(SourceFile { name: segment_name(segment.id), len, content })
 }
 

@@ -12,6 +12,7 @@
 //! checkpoint.rs   when and how index files are written
 //! load.rs         from index files to the keydir
 //! merge/          what is dead goes, what lives moves together
+//! repair/         from a damaged store to a new one
 //! scan.rs         ranges
 //! ```
 //!
@@ -32,6 +33,7 @@ mod liveness;
 mod load;
 mod merge;
 mod ranges;
+pub(crate) mod repair;
 mod scan;
 
 use std::{
@@ -65,8 +67,8 @@ use self::{
 };
 use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Merged,
-    Merging, Meta, Options, Saved, Scan, Settled, StoredScan, Value, View, judge::VERIFIED, merging::MergeCounters,
-    stored::Stored,
+    Merging, Meta, Options, Saved, Scan, Settled, StoredScan, Value, View, judge::VERIFIED,
+    merging::MergeCounters, stored::Stored,
 };
 
 /// Error messages show this much of a key.
@@ -402,7 +404,12 @@ impl Engine for Bitcask {
         self.keydir.apply(usize::MAX, |present| *present = tree);
     }
 
-    fn verify(&self, log: &Arc<Log>, on_read: &mut dyn FnMut(u64) -> Result<()>, damage: &mut Vec<Damage>) -> Result<u64> {
+    fn verify(
+        &self,
+        log: &Arc<Log>,
+        on_read: &mut dyn FnMut(u64) -> Result<()>,
+        damage: &mut Vec<Damage>,
+    ) -> Result<u64> {
         // No index file is replaced or removed meanwhile. A state may be: consensus does not wait for this.
         let _turn = self.files_turn.lock();
         verify_index_files(log.disk().as_ref(), log.dir(), log.store(), on_read, damage)

@@ -38,7 +38,8 @@ const GZIP: u8 = 3 << flags::COMPRESSION_SHIFT;
 /// The first batch, written as a front with compression would.
 fn write_compressed(disk: &SimDisk) {
     let log_options = LogOptions { segment_max_bytes: 4096, ..LogOptions::default() };
-    let opening = Opening::begin(Arc::new(disk.clone()), Path::new(DIR), log_options, || Ok(STORE_ID)).unwrap();
+    let opening =
+        Opening::begin(Arc::new(disk.clone()), Path::new(DIR), log_options, || Ok(STORE_ID)).unwrap();
     let mut writer = opening.recover(Default::default(), Default::default(), &mut |_| Ok(())).unwrap().writer;
     let mut payload = Vec::new();
     for key in [b"zip/old", b"zip/new"] {
@@ -70,7 +71,8 @@ fn puts(db: &Db, keys: std::ops::Range<u32>, fill: u8) {
 /// Writes what ends up in merged segments.
 fn write_old(db: &Db) {
     db.write(batch(|it| it.put_expiring(b"expires/old", b"soon", NOW_MS + 50).unwrap()), None).unwrap();
-    db.write(batch(|it| it.put_expiring(b"expires/never", b"late", NOW_MS + 10_000_000).unwrap()), None).unwrap();
+    db.write(batch(|it| it.put_expiring(b"expires/never", b"late", NOW_MS + 10_000_000).unwrap()), None)
+        .unwrap();
     puts(db, 0..24, b'a');
     for n in 0..4 {
         db.put(format!("range/old/{n}").as_bytes(), &[n; 60]).unwrap();
@@ -84,14 +86,23 @@ fn write_old(db: &Db) {
 /// Writes what stays in log segments.
 fn write_new(db: &Db) {
     db.add(b"count/1", -100).unwrap();
-    db.write(batch(|it| {
-        it.require(b"key/05", Condition::Present).unwrap();
-        it.put(b"key/05", b"the condition held").unwrap();
-    }), None).unwrap();
-    let void = db.write(batch(|it| {
-        it.require(b"key/05", Condition::Absent).unwrap();
-        it.put(b"key/06", b"the condition did not hold").unwrap();
-    }), None).unwrap();
+    db.write(
+        batch(|it| {
+            it.require(b"key/05", Condition::Present).unwrap();
+            it.put(b"key/05", b"the condition held").unwrap();
+        }),
+        None,
+    )
+    .unwrap();
+    let void = db
+        .write(
+            batch(|it| {
+                it.require(b"key/05", Condition::Absent).unwrap();
+                it.put(b"key/06", b"the condition did not hold").unwrap();
+            }),
+            None,
+        )
+        .unwrap();
     assert!(void.is_void());
     db.delete_range(&KeyRange::prefix(*b"range/old/")).unwrap();
     db.put(b"range/old/2", b"written again").unwrap();

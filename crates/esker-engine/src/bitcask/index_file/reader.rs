@@ -14,7 +14,8 @@ use esker_log::{
 };
 
 use super::{
-    BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, IndexName, MAGIC, Place, Stretch, VERSION, block_binding, tag,
+    BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, IndexName, MAGIC, Place, Stretch, VERSION, block_binding,
+    tag,
     varint::{take_varint, unzigzag},
 };
 use crate::{
@@ -131,7 +132,11 @@ impl IndexFile {
     pub(crate) fn verify_as(&self, name: &IndexName) -> Result<()> {
         let from = if let IndexName::Checkpoint(_, from) = name { *from } else { self.stretch.from };
         if (name.segment(), from) != (self.stretch.segment, self.stretch.from) {
-            return Err(Error::damage(&self.path, 12, "the file is of another segment or stretch than its name"));
+            return Err(Error::damage(
+                &self.path,
+                12,
+                "the file is of another segment or stretch than its name",
+            ));
         }
         self.verify()
     }
