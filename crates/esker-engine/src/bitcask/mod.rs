@@ -440,6 +440,7 @@ pub(crate) fn verify_index_files(
     for (found, name) in names.iter().filter_map(|found| Some((found, IndexName::parse(&found.name)?))) {
         files += 1;
         match IndexFile::open(disk, &dir.join(&found.name), store).and_then(|file| file.verify_as(&name)) {
+            Err(Error::Damage(_)) if IndexFile::is_of_older_format(disk, &dir.join(&found.name))? => {}
             Err(Error::Damage(found)) => damage.push(found),
             other => other?,
         }

@@ -1,5 +1,6 @@
 //! The command words, one file each.
 
+mod admin;
 mod batch;
 mod cluster;
 mod cluster_node;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(args) => block_on(export::run(&connect(&connection)?, args)),
         Command::Status(args) => block_on(status::run(&connect(&connection)?, args.json)),
         Command::Cluster { command } => cluster::run(&connection, command),
+        Command::Admin { command } => admin::run(command),
         Command::Verify(args) => verify::run(&connection, args),
         Command::Config(args) => config::run(args),
         Command::Bench(args) => bench::run(&connection, args),
