@@ -39,11 +39,12 @@ fn unpack(archive: &[u8]) -> (SimDisk, String) {
 
 /// One key a line, sorted: key, version, expiry or a dash, value; all bytes as escaped text.
 fn lines(contents: &Contents) -> String {
-    let line = |(key, (version, value, expiry)): (&Vec<u8>, &(u64, Vec<u8>, Option<u64>))| {
+    let mut lines = String::new();
+    for (key, (version, value, expiry)) in contents {
         let expiry = expiry.map_or("-".to_owned(), |at| at.to_string());
-        format!("{} {version} {expiry} {}\n", key.escape_ascii(), value.escape_ascii())
-    };
-    contents.iter().map(line).collect()
+        lines += &format!("{} {version} {expiry} {}\n", key.escape_ascii(), value.escape_ascii());
+    }
+    lines
 }
 
 fn open(disk: &SimDisk, dir: &str) -> Db {

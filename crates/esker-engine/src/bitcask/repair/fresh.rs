@@ -10,7 +10,7 @@ use esker_log::{
     RecordLocation, Result, Writer,
     disk::Disk,
     format::{FrameKind, SEGMENT_HEADER_LEN, StoreId, encode_store},
-    record::{RecordKind, encode_record_of, record_len},
+    record::{Record, RecordKind, encode_record_of, record_len},
     recovery::STORE_NAME,
     segment::Segment,
     small_file::write_durably,
@@ -19,6 +19,7 @@ use esker_log::{
 use crate::{
     GROUP, Version,
     bitcask::{
+        collect::slot_of,
         index_file::{IndexName, IndexWriter, Place, Stretch},
         keydir::Slot,
     },
@@ -87,13 +88,12 @@ impl FreshStore {
     }
 
     /// Adds a value as it is stored. Keys ascend.
-    pub(crate) fn put(&mut self, key: &[u8], slot: Slot, flags: u8, stored: &[u8]) -> Result<()> {
+    pub(crate) fn put(&mut self, key: &[u8], version: Version, flags: u8, stored: &[u8]) -> Result<()> {
         let filling = self.filling(record_len(key.len(), stored.len()))?;
         let encode = |buf: &mut Vec<u8>| encode_record_of(buf, RecordKind::Put, flags, key, &[stored]);
-        let to = filling.merged.push(slot.version(), encode)?;
-        let place =
-            Slot::new(to.segment, to.offset, stored.len() as u32, slot.version()).expiring(slot.expiry());
-        filling.index.push(key, Place::of(place));
+        let to = filling.merged.push(version, encode)?;
+        let record = Record { kind: RecordKind::Put, flags, key, value: stored };
+        filling.index.push(key, Place::of(slot_of(&record, to.segment, to.offset, version)));
         Ok(())
     }
 

@@ -24,7 +24,8 @@ use std::{
 
 use esker_log::{Error, Result, disk::Disk, format::StoreId};
 
-use self::{fresh::FreshStore, salvage::Salvage, source::Source};
+pub(crate) use self::fresh::FreshStore;
+use self::{salvage::Salvage, source::Source};
 use crate::{Options, Progress, Version};
 
 /// A part of a file that could not be read.

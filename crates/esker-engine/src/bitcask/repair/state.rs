@@ -139,7 +139,7 @@ impl State {
 fn copy(fresh: &mut FreshStore, source: &Source, key: &[u8], slot: Slot) -> Result<Result<(), String>> {
     if let Some(sum) = slot.as_sum() {
         let (flags, stored) = stored_sum(sum, slot.expiry());
-        return fresh.put(key, slot, flags, &stored).map(Ok);
+        return fresh.put(key, slot.version(), flags, &stored).map(Ok);
     }
     let Some(found) = source.segments.get(&slot.segment()) else {
         return Ok(Err("its segment is gone".into()));
