@@ -26,6 +26,7 @@ mod verify;
 
 pub use backup::{BackupReport, Progress, RestoreReport, restore};
 pub use batch::WriteBatch;
+pub use bitcask::repair::{LostKey, LostPart, RepairReport, repair};
 pub use bitcask::{cache::CacheStats, held::SnapshotStats};
 pub use compression::Compression;
 pub use compressor::{CompressionStats, Compressor};

@@ -1,4 +1,4 @@
-//! CHECKS 26: a backup is the store at one version, made while it is written to and merged, and comes back as it was.
+//! SPEC 2.13: a backup is the store at one version, made while it is written to and merged, and comes back as it was.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 

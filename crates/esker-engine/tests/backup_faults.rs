@@ -1,4 +1,4 @@
-//! CHECKS 1, 12, 13, 26: the machine stops, or the disk refuses, at every disk operation of a backup and of a restore. What is
+//! CHECKS 1, 12, 13: the machine stops, or the disk refuses, at every disk operation of a backup and of a restore. What is
 //! there then is the backup before or the new one, and no store or a whole one.
 
 #![expect(clippy::unwrap_used, reason = "a test")]

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use esker_engine::{
-    Environment, Error, KeyRange, Lookup, Options, Replica, RequestId, WriteBatch,
+    Db, Environment, Error, KeyRange, Lookup, Options, Replica, RequestId, WriteBatch,
     replica::{Hooks, Install, LogEntry, StoredMembership},
     verify_dir,
 };
@@ -636,4 +636,38 @@ fn a_snapshot_older_than_the_state_is_refused() {
     push_rows(&mut install, 3, 1);
     assert!(matches!(finish(&mut install, end(1, 1)), Err(Error::InvalidRequest(_))));
     assert_eq!(contents(&replica).len(), 2);
+}
+
+/// A replica's state as a store of its own: at the same version, also where that was a delete.
+#[test]
+fn a_replica_is_copied_to_a_single_store() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    let mut entries: Vec<_> =
+        (1..=40).map(|n| entry(n, 1, &format!("key/{:02}", n % 30), &"v".repeat(200))).collect();
+    let mut delete = WriteBatch::new();
+    delete.delete(b"key/29").unwrap();
+    delete.stamp(7);
+    let (payload, records) = delete.into_payload();
+    let id = GroupEnd { index: 41, term: 1 };
+    entries.push(LogEntry { id, kind: FrameKind::Records, payload: payload.into(), records });
+    append(&replica, &entries);
+    commit(&replica, &entries);
+    let report = replica.copy_to("/copy", || Ok([1; 16]), &mut |_, _| Ok(())).unwrap();
+    assert_eq!(report.version, 41);
+    assert!(replica.copy_to("/copy", || Ok([1; 16]), &mut |_, _| Ok(())).is_err(), "it is not empty");
+    let expected = contents(&replica);
+    let left = disk.crash(CrashMode::DropUnsynced);
+    assert_eq!(verify_dir(&left, "/copy", &mut |_, _| Ok(())).unwrap().damage, []);
+    let db = Db::open_in(&environment(&left), "/copy", options()).unwrap();
+    let found = db.scan(&KeyRange::all(), false).map(|item| {
+        let item = item.unwrap();
+        row(
+            std::str::from_utf8(&item.key).unwrap(),
+            std::str::from_utf8(&item.value.unwrap()).unwrap(),
+            item.version,
+        )
+    });
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    assert_eq!(db.put(b"goes on", b"x").unwrap(), 42);
 }

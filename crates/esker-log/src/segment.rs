@@ -102,6 +102,15 @@ impl Segment {
         *self.removal.lock() = None;
     }
 
+    /// The same file, taken for another segment: for a repair, where names were exchanged.
+    #[must_use]
+    pub fn as_segment(self, id: SegmentId, store: &StoreId) -> Self {
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        let salt = format::salt(store, id);
+        let pooled = self.pooled.clone();
+        Self { id, file, path, salt, pooled, sealed_end: OnceLock::new(), removal: Mutex::default() }
+    }
+
     /// Where its last frame ends, if it is sealed.
     pub fn sealed_end(&self) -> Option<u32> {
         self.sealed_end.get().copied()

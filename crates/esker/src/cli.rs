@@ -89,7 +89,7 @@ pub(crate) enum Command {
     },
     /// Check every stored byte, through a running server or in a data directory that none is using
     Verify(VerifyArgs),
-    /// Maintain a node: merge, checkpoint, verify
+    /// Look after a node (merge, checkpoint, verify) or a data directory (backup, restore, repair)
     Admin {
         /// What to do.
         #[command(subcommand)]
@@ -480,6 +480,46 @@ pub(crate) enum AdminCommand {
     Compact(AdminArgs),
     /// Check every stored byte, like `esker verify`
     Verify(VerifyArgs),
+    /// Make a backup of a data directory that no server is using
+    ///
+    /// Into the same DIR again, what is there already is kept; a crash leaves the earlier backup or the new one. Files that
+    /// never change are shared with the data directory if both are on one file system.
+    Backup {
+        /// Where the backup goes
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+        /// The data directory
+        #[arg(long, value_name = "PATH")]
+        data_dir: PathBuf,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Make a data directory of a backup: a store of its own, at just that version
+    ///
+    /// Every file is checked on the way. Never start it as the node of a cluster that the backup was made of.
+    Restore {
+        /// The backup
+        #[arg(value_name = "DIR")]
+        from: PathBuf,
+        /// The new data directory: absent or empty
+        #[arg(long, value_name = "PATH")]
+        data_dir: PathBuf,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Save every whole record of a damaged data directory to a new one, and say what is lost
+    ///
+    /// The damaged one is not changed.
+    Repair {
+        /// The damaged data directory, which no server may be using
+        #[arg(long, value_name = "PATH")]
+        data_dir: PathBuf,
+        /// The new data directory: absent or empty
+        #[arg(long, value_name = "NEWDIR")]
+        output: PathBuf,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

@@ -38,8 +38,16 @@ pub(super) fn back_up(
     }
     remove_unlisted(disk, dir, before.as_ref())?;
     let number = before.as_ref().map_or(0, |list| list.number) + 1;
-    let mut job =
-        Job { disk, dir, before, number, report: BackupReport::default(), total: source.bytes(), progress };
+    let mut job = Job {
+        disk,
+        dir,
+        before,
+        number,
+        report: BackupReport::default(),
+        is_listed: false,
+        total: source.bytes(),
+        progress,
+    };
     job.report.version = source.version;
     match job.add_all(source) {
         Ok(list) => {
@@ -50,7 +58,7 @@ pub(super) fn back_up(
         Err(error) => {
             // So that an attempt that found the disk full does not leave it so. What stays, the next one removes. If it
             // was the replacement of the list that failed, either may be found after a crash, and both need their files.
-            if !job.report.is_listed {
+            if !job.is_listed {
                 drop(remove_unlisted(disk, dir, job.before.as_ref()));
             }
             Err(error)
@@ -102,6 +110,8 @@ struct Job<'a> {
     before: Option<List>,
     number: u64,
     report: BackupReport,
+    /// Whether the new list may be found after a crash.
+    is_listed: bool,
     total: u64,
     progress: Progress<'a>,
 }
@@ -118,7 +128,7 @@ impl Job<'_> {
         let doing = |e| Error::io(format_args!("syncing {}", self.dir.display()), e);
         self.disk.sync_dir(self.dir).map_err(doing)?;
         let list = List { store: source.store, number: self.number, version: source.version, files };
-        self.report.is_listed = true;
+        self.is_listed = true;
         write_durably(self.disk, self.dir, BACKUP_NAME, &list.encode())?;
         Ok(list)
     }

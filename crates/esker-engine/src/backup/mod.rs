@@ -48,8 +48,6 @@ pub struct BackupReport {
     pub files_linked: u64,
     /// Bytes that were written.
     pub bytes_copied: u64,
-    /// Whether the new list may be found after a crash.
-    is_listed: bool,
 }
 
 /// What a restore came to.

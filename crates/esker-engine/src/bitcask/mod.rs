@@ -15,6 +15,7 @@
 //! checkpoint.rs   when and how index files are written
 //! load.rs         from index files to the keydir
 //! merge/          what is dead goes, what lives moves together
+//! repair/         from a damaged store to a new one
 //! scan.rs         ranges
 //! ```
 //!
@@ -38,6 +39,7 @@ mod liveness;
 mod load;
 mod merge;
 mod ranges;
+pub(crate) mod repair;
 mod scan;
 
 use std::{
@@ -527,6 +529,7 @@ pub(crate) fn verify_index_files(
     for (found, name) in names.iter().filter_map(|found| Some((found, IndexName::parse(&found.name)?))) {
         files += 1;
         match IndexFile::open(disk, &dir.join(&found.name), store).and_then(|file| file.verify_as(&name)) {
+            Err(Error::Damage(_)) if IndexFile::is_of_older_format(disk, &dir.join(&found.name))? => {}
             Err(Error::Damage(found)) => damage.push(found),
             other => other?,
         }

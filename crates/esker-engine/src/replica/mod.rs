@@ -10,6 +10,7 @@
 //! replay.rs      opening: reading the log back, as far as commit marks vouch for it
 //! install.rs     a snapshot takes the place of the state
 //! comparison.rs  what replicas compare
+//! copy.rs        the state as a single store
 //! checkpoint.rs  saving how far it got
 //! state_file.rs  the file that says where replay begins
 //! ```
@@ -26,6 +27,7 @@
 mod append;
 mod checkpoint;
 mod comparison;
+mod copy;
 mod entries;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -1,4 +1,4 @@
-//! `esker admin`: maintenance of one node, now instead of when it is due.
+//! `esker admin`: maintenance of one node, now instead of when it is due; and [`care`] of data directories.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use esker_client::{
 };
 use indicatif::ProgressBar;
 
-use super::{block_on, client, patient, progress, status::size, verify};
+use super::{block_on, care, client, patient, progress, status::size, verify};
 use crate::{
     cli::{AdminCommand, Connection},
     exit::Failure,
@@ -22,6 +22,9 @@ pub(super) fn run(connection: &Connection, command: AdminCommand) -> Result<(), 
     let args = match &command {
         AdminCommand::Verify(args) => return verify::run(connection, args.clone()),
         AdminCommand::MergeNow(args) | AdminCommand::Checkpoint(args) | AdminCommand::Compact(args) => args,
+        AdminCommand::Backup { .. } | AdminCommand::Restore { .. } | AdminCommand::Repair { .. } => {
+            return care::run(command);
+        }
     };
     // Who asks twice would have it done twice.
     let client = client(&patient(connection), Retry::never())?;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod batch;
+mod care;
 mod cluster;
 mod cluster_node;
 mod completions;

@@ -52,6 +52,18 @@ impl IndexFile {
         Self::from_file(file, path, store)
     }
 
+    /// Whether the file is whole but of an older format: opening makes it anew. Errors: `Io`.
+    pub(crate) fn is_of_older_format(disk: &dyn Disk, path: &Path) -> Result<bool> {
+        let doing = |e| Error::io(format_args!("reading {}", path.display()), e);
+        let file = disk.open(path, OpenMode::Read).map_err(doing)?;
+        let mut header = [0; HEADER_LEN];
+        if file.len().map_err(doing)? < HEADER_LEN as u64 {
+            return Ok(false);
+        }
+        file.read_exact_at(&mut header, 0).map_err(doing)?;
+        Ok(check_head(&header, MAGIC, HEADER_CHECKSUM).is_ok_and(|version| version < VERSION))
+    }
+
     /// Like [`IndexFile::open`], of a file that is open.
     pub(crate) fn from_file(file: Arc<dyn File>, path: &Path, store: &StoreId) -> Result<Self> {
         let doing = |e| Error::io(format_args!("reading {}", path.display()), e);
