@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
         end = at + record_len(record.key.len(), record.value.len());
         if record.kind == RecordKind::Put {
             let mut again = Vec::new();
-            encode_placed(&mut again, version, record.key, record.value).expect("it was a record");
+            encode_placed(&mut again, version, record.kind, record.flags, record.key, record.value).expect("it was a record");
             // All but the checksum.
             assert_eq!(again[..VERSION_LEN], bytes[at - VERSION_LEN..at]);
             assert_eq!(again[VERSION_LEN + 4..], bytes[at + 4..end]);

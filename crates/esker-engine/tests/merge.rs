@@ -1,5 +1,7 @@
 //! Merging: what it frees, what it keeps, and what it must not change.
 
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
 mod common;
 
 use std::time::Duration;
@@ -12,7 +14,7 @@ use common::{
 };
 use esker_engine::{Condition, Db, KeyRange, Options, SyncPolicy, WriteBatch};
 use esker_log::disk::{
-    Disk,
+    Disk, RealDisk,
     sim::{CrashMode, SimDisk},
 };
 
@@ -194,8 +196,8 @@ fn merges_beside_groups_of_judged_writes_lose_none() {
     assert!(db.stats().merges.merges > 0);
     // As a killed process would leave it: copied while it is open.
     let copy = tempfile::tempdir().unwrap();
-    for found in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
-        std::fs::copy(found.path(), copy.path().join(found.file_name())).unwrap();
+    for found in RealDisk.list(dir.path()).unwrap() {
+        std::fs::copy(dir.path().join(&found.name), copy.path().join(&found.name)).unwrap();
     }
     assert_eq!(contents(&Db::open(copy.path(), options).unwrap()), expected);
 }

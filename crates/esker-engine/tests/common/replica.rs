@@ -242,7 +242,7 @@ impl<'a> Planner<'a> {
                 self.votes += 1;
                 self.steps.push(Step::Vote(self.votes.to_be_bytes().to_vec()));
             }
-            12 if how % 3 > 0 => self.steps.push(Step::Merge(how % 3 == 1)),
+            12 if !how.is_multiple_of(3) => self.steps.push(Step::Merge(how % 3 == 1)),
             12 => self.steps.push(Step::Checkpoint),
             13 => self.steps.push(if how.is_multiple_of(3) { Step::Reopen } else { Step::Purge }),
             _ => self.install(how),
