@@ -268,7 +268,7 @@ fn a_store_without_its_only_segment_says_so() {
 #[test]
 fn exchanged_files_are_located_or_noticed() {
     for fixture in Fixture::both() {
-        for suffix in [".log", ".ckpt"] {
+        for suffix in [".log", ".hint"] {
             let files = fixture.files_of(suffix);
             assert!(files.len() >= 2, "{files:?}");
             for (a, b) in files.iter().zip(&files[1..]) {
