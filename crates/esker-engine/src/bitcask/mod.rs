@@ -80,6 +80,10 @@ use crate::{
     merging::MergeCounters, stored::Stored,
 };
 
+/// A checkpoint is due when so many sealed segments are not covered: until they are, nothing in them can be merged. They come to about
+/// what lives.
+const SEALED_UNCOVERED_MAX: u32 = 8;
+
 /// Error messages show this much of a key.
 const SHOWN_KEY_BYTES_MAX: usize = 64;
 
@@ -447,7 +451,7 @@ impl Engine for Bitcask {
     fn is_checkpoint_due(&self) -> bool {
         let has_sealed = || {
             let covered = self.checkpoints.try_lock().map(|checkpoints| checkpoints.covered().segment);
-            covered.is_some_and(|covered| covered + 1 < self.applied_to.lock().segment)
+            covered.is_some_and(|covered| covered + SEALED_UNCOVERED_MAX < self.applied_to.lock().segment)
         };
         self.uncovered_ops.load(Ordering::Relaxed) >= self.checkpoint_ops || has_sealed()
     }
