@@ -50,7 +50,7 @@ fn options() -> Options {
 /// No maintenance, for that would merge: a store with merges is in `damage_merged.rs`.
 fn without_merges(step: Step) -> Option<Step> {
     match step {
-        Step::Reopen => None,
+        Step::Reopen | Step::Merge(_) => None,
         Step::Maintain(_) => Some(Step::Checkpoint),
         other => Some(other),
     }

@@ -65,7 +65,7 @@ fn segment_of(reads: &ReadAhead, log: &Log, slot: Slot) -> Result<Arc<Segment>> 
 /// Holds its snapshot of the keydir, and so the nodes that change meanwhile, until it is dropped; and the segments with the
 /// values, if it reads them.
 pub(crate) struct BitcaskScan {
-    log: Arc<Log>,
+    state: Arc<Snapshot>,
     range: Range<Slot>,
     now_ms: u64,
     keys_only: bool,
@@ -77,9 +77,9 @@ impl BitcaskScan {
     /// `pin` was taken before the state.
     pub(crate) fn new(state: Arc<Snapshot>, pin: Pin, range: &KeyRange, keys_only: bool) -> Self {
         Self {
-            log: Arc::clone(&state.log),
             range: state.range(range),
             now_ms: state.now_ms,
+            state,
             keys_only,
             reads: ReadAhead::default(),
             _pin: (!keys_only).then_some(pin),
@@ -102,7 +102,7 @@ impl BitcaskScan {
 
 impl BitcaskScan {
     fn read(&mut self, key: &[u8], slot: Slot) -> Result<Entry> {
-        let segment = segment_of(&self.reads, &self.log, slot)?;
+        let segment = segment_of(&self.reads, &self.state.log, slot)?;
         let at = location(key, slot);
         let bytes = self.reads.read(&segment, &at).and_then(|bytes| entry_in(&segment, key, &at, bytes));
         bytes.map_err(|e| name_key(e, key))
@@ -129,7 +129,7 @@ impl DoubleEndedIterator for BitcaskScan {
 
 /// The same for other replicas: values as they are stored, and also what has expired.
 pub(crate) struct BitcaskStoredScan {
-    log: Arc<Log>,
+    state: Arc<Snapshot>,
     range: Range<Slot>,
     keys_only: bool,
     reads: ReadAhead,
@@ -139,7 +139,7 @@ pub(crate) struct BitcaskStoredScan {
 impl BitcaskStoredScan {
     pub(crate) fn new(state: Arc<Snapshot>, pin: Pin, range: &KeyRange, keys_only: bool) -> Self {
         let range = state.range(range);
-        Self { log: Arc::clone(&state.log), range, keys_only, reads: ReadAhead::default(), _pin: pin }
+        Self { state, range, keys_only, reads: ReadAhead::default(), _pin: pin }
     }
 
     fn item(&mut self, key: Vec<u8>, slot: Slot) -> Result<StoredItem> {
@@ -155,7 +155,7 @@ impl BitcaskStoredScan {
     }
 
     fn read(&mut self, key: &[u8], slot: Slot) -> Result<(u8, Value)> {
-        let segment = segment_of(&self.reads, &self.log, slot)?;
+        let segment = segment_of(&self.reads, &self.state.log, slot)?;
         let at = location(key, slot);
         let bytes = self.reads.read(&segment, &at).and_then(|bytes| stored_in(&segment, key, &at, bytes));
         bytes.map_err(|e| name_key(e, key))

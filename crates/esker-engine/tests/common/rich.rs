@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, io::Write as _, path::Path, sync::Arc, time::Du
 use esker_engine::{Condition, Db, KeyRange, Options, SyncPolicy, WriteBatch};
 use esker_log::{
     Draft, LogOptions, Opening,
+    clock::MANUAL_START,
     disk::sim::{CrashMode, SimDisk},
     record::{RecordKind, encode_record, encode_record_of, flags},
 };
@@ -28,7 +29,7 @@ pub(crate) fn options() -> Options {
 /// A machine whose clock says 2030.
 pub(crate) fn machine(disk: SimDisk) -> Machine {
     let machine = Machine::new(disk);
-    machine.clock.advance(Duration::from_millis(NOW_MS));
+    machine.clock.advance(Duration::from_millis(NOW_MS) - MANUAL_START);
     machine
 }
 
@@ -129,7 +130,9 @@ pub(crate) fn store() -> (SimDisk, Contents) {
     let machine = machine(disk.crash(CrashMode::KeepUnsynced));
     let db = machine.open(&options()).unwrap();
     write_old(&db);
-    machine.clock.advance(Duration::from_millis(100));
+    // A merge drops what a batch says has expired a minute ago.
+    machine.clock.advance(Duration::from_secs(61));
+    db.delete(b"nobody").unwrap();
     let merged = db.merge(true).unwrap();
     assert!(merged.inputs > 0 && merged.outputs > 0 && merged.keys_expired == 1, "{merged:?}");
     write_new(&db);
