@@ -95,6 +95,7 @@ impl Outcome {
     /// The opposite of [`Outcome::to_parts`]; `None` for numbers that it never gives.
     pub fn from_parts(kind: u8, detail: u64) -> Option<Self> {
         Some(match kind {
+            0 | 3 | 4 if detail != 0 => return None,
             0 => Self::Applied,
             1 => Self::Sum(detail.cast_signed()),
             // Versions begin at 1.
@@ -119,6 +120,8 @@ mod tests {
             let (kind, detail) = outcome.to_parts();
             assert_eq!(Outcome::from_parts(kind, detail), Some(outcome));
         }
-        assert_eq!(Outcome::from_parts(5, 0), None);
+        for (kind, detail) in [(5, 0), (0, 1), (3, 1), (4, u64::MAX)] {
+            assert_eq!(Outcome::from_parts(kind, detail), None, "one outcome has one form");
+        }
     }
 }
