@@ -50,9 +50,9 @@ impl Store for Esker {
         Ok(self.db.checkpoint()?)
     }
 
-    /// There is no merge so far, so the log stays in the order in which it was written.
     fn compact(&mut self) -> Result<()> {
-        self.settle()
+        self.db.merge(true)?;
+        Ok(())
     }
 
     fn close(self: Box<Self>) -> Result<()> {
