@@ -519,10 +519,13 @@ fn install(
     known.committed = known.committed.max(last);
     let id = agreed.id(last);
     install.finish(id, agreed.memberships[last as usize].clone(), agreed.requests_at(last))?;
-    if known_log != Some(id.term) {
+    if known_log == Some(id.term) {
+        known.durable_log = known.durable_log.max(last);
+    } else {
+        // Entries behind another one than the snapshot's last were a former leader's: the log ends with the snapshot.
         known.log.retain(|index, _| *index <= last);
+        known.durable_log = last;
     }
-    known.durable_log = known.durable_log.max(last);
     known.log.insert(last, id.term);
     known.applied = known.applied.max(last);
     known.durable_committed = known.durable_committed.max(last);
