@@ -1,41 +1,80 @@
 //! What a read returns.
 
-use std::ops::{Deref, Range};
+use std::ops::Deref;
+
+use bytes::{Buf as _, Bytes};
+
+use crate::bitcask::cache::Kept;
 
 /// The number of the write that put a value: strictly increasing over the store, the same on every replica.
 pub type Version = esker_log::Index;
 
-/// A value as read: a window into the buffer its record was read into, so that no byte is copied twice.
+/// A value as read: the buffer its record was read into, a part of one, or the cache's, so that no byte is copied twice.
+///
+/// A scan reads neighbours together, up to 128 KiB, and a value of it holds what was read with it: who keeps few of many for
+/// long makes them vectors.
 #[derive(Debug, Clone)]
-pub struct Value {
-    buffer: Vec<u8>,
-    window: Range<usize>,
+pub struct Value(Held);
+
+#[derive(Debug, Clone)]
+enum Held {
+    /// What follows the first bytes of a buffer.
+    Read {
+        buffer: Vec<u8>,
+        skipped: usize,
+    },
+    Kept(Kept),
+    /// Of what was read together with its neighbours.
+    Part(Bytes),
 }
 
 impl Value {
-    /// The value that fills `window` of `buffer`. Panics if the window is not inside the buffer.
-    pub fn new(buffer: Vec<u8>, window: Range<usize>) -> Self {
-        assert!(window.start <= window.end && window.end <= buffer.len(), "a value lies inside its buffer");
-        Self { buffer, window }
+    /// What follows the first `skipped` bytes of `buffer`. Panics if there are not so many.
+    pub(crate) fn behind(buffer: Vec<u8>, skipped: usize) -> Self {
+        assert!(skipped <= buffer.len(), "a value lies inside its buffer");
+        Self(Held::Read { buffer, skipped })
     }
 
-    /// The buffer, and where in it the value lies.
-    pub fn into_parts(self) -> (Vec<u8>, Range<usize>) {
-        (self.buffer, self.window)
+    /// What the cache keeps.
+    pub(crate) fn kept(kept: Kept) -> Self {
+        Self(Held::Kept(kept))
     }
 
-    /// The value alone.
-    pub fn into_vec(mut self) -> Vec<u8> {
-        self.buffer.truncate(self.window.end);
-        self.buffer.drain(..self.window.start);
-        self.buffer
+    /// The bytes, without copying them.
+    pub fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Held::Read { buffer, skipped } => {
+                let mut bytes = Bytes::from(buffer);
+                bytes.advance(skipped);
+                bytes
+            }
+            Held::Kept(_) => Bytes::from_owner(self),
+            Held::Part(bytes) => bytes,
+        }
+    }
+
+    /// The value as a vector of its own.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Held::Read { mut buffer, skipped } => {
+                buffer.drain(..skipped);
+                buffer
+            }
+            Held::Kept(kept) => kept.slice.to_vec(),
+            Held::Part(bytes) => bytes.to_vec(),
+        }
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(bytes: Bytes) -> Self {
+        Self(Held::Part(bytes))
     }
 }
 
 impl From<Vec<u8>> for Value {
-    fn from(buffer: Vec<u8>) -> Self {
-        let window = 0..buffer.len();
-        Self { buffer, window }
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::behind(bytes, 0)
     }
 }
 
@@ -43,7 +82,17 @@ impl Deref for Value {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.buffer[self.window.clone()]
+        match &self.0 {
+            Held::Read { buffer, skipped } => &buffer[*skipped..],
+            Held::Kept(kept) => &kept.slice,
+            Held::Part(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

@@ -30,8 +30,8 @@ pub struct Options {
     pub merge_throttle: Duration,
     /// How values are compressed that are written from now on; what is stored says how it was. Default [`Compression::None`].
     pub compression: Compression,
-    /// Values that are read again are kept in memory, up to so many bytes; 0: none are. Default 0: it serves reads that come back
-    /// to the same keys, above all of compressed values, and costs those that do not (`docs/benchmarks.md`).
+    /// Values that are read are kept in memory, up to so many bytes; once it is full, those that are read again. 0: none are.
+    /// Default: an eighth of what the machine or its control group has.
     pub cache_max_bytes: u64,
     /// A value is kept for so long at most, and then read from the disk anew; `None`: there is no need to, since what is kept
     /// is never stale. Default `None`.
@@ -61,7 +61,7 @@ impl Default for Options {
             merge_trigger_ratio: 0.35,
             merge_throttle: Duration::from_millis(16),
             compression: Compression::None,
-            cache_max_bytes: 0,
+            cache_max_bytes: esker_log::machine::memory_bytes() / 8,
             cache_ttl: None,
             memory_budget: esker_log::machine::memory_bytes() / 2,
             max_files: 1024,

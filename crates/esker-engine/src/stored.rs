@@ -4,7 +4,7 @@
 //! [expires at, 8 bytes, if the flag says so] [length before compression, 4 bytes, if compressed] bytes
 //! ```
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
 use esker_log::{Error, Result, record::flags};
 
@@ -59,8 +59,8 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Where the body lies in what is stored.
-    pub(crate) fn body_window(&self, stored_len: usize) -> Range<usize> {
-        stored_len - self.body.len()..stored_len
+    /// What is stored behind the expiry: the value, if it is not compressed.
+    pub(crate) fn body(&self) -> &'a [u8] {
+        self.body
     }
 }

@@ -5,7 +5,9 @@
 
 use std::{io, sync::Arc};
 
-use crate::{Error, RecordLocation, Result, segment::Segment};
+use bytes::Bytes;
+
+use crate::{Error, RecordLocation, Result, SegmentId, segment::Segment};
 
 /// A gap of up to so many bytes between two records is read over.
 const GAP_BYTES_MAX: u64 = 4096;
@@ -19,65 +21,80 @@ pub struct ReadAhead {
     /// The segment that was read last.
     segment: Option<Arc<Segment>>,
     /// What was read of it, and where that begins.
-    buffer: Vec<u8>,
+    buffer: Bytes,
     start: u64,
-    /// Behind the record that was asked for last.
-    last_end: u64,
+    /// The segment of the record that was asked for last, and where that ends.
+    last: Option<(SegmentId, u64)>,
     /// How much the next read takes if the record lies behind the last one.
     window: usize,
 }
 
 impl ReadAhead {
     /// The segment that was read last, if it has this number.
-    pub fn segment(&self, id: crate::SegmentId) -> Option<&Arc<Segment>> {
+    pub fn segment(&self, id: SegmentId) -> Option<&Arc<Segment>> {
         self.segment.as_ref().filter(|segment| segment.id == id)
     }
 
-    /// A verified record of `segment`.
+    /// Whether the record is at hand, or lies shortly behind the one that was asked for last.
+    pub fn is_near(&self, at: &RecordLocation) -> bool {
+        self.is_next(at) || self.segment(at.segment).is_some() && self.position_of(at).is_some()
+    }
+
+    /// Takes note of a record that was read without this.
+    pub fn note(&mut self, at: &RecordLocation) {
+        self.last = Some((at.segment, u64::from(at.offset) + at.len() as u64));
+    }
+
+    /// A verified record of `segment`: a part of what was read together, all of which stays in memory as long as the part does.
     ///
     /// Errors: as for [`Segment::read_record`].
-    pub fn read(&mut self, segment: &Arc<Segment>, at: &RecordLocation) -> Result<&[u8]> {
-        let (offset, len) = (u64::from(at.offset), at.len());
+    pub fn read(&mut self, segment: &Arc<Segment>, at: &RecordLocation) -> Result<Bytes> {
+        let len = at.len();
         if self.segment(segment.id).is_none() {
             self.segment = Some(Arc::clone(segment));
-            self.buffer.clear();
-            (self.last_end, self.window) = (0, WINDOW_MIN);
+            self.buffer = Bytes::new();
+            self.window = WINDOW_MIN;
         }
-        if let Some(from) = self.position_of(offset, len)
+        if let Some(from) = self.position_of(at)
             && segment.is_intact(&self.buffer[from..from + len], at)
         {
-            self.last_end = offset + len as u64;
-            return Ok(&self.buffer[from..from + len]);
+            self.note(at);
+            return Ok(self.buffer.slice(from..from + len));
         }
         // Also where what was read ahead is no record: it may not have been written when it was read.
-        self.fill(segment, offset, len)?;
-        self.last_end = offset + len as u64;
+        self.fill(segment, at)?;
+        self.note(at);
         match self.buffer.get(..len) {
-            Some(record) if segment.is_intact(record, at) => Ok(&self.buffer[..len]),
+            Some(record) if segment.is_intact(record, at) => Ok(self.buffer.slice(..len)),
             // Says what is wrong with it.
-            _ => {
-                self.buffer = segment.read_record(at)?;
-                self.start = offset;
-                Ok(&self.buffer)
-            }
+            _ => segment.read_record(at).map(Bytes::from),
         }
     }
 
-    /// Where in the buffer such a stretch of the segment begins, if all of it is there.
-    fn position_of(&self, offset: u64, len: usize) -> Option<usize> {
-        let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
-        (from + len <= self.buffer.len()).then_some(from)
+    fn is_next(&self, at: &RecordLocation) -> bool {
+        self.last.is_some_and(|(segment, end)| {
+            let gap = u64::from(at.offset).checked_sub(end);
+            segment == at.segment && gap.is_some_and(|gap| gap <= GAP_BYTES_MAX)
+        })
     }
 
-    fn fill(&mut self, segment: &Segment, offset: u64, len: usize) -> Result<()> {
-        let is_next = offset >= self.last_end && offset - self.last_end <= GAP_BYTES_MAX && self.last_end > 0;
+    /// Where in the buffer, which is of the record's segment, the record begins, if all of it is there.
+    fn position_of(&self, at: &RecordLocation) -> Option<usize> {
+        let from = usize::try_from(u64::from(at.offset).checked_sub(self.start)?).ok()?;
+        (from + at.len() <= self.buffer.len()).then_some(from)
+    }
+
+    fn fill(&mut self, segment: &Segment, at: &RecordLocation) -> Result<()> {
+        let (offset, len) = (u64::from(at.offset), at.len());
+        let is_next = self.is_next(at);
         let wanted = if is_next { len.max(self.window) } else { len };
         self.window = if is_next { (2 * self.window).min(WINDOW_MAX) } else { WINDOW_MIN };
-        self.buffer.resize(wanted, 0);
-        self.start = offset;
+        // If nobody has a part of it any more, it is used again.
+        let mut buffer = std::mem::take(&mut self.buffer).try_into_mut().unwrap_or_default();
+        buffer.resize(wanted, 0);
         let mut filled = 0;
         while filled < wanted {
-            match segment.file.read_at(&mut self.buffer[filled..], offset + filled as u64) {
+            match segment.file.read_at(&mut buffer[filled..], offset + filled as u64) {
                 // The end of the file.
                 Ok(0) => break,
                 Ok(read) => filled += read,
@@ -85,12 +102,12 @@ impl ReadAhead {
                 // What is asked for is there; what is behind need not be to be had.
                 Err(_) if filled >= len => break,
                 Err(e) => {
-                    self.buffer.clear();
                     return Err(Error::io(format_args!("reading {} at {offset}", segment.path.display()), e));
                 }
             }
         }
-        self.buffer.truncate(filled);
+        buffer.truncate(filled);
+        (self.buffer, self.start) = (buffer.freeze(), offset);
         Ok(())
     }
 }

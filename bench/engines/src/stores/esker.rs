@@ -8,17 +8,16 @@ use esker_engine::{Db, KeyRange, Options, SyncPolicy, WriteBatch};
 use super::{Reader, Settings, Store};
 use crate::data::{KEY_LEN, Key};
 
-pub const SETTINGS: &str = "defaults; sync `always` or `never`.";
+pub const SETTINGS: &str = "defaults, but a cache of the run's size; sync `always` or `never`. No compression, which is the default.";
 
 pub fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Store>> {
     Ok(Box::new(Esker { db: Db::open(dir, options(settings))? }))
 }
 
-/// The one place for the engine's options. It has neither compression nor a cache of its own so far: `settings.compression`
-/// and `settings.cache_bytes` belong here.
 fn options(settings: &Settings) -> Options {
     let mut options = Options::default();
     options.sync = if settings.synced { SyncPolicy::Always } else { SyncPolicy::Never };
+    options.cache_max_bytes = settings.cache_bytes;
     options
 }
 

@@ -81,7 +81,9 @@ pub fn perform(task: &Task, workload: &Workload) -> Result<Figures> {
     let mut store = task.engine.open(&task.dir, &task.settings)?;
     let records = workload.start.dataset().map_or(0, |dataset| dataset.records(&task.scale));
     let stage = Stage::new(task, workload, store.as_ref(), records);
-    if !workload.writes() {
+    if !workload.writes() && !workload.beyond_memory() {
+        read_all(store.as_ref(), records)?;
+    } else if !workload.writes() {
         let time = Duration::from_secs_f64(task.scale.seconds(workload.seconds / 4.0));
         stage.run(Limits { operations: u64::MAX, time }, &Progress::default())?;
     }
@@ -114,6 +116,15 @@ pub fn perform(task: &Task, workload: &Workload) -> Result<Figures> {
         live_bytes: records * record_bytes,
         ..figures(task, &outcome, usage)
     })
+}
+
+/// Reads every record once, so that caches hold what they can hold.
+fn read_all(store: &dyn Store, records: u64) -> Result<()> {
+    let mut reader = store.reader()?;
+    for i in 0..records {
+        ensure!(reader.get(&key(i), &mut touch)?, "a record is missing");
+    }
+    Ok(())
 }
 
 impl Outcome {

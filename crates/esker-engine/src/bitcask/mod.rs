@@ -50,6 +50,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use esker_log::{
     Damage, Error, Log, Opening, Position, RecordLocation, Result,
     clock::Clock,
@@ -285,16 +286,16 @@ fn unpack<'a>(
 /// The value in a verified record of `key` that is the caller's to keep.
 fn entry(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: Vec<u8>) -> Result<Entry> {
     let (stored, value) = unpack(segment, key, at, &bytes)?;
-    let (expiry, window) = (stored.expiry, stored.body_window(bytes.len()));
-    let value = value.map_or_else(|| Value::new(bytes, window), Value::from);
+    let (expiry, skipped) = (stored.expiry, bytes.len() - stored.body().len());
+    let value = value.map_or_else(|| Value::behind(bytes, skipped), Value::from);
     Ok(Entry { value, version: at.index, expiry })
 }
 
-/// The value in a verified record of `key` that lies in a buffer.
-fn entry_in(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: &[u8]) -> Result<Entry> {
+/// The value in a verified record of `key` that was read together with others.
+fn entry_in(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: &Bytes) -> Result<Entry> {
     let (stored, value) = unpack(segment, key, at, bytes)?;
-    let value = value.unwrap_or_else(|| bytes[stored.body_window(bytes.len())].to_vec());
-    Ok(Entry { value: value.into(), version: at.index, expiry: stored.expiry })
+    let value = value.map_or_else(|| Value::from(bytes.slice_ref(stored.body())), Value::from);
+    Ok(Entry { value, version: at.index, expiry: stored.expiry })
 }
 
 fn read(segment: &Segment, key: &[u8], slot: Slot) -> Result<Entry> {

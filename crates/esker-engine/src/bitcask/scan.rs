@@ -2,6 +2,7 @@
 
 use std::{ops::Bound, sync::Arc};
 
+use bytes::Bytes;
 use esker_log::{
     Log, ReadAhead, RecordLocation, Result,
     segment::{Pin, Segment},
@@ -13,7 +14,7 @@ use super::{
     entry_in,
     held::HeldSnapshot,
     keydir::{Range, Slot, Tree},
-    location, name_key, record_of, sum_entry,
+    location, name_key, offer, read, record_of, sum_entry,
 };
 use crate::{Entry, Item, KeyRange, StoredItem, Value};
 
@@ -101,11 +102,24 @@ impl BitcaskScan {
 }
 
 impl BitcaskScan {
+    /// Neighbours are read together; what lies alone comes from the cache, or goes into it.
     fn read(&mut self, key: &[u8], slot: Slot) -> Result<Entry> {
-        let segment = segment_of(&self.reads, &self.state.log, slot)?;
         let at = location(key, slot);
-        let bytes = self.reads.read(&segment, &at).and_then(|bytes| entry_in(&segment, key, &at, bytes));
-        bytes.map_err(|e| name_key(e, key))
+        if self.reads.is_near(&at) {
+            let segment = segment_of(&self.reads, &self.state.log, slot)?;
+            let bytes = self.reads.read(&segment, &at);
+            let entry = bytes.and_then(|bytes| entry_in(&segment, key, &at, &bytes));
+            return entry.map_err(|e| name_key(e, key));
+        }
+        self.reads.note(&at);
+        let cache = self.state.cache.as_ref();
+        if let Some(entry) = cache.and_then(|cache| cache.get(slot)) {
+            return Ok(entry);
+        }
+        let segment = segment_of(&self.reads, &self.state.log, slot)?;
+        let entry = read(&segment, key, slot)?;
+        offer(cache, slot, &entry);
+        Ok(entry)
     }
 }
 
@@ -157,15 +171,15 @@ impl BitcaskStoredScan {
     fn read(&mut self, key: &[u8], slot: Slot) -> Result<(u8, Value)> {
         let segment = segment_of(&self.reads, &self.state.log, slot)?;
         let at = location(key, slot);
-        let bytes = self.reads.read(&segment, &at).and_then(|bytes| stored_in(&segment, key, &at, bytes));
+        let bytes = self.reads.read(&segment, &at).and_then(|bytes| stored_in(&segment, key, &at, &bytes));
         bytes.map_err(|e| name_key(e, key))
     }
 }
 
 /// A value as it is stored, with its flags.
-fn stored_in(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: &[u8]) -> Result<(u8, Value)> {
+fn stored_in(segment: &Segment, key: &[u8], at: &RecordLocation, bytes: &Bytes) -> Result<(u8, Value)> {
     let record = record_of(segment, key, at, bytes)?;
-    Ok((record.flags, record.value.to_vec().into()))
+    Ok((record.flags, bytes.slice_ref(record.value).into()))
 }
 
 /// The sum of adds as the value of a put.

@@ -71,13 +71,14 @@ impl HttpBody for AnswerBody {
 /// Bytes with their share of the answers' budget. Not the body but its bytes hold it: hyper drops a body as soon as
 /// it has taken the last of it, and holds the bytes until the client has taken them.
 pub(crate) struct Held {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     _share: Share,
 }
 
 impl Held {
     /// The bytes as hyper takes them; the share becomes as large as they are.
-    pub(crate) fn bytes(bytes: Vec<u8>, mut share: Share) -> Bytes {
+    pub(crate) fn bytes(bytes: impl Into<Bytes>, mut share: Share) -> Bytes {
+        let bytes = bytes.into();
         share.hold(bytes.len());
         Bytes::from_owner(Self { bytes, _share: share })
     }

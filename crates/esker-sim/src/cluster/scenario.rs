@@ -211,7 +211,7 @@ fn lasts(item: &StoredItem) -> bool {
 }
 
 fn stored_item(item: StoredItem) -> (Key, Versioned) {
-    let value = item.stored.into_vec().into();
+    let value = item.stored.into_bytes();
     (item.key.into(), Versioned { value, version: item.version })
 }
 

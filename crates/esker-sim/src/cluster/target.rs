@@ -100,7 +100,7 @@ async fn read(
         Action::Get { key, .. } => {
             let found = reader.get(key)?;
             let version =
-                |Entry { value, version, .. }: Entry| Versioned { value: value.into_vec().into(), version };
+                |Entry { value, version, .. }: Entry| Versioned { value: value.into_bytes(), version };
             Outcome::Read { found: found.map(version), applied }
         }
         write => unreachable!("{write} reads nothing"),
@@ -109,7 +109,7 @@ async fn read(
 
 /// An item as the checkers take it.
 pub(super) fn found_item(item: esker_engine::Item) -> (Key, Versioned) {
-    let value = item.value.map_or(Bytes::new(), |value| value.into_vec().into());
+    let value = item.value.map_or(Bytes::new(), |value| value.into_bytes());
     (item.key.into(), Versioned { value, version: item.version })
 }
 

@@ -56,6 +56,7 @@ fn default(setting: &Setting) -> Value {
             Value::Count((cores * times).clamp(least, most))
         }
         Standard::HalfOfMemory => Value::Bytes(esker_log::machine::memory_bytes() / 2),
+        Standard::EighthOfMemory => Value::Bytes(esker_log::machine::memory_bytes() / 8),
         Standard::AliasOf(_) => unreachable!("another name for a setting has no outcome of its own"),
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn page() -> String {
                 Standard::Value(_)
                 | Standard::Cores { .. }
                 | Standard::HalfOfMemory
+                | Standard::EighthOfMemory
                 | Standard::AliasOf(_) => {
                     writeln!(page, "- Default: {}", setting.default_text())
                 }

@@ -32,6 +32,8 @@ pub(crate) enum Standard {
     },
     /// Half of the memory that the machine or the process's control group has.
     HalfOfMemory,
+    /// An eighth of it.
+    EighthOfMemory,
     /// Nothing of its own: the setting is another name for the one named here.
     AliasOf(&'static str),
 }
@@ -42,7 +44,7 @@ const GIB: u64 = 1 << 30;
 const HOUR: u64 = 3_600_000;
 
 use Kind::{Bytes, Choice, Count, Flag, Millis, Optional, Path, Ratio, Sync, Text};
-use Standard::{AliasOf, Cores, HalfOfMemory, Value};
+use Standard::{AliasOf, Cores, EighthOfMemory, HalfOfMemory, Value};
 
 const fn setting(name: &'static str, kind: Kind, default: Standard, help: &'static str) -> Setting {
     Setting { name, kind, default, help }
@@ -133,10 +135,9 @@ pub(crate) const TABLE: &[Setting] = &[
     setting(
         "cache_max_size",
         Bytes(0, 64 * 1024 * GIB),
-        Value("0B"),
-        "Values that are read again are kept in memory, up to this; 0B: none are. Beside the operating system's page cache it saves \
-         the system call, the checksum and decompression: good for reads that come back to the same keys, above all of compressed \
-         values. Reads that are spread evenly over more than it holds are slowed by it.",
+        EighthOfMemory,
+        "Values that are read are kept in memory, up to this; once it is full, those that are read again. 0B: none are. Beside the \
+         operating system's page cache it saves the system call, the checksum and decompression.",
     ),
     setting(
         "cache_ttl_ms",
@@ -459,7 +460,7 @@ impl Setting {
     pub(crate) fn target(&'static self) -> &'static Self {
         match self.default {
             AliasOf(name) => Self::find(name).expect("the table names only settings that it has"),
-            Value(_) | Cores { .. } | HalfOfMemory => self,
+            Value(_) | Cores { .. } | HalfOfMemory | EighthOfMemory => self,
         }
     }
 
@@ -479,6 +480,7 @@ impl Setting {
                 times + &least + &most
             }
             HalfOfMemory => "half of the memory that the machine or its control group has".to_owned(),
+            EighthOfMemory => "an eighth of the memory that the machine or its control group has".to_owned(),
             AliasOf(name) => format!("see `{name}`"),
         }
     }

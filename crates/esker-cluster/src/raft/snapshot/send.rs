@@ -154,9 +154,9 @@ impl Producer {
         while bytes < CHUNK_BYTES {
             let Some(item) = self.items.next() else { break };
             let item = item.map_err(|e| PeerError::Failed(e.to_string()))?;
-            let (flags, value) = (item.flags.into(), item.stored.into_vec());
+            let (flags, value) = (item.flags.into(), item.stored.into_bytes());
             bytes += item.key.len() + value.len();
-            let (key, value) = (item.key.into(), value.into());
+            let key = item.key.into();
             chunk.items.push(wire::SnapshotItem { key, value, version: item.version, flags });
         }
         if chunk.items.is_empty() {

@@ -4,66 +4,71 @@
 //! for ever: nothing is ever invalidated, and nothing can be stale. What is overwritten, deleted or moved is not asked for any
 //! more, and so it is the first to go.
 //!
-//! Beside the page cache this saves the system call, the checksum and, above all, decompression. A value is taken in when it is
-//! read for the second time within a while: a stretch of reads that never come again would otherwise cost each of them a copy, and
-//! drive out what is read often.
+//! Beside the page cache this saves the system call, the checksum, a copy and, above all, decompression. As long as there is room,
+//! whatever is read is taken in. Later only some of what is read again within a while: a stretch of reads that never come again
+//! would otherwise drive out what is read often, and cost each of them the change.
+
+mod lately;
+mod place;
+mod shard;
 
 use std::{
-    hash::{BuildHasher, Hasher},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use esker_log::clock::Clock;
-use quick_cache::{
-    OptionsBuilder, Weighter,
-    sync::{self, DefaultLifecycle},
-};
+use parking_lot::Mutex;
+use triomphe::ThinArc;
 
+use self::{lately::LatelyRead, place::Place, shard::Shard};
 use super::keydir::Slot;
-use crate::Entry;
+use crate::{Entry, Value};
 
 /// Larger values are not kept: reading them costs no more than copying them.
 const VALUE_LEN_MAX: usize = 64 << 10;
-/// What an entry takes beside its value: the cache's own tables, the counts of references, the allocator.
-const ENTRY_OVERHEAD: u64 = 96;
-/// The cache's bookkeeping and the notes of what was read lately are sized for values of about this many bytes.
+/// What an entry takes beside its value: header, count, allocator, its part of a bucket.
+const ENTRY_OVERHEAD: usize = 80;
+/// The notes of what was read lately are sized for values of about this many bytes.
 const VALUE_LEN_GUESS: u64 = 512;
-/// Parts of the cache with a lock of their own.
-const SHARDS: usize = 16;
+/// A full cache takes in one of so many values that are read again.
+const ONE_OF: u64 = 8;
+/// Parts of the cache with a lock of their own have about so many bytes, so that none is long in growing its table.
+const SHARD_BYTES: u64 = 2 << 20;
+/// Most such parts, a power of two.
+const SHARDS_MAX: u64 = 1024;
 
 /// See the module.
 pub(crate) struct Cache {
-    values: sync::Cache<u64, Arc<Kept>, Weight, PlaceHash>,
-    lately_read: LatelyRead,
-    /// Reads of places that were not read lately.
-    unknown: Counter,
+    /// A power of two.
+    shards: Box<[Mutex<Shard>]>,
+    /// There once the cache has been full.
+    lately_read: OnceLock<LatelyRead>,
+    /// Bytes taken in as long as it was not.
+    taken_in: AtomicU64,
+    /// Reads again of what a full cache did not hold.
+    reads_again: AtomicU64,
+    /// What it may hold at most, and now.
+    bytes_max: u64,
+    capacity: AtomicU64,
     /// Values are read anew from the disk after this long; `None`: never.
     ttl: Option<Duration>,
     clock: Arc<dyn Clock>,
-    /// What was found and was too old.
-    expired: AtomicU64,
 }
 
-/// A value that was read.
-struct Kept {
-    value: Box<[u8]>,
+/// A value that is kept; cloning gives another handle.
+pub(crate) type Kept = ThinArc<KeptHeader, u8>;
+
+/// What stands before the value.
+#[derive(Debug)]
+pub(crate) struct KeptHeader {
+    place: Place,
     expiry: Option<u64>,
     /// Until when it may be used, in monotonic time.
     until: Duration,
-}
-
-/// Entries weigh what they take.
-#[derive(Clone)]
-struct Weight;
-
-impl Weighter<u64, Arc<Kept>> for Weight {
-    fn weight(&self, _place: &u64, kept: &Arc<Kept>) -> u64 {
-        kept.value.len() as u64 + ENTRY_OVERHEAD
-    }
 }
 
 /// What the cache came to since opening.
@@ -91,170 +96,90 @@ impl CacheStats {
 impl Cache {
     /// A cache of so many bytes.
     pub(crate) fn new(bytes_max: u64, ttl: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
-        let values = (bytes_max / (VALUE_LEN_GUESS + ENTRY_OVERHEAD)).max(1) as usize;
-        let options = OptionsBuilder::new()
-            .shards(SHARDS)
-            .estimated_items_capacity(values)
-            .weight_capacity(bytes_max)
-            .build()
-            .expect("all that it needs is given");
+        let shards = (bytes_max / SHARD_BYTES).clamp(1, SHARDS_MAX).next_power_of_two();
+        let shard = |_| Mutex::new(Shard::new((bytes_max / shards) as usize));
         Self {
-            values: sync::Cache::with_options(options, Weight, PlaceHash, DefaultLifecycle::default()),
-            lately_read: LatelyRead::new(values),
-            unknown: Counter::default(),
+            shards: (0..shards).map(shard).collect(),
+            lately_read: OnceLock::new(),
+            taken_in: AtomicU64::new(0),
+            reads_again: AtomicU64::new(0),
+            bytes_max,
+            capacity: AtomicU64::new(bytes_max),
             ttl,
             clock,
-            expired: AtomicU64::new(0),
         }
     }
 
     /// The value at the slot's place, if it is kept.
     pub(crate) fn get(&self, slot: Slot) -> Option<Entry> {
-        let place = place(slot);
-        if !self.lately_read.knows(place) {
-            self.unknown.add_one(PlaceHash::mix(place));
+        let place = Place::of(slot);
+        let hash = place.hash();
+        let mut shard = self.shard(hash).lock();
+        let kept = shard.get(place, hash)?;
+        if self.ttl.is_some() && self.clock.monotonic() >= kept.header.header.until {
+            shard.remove(place, hash);
+            shard.hits -= 1;
+            shard.misses += 1;
             return None;
         }
-        let kept = self.values.get(&place)?;
-        if self.ttl.is_some() && self.clock.monotonic() >= kept.until {
-            self.expired.fetch_add(1, Ordering::Relaxed);
-            self.values.remove(&place);
-            return None;
-        }
-        Some(Entry { value: kept.value.to_vec().into(), version: slot.version(), expiry: kept.expiry })
+        drop(shard);
+        let expiry = kept.header.header.expiry;
+        Some(Entry { value: Value::kept(kept), version: slot.version(), expiry })
     }
 
     /// Keeps what was read at the slot's place, if it is worth it.
     pub(crate) fn offer(&self, slot: Slot, entry: &Entry) {
-        let place = place(slot);
         if entry.value.len() > VALUE_LEN_MAX {
             return;
         }
-        if !self.lately_read.knows(place) {
-            self.lately_read.note(place);
+        let place = Place::of(slot);
+        if !self.has_room((entry.value.len() + ENTRY_OVERHEAD) as u64) && !self.is_worth_it(place) {
             return;
         }
         let until = self.ttl.map_or(Duration::MAX, |ttl| self.clock.monotonic().saturating_add(ttl));
-        let kept = Kept { value: Box::from(&*entry.value), expiry: entry.expiry, until };
-        self.values.insert(place, Arc::new(kept));
+        let header = KeptHeader { place, expiry: entry.expiry, until };
+        let (kept, hash) = (Kept::from_header_and_slice(header, &entry.value), place.hash());
+        self.shard(hash).lock().insert(kept, hash);
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        // Bits that neither the number of a bucket has nor its marks.
+        &self.shards[(hash >> 40) as usize & (self.shards.len() - 1)]
+    }
+
+    /// Whether the cache has not been full yet.
+    fn has_room(&self, weight: u64) -> bool {
+        self.lately_read.get().is_none()
+            && self.taken_in.fetch_add(weight, Ordering::Relaxed) + weight <= self.bytes_max
+    }
+
+    /// Whether a full cache takes a value in: of those that were read before within a while, one of some. Reads that are spread
+    /// evenly over more than it holds would otherwise change it all the time, and gain nothing by it; what is read often comes again
+    /// soon.
+    fn is_worth_it(&self, place: Place) -> bool {
+        let values = || (self.bytes_max / (VALUE_LEN_GUESS + ENTRY_OVERHEAD as u64)).max(1) as usize;
+        let lately_read = self.lately_read.get_or_init(|| LatelyRead::new(values()));
+        lately_read.knows(place) && self.reads_again.fetch_add(1, Ordering::Relaxed).is_multiple_of(ONE_OF)
     }
 
     /// Holds no more than so many bytes from now on.
     pub(crate) fn set_capacity(&self, bytes: u64) {
-        self.values.set_capacity(bytes);
+        self.capacity.store(bytes, Ordering::Relaxed);
+        let share = (bytes / self.shards.len() as u64) as usize;
+        self.shards.iter().for_each(|shard| shard.lock().set_capacity(share));
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
-        let expired = self.expired.load(Ordering::Relaxed);
-        CacheStats {
-            hits: self.values.hits().saturating_sub(expired),
-            misses: self.values.misses() + self.unknown.get() + expired,
-            bytes: self.values.weight(),
-            capacity: self.values.capacity(),
-            values: self.values.len() as u64,
+        let mut stats =
+            CacheStats { capacity: self.capacity.load(Ordering::Relaxed), ..CacheStats::default() };
+        for shard in &self.shards {
+            let shard = shard.lock();
+            stats.hits += shard.hits;
+            stats.misses += shard.misses;
+            stats.bytes += shard.weight() as u64;
+            stats.values += shard.values() as u64;
         }
-    }
-}
-
-/// The place of a slot's record, as one number.
-fn place(slot: Slot) -> u64 {
-    u64::from(slot.segment()) << 32 | u64::from(slot.offset())
-}
-
-/// Spreads places, which differ in few bits. Nobody chooses them, so there is no need for a secret, and runs repeat.
-#[derive(Clone)]
-struct PlaceHash;
-
-impl PlaceHash {
-    fn mix(place: u64) -> u64 {
-        let mixed = (place ^ (place >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^ (mixed >> 29)
-    }
-}
-
-impl BuildHasher for PlaceHash {
-    type Hasher = PlaceHasher;
-
-    fn build_hasher(&self) -> PlaceHasher {
-        PlaceHasher(0)
-    }
-}
-
-struct PlaceHasher(u64);
-
-impl Hasher for PlaceHasher {
-    fn write_u64(&mut self, place: u64) {
-        self.0 = PlaceHash::mix(place);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = PlaceHash::mix(self.0 ^ u64::from(*byte));
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// Remembers places that were read lately. Asked before the cache itself, since it answers most reads that the cache could not
-/// with one look at memory and no lock.
-struct LatelyRead {
-    /// Each holds the marks of the two places noted last of those whose hash leads there, the newer one in the low half.
-    cells: Box<[AtomicU64]>,
-}
-
-/// At most so many cells, of eight bytes each.
-const CELLS_MAX: usize = 1 << 21;
-
-impl LatelyRead {
-    /// For a cache of so many values: what is read again after a few times as many others should be known.
-    fn new(values: usize) -> Self {
-        let cells = (2 * values).next_power_of_two().min(CELLS_MAX);
-        Self { cells: (0..cells).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    fn cell(&self, hash: u64) -> &AtomicU64 {
-        &self.cells[hash as usize & (self.cells.len() - 1)]
-    }
-
-    /// What stands for a place in its cell; never 0.
-    fn mark(hash: u64) -> u32 {
-        (hash >> 32) as u32 | 1
-    }
-
-    /// Whether the place was noted lately. Now and then another one is taken for it, which does no harm.
-    fn knows(&self, place: u64) -> bool {
-        let hash = PlaceHash::mix(place);
-        let held = self.cell(hash).load(Ordering::Relaxed);
-        [held as u32, (held >> 32) as u32].contains(&Self::mark(hash))
-    }
-
-    fn note(&self, place: u64) {
-        let hash = PlaceHash::mix(place);
-        let cell = self.cell(hash);
-        // If another note comes in between, it is lost: the place is then noted at its next read.
-        cell.store(cell.load(Ordering::Relaxed) << 32 | u64::from(Self::mark(hash)), Ordering::Relaxed);
-    }
-}
-
-/// A counter that many threads add to, in parts on cache lines of their own.
-#[derive(Default)]
-struct Counter([Padded; SHARDS]);
-
-#[derive(Default)]
-#[repr(align(64))]
-struct Padded(AtomicU64);
-
-impl Counter {
-    /// Adds one; `hint` spreads the parts.
-    fn add_one(&self, hint: u64) {
-        self.0[hint as usize % SHARDS].0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.iter().map(|part| part.0.load(Ordering::Relaxed)).sum()
+        stats
     }
 }
 
@@ -284,27 +209,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_twice_is_kept() {
-        let (cache, _) = cache(1 << 20, None);
-        cache.offer(slot(64), &entry(slot(64), 100));
-        assert_eq!(cache.get(slot(64)), None);
-        cache.offer(slot(64), &entry(slot(64), 100));
-        assert_eq!(cache.get(slot(64)), Some(entry(slot(64), 100)));
+    fn while_there_is_room_all_that_is_read_is_kept_and_later_what_is_read_twice() {
+        let (cache, _) = cache(100 * (1000 + ENTRY_OVERHEAD) as u64, None);
+        for offset in 0..100 {
+            cache.offer(slot(offset), &entry(slot(offset), 1000));
+            assert_eq!(cache.get(slot(offset)), Some(entry(slot(offset), 1000)));
+        }
+        cache.offer(slot(200), &entry(slot(200), 1000));
+        assert_eq!(cache.get(slot(200)), None);
+        for _ in 0..ONE_OF {
+            cache.offer(slot(200), &entry(slot(200), 1000));
+        }
+        assert_eq!(cache.get(slot(200)), Some(entry(slot(200), 1000)));
         let stats = cache.stats();
-        assert_eq!((stats.hits, stats.misses, stats.values), (1, 1, 1));
-        assert_eq!(stats.hit_rate(), 0.5);
+        assert_eq!((stats.hits, stats.misses, stats.values), (101, 1, 100));
     }
 
     #[test]
     fn it_stays_within_its_bytes_and_gives_them_back() {
-        let (cache, _) = cache(1 << 20, None);
-        for offset in 0..10_000 {
+        let (cache, _) = cache(16 << 20, None);
+        for offset in 0..40_000 {
             offer_twice(&cache, offset * 64, 1000);
-            assert!(cache.stats().bytes <= 1 << 20);
+            assert!(cache.stats().bytes <= 16 << 20);
         }
-        assert!(cache.stats().bytes > 1 << 19, "{:?}", cache.stats());
-        cache.set_capacity(1 << 16);
-        assert!(cache.stats().bytes <= 1 << 16, "{:?}", cache.stats());
+        assert!(cache.stats().bytes > 14 << 20, "{:?}", cache.stats());
+        cache.set_capacity(1 << 20);
+        assert!(cache.stats().bytes <= 1 << 20, "{:?}", cache.stats());
     }
 
     #[test]

@@ -183,17 +183,15 @@ fn readable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, Query<'_>), ApiError> {
 }
 
 fn value_answer(front: &Front, Entry { value, version, expiry }: Entry) -> Answer {
-    let (buffer, window) = value.into_parts();
-    let bytes = if buffer.len() <= UNCOUNTED_BYTES_MAX {
-        Bytes::from(buffer)
-    } else {
+    let mut bytes = value.into_bytes();
+    if bytes.len() > UNCOUNTED_BYTES_MAX {
         let mut share = front.answer_budget.share();
-        if !share.grow(buffer.len()) {
+        if !share.grow(bytes.len()) {
             return Err(answers_fill_budget(front));
         }
-        Held::bytes(buffer, share)
-    };
-    Ok(of_version(Response::new(AnswerBody::full(bytes.slice(window))), version, expiry))
+        bytes = Held::bytes(bytes, share);
+    }
+    Ok(of_version(Response::new(AnswerBody::full(bytes)), version, expiry))
 }
 
 fn of_version(

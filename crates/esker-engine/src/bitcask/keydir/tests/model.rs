@@ -138,7 +138,7 @@ fn borrow(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 /// What the range ought to hold.
 fn expected(model: &Model, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Vec<(Vec<u8>, u32)> {
     use std::ops::RangeBounds;
-    let inside = |key: &Vec<u8>| (lower, upper).contains(key.as_slice());
+    let inside = |key: &Vec<u8>| RangeBounds::<[u8]>::contains(&(lower, upper), key.as_slice());
     model.iter().filter(|(key, _)| inside(key)).map(|(key, value)| (key.clone(), *value)).collect()
 }
 
