@@ -35,7 +35,8 @@ const MIB: f64 = (1 << 20) as f64;
 
 pub fn endurance(args: &EnduranceArgs) -> Result<()> {
     let file = BufReader::new(std::fs::File::open(&args.samples)?);
-    let samples = file.lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<Vec<Sample>>>()?;
+    let samples =
+        file.lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<Vec<Sample>>>()?;
     ensure!(!samples.is_empty(), "there are no samples");
     let (samples, second_phase) = one_after_another(samples);
     let curve = |name, color, figure: fn(&Sample) -> f64| Curve {

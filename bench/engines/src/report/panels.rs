@@ -79,7 +79,10 @@ impl Panel {
             .y_label_area_size(70)
             .build_cartesian_2d(0.0..right, bottom..top)
             .map_err(failed)?;
-        let shades = self.shaded.iter().map(|(from, to)| Rectangle::new([(*from, bottom), (*to, top)], SHADE.filled()));
+        let shades = self
+            .shaded
+            .iter()
+            .map(|(from, to)| Rectangle::new([(*from, bottom), (*to, top)], SHADE.filled()));
         chart.draw_series(shades).map_err(failed)?;
         chart
             .configure_mesh()

@@ -23,7 +23,7 @@ mod load;
 mod report;
 mod watch;
 
-use load::{Rates, VALUE_BYTES};
+use load::{Event, Rates, VALUE_BYTES};
 use report::{Figures, Run};
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub struct TailsArgs {
     #[arg(long)]
     dir: PathBuf,
     /// Records of 1 KiB.
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 100_000)]
     records: u64,
     /// Of each run.
     #[arg(long, default_value_t = 60.0)]
@@ -62,6 +62,9 @@ const MERGES_BEFORE: u64 = 5;
 
 /// A run with fewer merges shows too little.
 const MERGES_MIN: u64 = 3;
+
+/// Who is so late in the end, with everything that was due for so long, does not take what is offered.
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// More than this can never be dead with a run's writes on top.
 const NEVER: f64 = 0.95;
@@ -119,6 +122,8 @@ fn prepare(dir: &Path, records: u64) -> Result<()> {
         generation += 1;
         write(&mut (0..LOAD_BATCH).map(|_| random.below(records)), generation)?;
     }
+    // What was written so fast has left more dead than there is at the rate that is to come.
+    db.merge(false)?;
     db.close()?;
     files::sync(dir)
 }
@@ -132,7 +137,17 @@ fn measure(dir: &Path, args: &TailsArgs, merging: bool) -> Result<Run> {
     db.close()?;
     ensure!(merging || merges == 0, "it merged {merges} times though it was not to");
     ensure!(!merging || merges >= MERGES_MIN, "only {merges} merges: let it run longer, or write more");
-    Ok(Run { load: load?, merging: watched, merges })
+    let load = load?;
+    ensure!(
+        keeps_up(&load.reads, time) && keeps_up(&load.writes, time),
+        "it cannot keep up with the rate: offer less"
+    );
+    Ok(Run { load, merging: watched, merges })
+}
+
+fn keeps_up(events: &[Event], time: Duration) -> bool {
+    let last = events.iter().filter(|event| event.due + BEHIND > time);
+    last.map(|event| event.took).min().is_none_or(|least| least < BEHIND)
 }
 
 fn record(path: &Path, figures: &Figures) -> Result<()> {

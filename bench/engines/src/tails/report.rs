@@ -49,7 +49,7 @@ pub struct Figures {
 impl Run {
     pub fn figures(&self) -> Figures {
         let end = self.load.writes.iter().map(|event| event.due).max().unwrap_or_default();
-        let merging: f64 = self.merging.iter().map(|(from, to)| to - from).sum();
+        let merging = self.merging.iter().fold(0.0, |sum, (from, to)| sum + to - from);
         Figures {
             merges: self.merges,
             merging_share: merging / end.as_secs_f64().max(1e-9),
@@ -166,7 +166,10 @@ pub fn plot(path: &Path, runs: &[Run]) -> Result<()> {
         let how = if run.merges > 0 { "with merges (shaded)" } else { "without merges" };
         Panel {
             title: format!("{what}, {how}: ms, per 100 ms"),
-            curves: vec![curve("max", RED, |latency| latency.max), curve("p99.9", BLUE, |latency| latency.p999)],
+            curves: vec![
+                curve("max", RED, |latency| latency.max),
+                curve("p99.9", BLUE, |latency| latency.p999),
+            ],
             logarithmic: true,
             shaded: run.merging.clone(),
         }
@@ -198,11 +201,8 @@ mod tests {
     #[test]
     fn what_was_due_while_a_merge_ran_is_told_apart() {
         let events = || vec![event(100, 1), event(1500, 9), event(1550, 7), event(3000, 1)];
-        let run = Run {
-            load: Load { reads: events(), writes: events() },
-            merging: vec![(1.0, 2.0)],
-            merges: 1,
-        };
+        let run =
+            Run { load: Load { reads: events(), writes: events() }, merging: vec![(1.0, 2.0)], merges: 1 };
         let figures = run.figures();
         assert_eq!(figures.reads_while_merging.unwrap().p50.round(), 7000.0, "{figures:?}");
         assert_eq!(figures.reads.p50.round(), 1000.0, "{figures:?}");
