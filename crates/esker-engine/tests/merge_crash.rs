@@ -1,8 +1,6 @@
 //! CHECKS 5, 12, 13: the machine stops at every disk operation of one merge, in every way it can. Nothing goes back in time,
 //! and no segment is gone before what takes its place is durable.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 mod common;
 
 use std::path::PathBuf;

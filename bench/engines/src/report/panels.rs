@@ -102,6 +102,7 @@ impl Panel {
         }
         if self.curves.len() > 1 {
             let labels = &mut chart.configure_series_labels();
+            labels.position(SeriesLabelPosition::UpperRight);
             labels.background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(failed)?;
         }
         Ok(())

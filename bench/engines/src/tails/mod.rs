@@ -63,8 +63,9 @@ const MERGES_BEFORE: u64 = 5;
 /// A run with fewer merges shows too little.
 const MERGES_MIN: u64 = 3;
 
-/// Who is so late in the end, with everything that was due for so long, does not take what is offered.
-const BEHIND: Duration = Duration::from_secs(1);
+/// Who is so late with everything that was due within the last second does not take what is offered.
+const BEHIND: Duration = Duration::from_millis(100);
+const LAST: Duration = Duration::from_secs(1);
 
 /// More than this can never be dead with a run's writes on top.
 const NEVER: f64 = 0.95;
@@ -146,7 +147,7 @@ fn measure(dir: &Path, args: &TailsArgs, merging: bool) -> Result<Run> {
 }
 
 fn keeps_up(events: &[Event], time: Duration) -> bool {
-    let last = events.iter().filter(|event| event.due + BEHIND > time);
+    let last = events.iter().filter(|event| event.due + LAST > time);
     last.map(|event| event.took).min().is_none_or(|least| least < BEHIND)
 }
 

@@ -25,6 +25,9 @@ const PART: &str = "bench/tails";
 /// Of the plot.
 const SLOT: Duration = Duration::from_millis(100);
 
+/// A slot has too few operations for a p99.9 of its own: it is that of as many slots around it.
+const SLOTS_AROUND: usize = 10;
+
 /// One run.
 pub struct Run {
     pub load: Load,
@@ -80,7 +83,7 @@ fn cell(latency: &Latency) -> String {
 }
 
 fn latency(events: &[Event], which: impl Fn(&Event) -> bool) -> Option<Latency> {
-    let mut histogram = Histogram::<u64>::new(3).expect("three digits are allowed");
+    let mut histogram = histogram();
     for event in events.iter().filter(|event| which(event)) {
         histogram.record(event.took.as_nanos() as u64).expect("it grows");
     }
@@ -154,21 +157,21 @@ fn longest(figures: &[Figures], of: impl Fn(&Figures) -> Latency) -> f64 {
     figures.iter().map(|figures| of(figures).max).fold(0.0, f64::max)
 }
 
-/// p99.9 and max of each tenth of a second; shaded: merges.
+/// The slowest of each tenth of a second and p99.9 of the second around it; shaded: merges.
 pub fn plot(path: &Path, runs: &[Run]) -> Result<()> {
     let panel = |run: &Run, what: &str, events: &[Event]| {
         let slots = slots(events);
-        let curve = |name, color, figure: fn(&Latency) -> f64| Curve {
+        let curve = |name, color, figure: fn(&Slot) -> f64| Curve {
             name,
             color,
-            points: slots.iter().map(|(at, latency)| (*at, figure(latency) / 1e3)).collect(),
+            points: slots.iter().map(|slot| (slot.at, figure(slot) / 1e6)).collect(),
         };
         let how = if run.merges > 0 { "with merges (shaded)" } else { "without merges" };
         Panel {
-            title: format!("{what}, {how}: ms, per 100 ms"),
+            title: format!("{what}, {how}: ms"),
             curves: vec![
-                curve("max", RED, |latency| latency.max),
-                curve("p99.9", BLUE, |latency| latency.p999),
+                curve("max of 100 ms", RED, |slot| slot.max),
+                curve("p99.9 of 1 s", BLUE, |slot| slot.p999),
             ],
             logarithmic: true,
             shaded: run.merging.clone(),
@@ -181,13 +184,33 @@ pub fn plot(path: &Path, runs: &[Run]) -> Result<()> {
     draw(path, "Latency at a fixed rate", &panels)
 }
 
-/// By when they were due.
-fn slots(events: &[Event]) -> Vec<(f64, Latency)> {
-    let slot = |event: &Event| event.due.as_nanos() / SLOT.as_nanos();
-    let mut events = events.to_vec();
-    events.sort_unstable_by_key(slot);
-    let slots = events.chunk_by(|a, b| slot(a) == slot(b));
-    slots.filter_map(|events| Some((events[0].due.as_secs_f64(), latency(events, |_| true)?))).collect()
+/// A piece of time; latencies in nanoseconds.
+struct Slot {
+    /// In seconds.
+    at: f64,
+    max: f64,
+    p999: f64,
+}
+
+/// By when the operations were due.
+fn slots(events: &[Event]) -> Vec<Slot> {
+    let slot = |event: &Event| (event.due.as_nanos() / SLOT.as_nanos()) as usize;
+    let mut histograms = vec![histogram(); events.iter().map(slot).max().map_or(0, |last| last + 1)];
+    for event in events {
+        histograms[slot(event)].record(event.took.as_nanos() as u64).expect("it grows");
+    }
+    let of = |at: usize| {
+        let around = at.saturating_sub(SLOTS_AROUND / 2)..histograms.len().min(at + SLOTS_AROUND / 2);
+        let mut sum = histogram();
+        histograms[around].iter().for_each(|part| sum.add(part).expect("it grows"));
+        let (max, p999) = (histograms[at].max() as f64, sum.value_at_quantile(0.999) as f64);
+        Slot { at: at as f64 * SLOT.as_secs_f64(), max, p999 }
+    };
+    (0..histograms.len()).filter(|at| !histograms[*at].is_empty()).map(of).collect()
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new(2).expect("two digits are allowed")
 }
 
 #[cfg(test)]
@@ -204,9 +227,12 @@ mod tests {
         let run =
             Run { load: Load { reads: events(), writes: events() }, merging: vec![(1.0, 2.0)], merges: 1 };
         let figures = run.figures();
-        assert_eq!(figures.reads_while_merging.unwrap().p50.round(), 7000.0, "{figures:?}");
-        assert_eq!(figures.reads.p50.round(), 1000.0, "{figures:?}");
+        assert_eq!((figures.reads_while_merging.unwrap().p50 / 1e3).round(), 7.0, "{figures:?}");
+        assert_eq!((figures.reads.p50 / 1e3).round(), 1.0, "{figures:?}");
         assert!((figures.merging_share - 1.0 / 3.0).abs() < 1e-9);
-        assert_eq!(slots(&run.load.reads).len(), 3);
+        let slots = slots(&run.load.reads);
+        let max = |slot: &Slot| (slot.max / 1e6).round();
+        assert!(slots.iter().map(max).eq([1.0, 9.0, 1.0]));
+        assert!(slots[1].p999 >= slots[1].max * 0.99 && slots[0].p999 < slots[1].max / 5.0);
     }
 }
