@@ -1,6 +1,6 @@
 //! CHECKS 9: what is intact but lies in the wrong place, where there are merged segments: files of another number, of another
 //! store, of an earlier time of the same store, of another generation of a replica's state; frames and records of merged
-//! segments. It is found, and nothing is removed on the strength of it.
+//! segments; files of backups. It is found, and nothing is removed on the strength of it.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -10,17 +10,21 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use common::{Machine, STORE_ID, small_options};
 use esker_engine::{
     Db, Environment, Error, Options, Replica, Result, SyncPolicy, WriteBatch,
     replica::{Hooks, LogEntry, StoredMembership},
-    verify_dir,
+    restore, verify_dir,
 };
 use esker_log::{
     GroupEnd,
-    disk::sim::{CrashMode, SimDisk},
+    disk::{
+        Disk,
+        sim::{CrashMode, SimDisk},
+    },
     format::{FrameKind, StoreId},
     manifest::MANIFEST_NAME,
 };
@@ -248,6 +252,68 @@ fn misplaced_records_of_merged_segments_are_never_data() {
     let bad = disk.copied();
     bad.write_file(first, &stray);
     is_never_data(&bad, first, "another segment's frames");
+}
+
+const BACKUP: &str = "/backup";
+
+/// A store with a backup that has taken the place of an earlier one, and the same when it had only that.
+fn backed_up(store_id: fn() -> io::Result<StoreId>) -> (SimDisk, SimDisk) {
+    let disk = store(store_id);
+    disk.set_no_links(true);
+    let db = Db::open_in(&environment(&disk, store_id), DIR, options()).unwrap();
+    db.backup(BACKUP, &mut |_, _| Ok(())).unwrap();
+    let early = disk.copied();
+    put_all(&db, 6);
+    db.merge(true).unwrap();
+    put_all(&db, 7);
+    db.backup(BACKUP, &mut |_, _| Ok(())).unwrap();
+    (early, disk)
+}
+
+fn backup_files(disk: &SimDisk) -> Vec<PathBuf> {
+    disk.files().into_iter().filter(|path| path.starts_with(BACKUP) && !path.ends_with("LOCK")).collect()
+}
+
+/// What kind of file it is: its name without the numbers.
+fn kind(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().replace(|c: char| c.is_ascii_digit(), "")
+}
+
+/// Neither verified nor restored.
+fn is_no_backup(disk: &SimDisk, what: &str) {
+    let verified = verify_dir(disk, BACKUP, &mut |_, _| Ok(()));
+    assert!(!matches!(&verified, Ok(report) if report.damage.is_empty()), "{what}: not found: {verified:?}");
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let restored = restore(&shared, BACKUP, "/restored", &mut |_, _| Ok(()));
+    assert!(matches!(restored, Err(Error::Damage(_) | Error::InvalidRequest(_))), "{what}: {restored:?}");
+}
+
+/// CHECKS 9: files of a backup in one another's place, of another store's, and the list of an earlier one.
+#[test]
+fn misplaced_files_of_a_backup_are_found() {
+    let (early, disk) = backed_up(|| Ok(STORE_ID));
+    let (_, other) = backed_up(other_id);
+    let all = backup_files(&disk);
+    assert_eq!(all, backup_files(&other));
+    for path in &all {
+        let bad = disk.copied();
+        bad.write_file(path, &other.file_bytes(path).unwrap());
+        is_no_backup(&bad, &format!("another store's {}", path.display()));
+    }
+    let mut exchanged = 0;
+    for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+        if a < b && kind(a) == kind(b) {
+            let bad = disk.copied();
+            bad.write_file(a, &disk.file_bytes(b).unwrap());
+            bad.write_file(b, &disk.file_bytes(a).unwrap());
+            is_no_backup(&bad, &format!("{} and {} exchanged", a.display(), b.display()));
+            exchanged += 1;
+        }
+    }
+    assert!(exchanged > 3, "{exchanged}");
+    let list = Path::new(BACKUP).join("BACKUP");
+    disk.write_file(&list, &early.file_bytes(&list).unwrap());
+    is_no_backup(&disk, "the list of an earlier backup");
 }
 
 fn open_replica(disk: &SimDisk) -> Result<Replica> {
