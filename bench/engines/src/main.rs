@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod cgroup;
 mod data;
+mod endurance;
 mod files;
 mod fio;
 mod process;
@@ -17,6 +18,7 @@ mod report;
 mod result;
 mod run;
 mod stores;
+mod tails;
 mod workload;
 
 /// One allocator for all, those in C and C++ included (`override`), so that it is not what is compared.
@@ -36,6 +38,10 @@ enum Command {
     Run(run::RunArgs),
     /// Makes a table and plots of a file of results
     Report(report::ReportArgs),
+    /// Tails of latency at a fixed rate, while Esker merges and while it does not
+    Tails(tails::TailsArgs),
+    /// Makes a plot of the samples of `bench/endurance.sh`
+    Endurance(endurance::EnduranceArgs),
     /// One workload on one engine, as `run` starts it
     #[command(hide = true)]
     Child { order: String },
@@ -45,6 +51,8 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Run(args) => run::run(args),
         Command::Report(args) => report::report(&args),
+        Command::Tails(args) => tails::tails(&args),
+        Command::Endurance(args) => endurance::endurance(&args),
         Command::Child { order } => run::obey(&order),
     }
 }

@@ -42,6 +42,9 @@ pub struct Figures {
     pub written_bytes: u64,
     pub disk_bytes: u64,
     pub rss_peak_bytes: u64,
+    /// The most that the control group had, page cache and all; 0 outside of one.
+    #[serde(default)]
+    pub group_peak_bytes: u64,
     /// Without mapped files, at the end.
     pub rss_anonymous_bytes: u64,
     /// Keys and values handed to the store while it was measured.

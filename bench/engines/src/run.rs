@@ -151,7 +151,8 @@ impl Bench {
         };
         let output = child(&Order::Perform(task(dir), workload.clone()), group.as_ref());
         files::remove(&own)?;
-        Ok(serde_json::from_str(&output?)?)
+        let group_peak_bytes = group.as_ref().map_or(Ok(0), MemoryGroup::peak)?;
+        Ok(Figures { group_peak_bytes, ..serde_json::from_str(&output?)? })
     }
 
     /// Memory limits of this run; where memory is scarce, a quarter of it is the cache's and a sixteenth a memtable's.
@@ -198,6 +199,7 @@ impl Bench {
                 files::evict(&dir)?;
                 let group = MemoryGroup::new(self.scale.memory_limit())?;
                 let figures = fio::read(&group, &dir, bytes, workload.threads, seconds, direct)?;
+                let figures = Figures { group_peak_bytes: group.peak()?, ..figures };
                 self.record(workload, name.into(), run, Ending::Done(Box::new(figures)))?;
             }
         }

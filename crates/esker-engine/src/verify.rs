@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use esker_log::{
     Damage, Error, Log, Result,
     disk::{DirEntry, Disk},
-    format::{SEGMENT_HEADER_LEN, StoreId},
+    format::{Invalid, SEGMENT_HEADER_LEN, SegmentHeader, StoreId},
     manifest::{MANIFEST_NAME, Manifest, MergedSegment},
     recovery::{BACKUP_NAME, check_segment_header, open_for_scan, read_store, sealed_end_of_previous},
     scan::{FrameScanner, Step},
@@ -297,14 +297,23 @@ fn verify_sealed(
     verify_segment(segment, file_len.min(u64::from(end)), report, progress)
 }
 
-/// Whether a segment has neither a whole header nor a frame: the store stopped while creating it.
+/// Whether a segment has neither a header nor a frame: the store stopped while creating it. The header of another segment,
+/// or of another store's, is one, and damage.
 fn is_unfinished(segment: &Segment, file_len: u64) -> Result<bool> {
     let start = SEGMENT_HEADER_LEN as u64;
-    if file_len >= start && check_segment_header(segment)?.is_none() {
+    if file_len >= start && has_header(segment)? {
         return Ok(false);
     }
     let mut scanner = FrameScanner::new(segment, start.min(file_len), file_len);
     Ok(!matches!(scanner.step()?, Step::Frame(_)) && !scanner.skip_to_frame()?)
+}
+
+/// Whether there is a whole header, whosever it is.
+fn has_header(segment: &Segment) -> Result<bool> {
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    let read = segment.file.read_exact_at(&mut bytes, 0);
+    read.map_err(|e| Error::io(format_args!("reading {}", segment.path.display()), e))?;
+    Ok(!matches!(SegmentHeader::decode(&bytes), Err(Invalid::Bad(_))))
 }
 
 /// Where the frames of a segment end that is not sealed. A torn tail, which opening cuts off, is behind it.

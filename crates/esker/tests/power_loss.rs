@@ -10,16 +10,10 @@
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use esker_client::{Batch, Client, Query, Retry, Settings};
-use support::Server;
-use tempfile::TempDir;
+use support::{Server, image::Image};
 use tokio::task::JoinSet;
 
 const ROUNDS: u64 = 4;
@@ -28,75 +22,6 @@ const KEYS_PER_WRITER: u64 = 8;
 /// The keys of a writer's batches, which always put all of them.
 const BATCH_KEYS: u64 = 3;
 const RUN_MS_MAX: u64 = 150;
-
-fn succeeds(program: &str, args: &[&str]) -> bool {
-    let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
-}
-
-/// An ext4 image on a loop device; unmounted when dropped, also by a panic.
-struct Image {
-    file: String,
-    mount: PathBuf,
-    mounted: bool,
-    _dir: TempDir,
-}
-
-impl Image {
-    /// None where this machine cannot do it.
-    fn new() -> Option<Self> {
-        let dir = tempfile::Builder::new().prefix("esker-power-loss-").tempdir().unwrap();
-        let file = dir.path().join("image").display().to_string();
-        let mount = dir.path().join("mount");
-        let prepared = succeeds("mkdir", &[mount.to_str().unwrap()])
-            && succeeds("truncate", &["-s", "256M", &file])
-            && succeeds("mkfs.ext4", &["-q", "-F", &file])
-            && succeeds("xfs_io", &["-V"]);
-        let mut image = Self { file, mount, mounted: false, _dir: dir };
-        (prepared && image.mount()).then_some(image)
-    }
-
-    fn mount(&mut self) -> bool {
-        self.mounted = succeeds("mount", &["-o", "loop", &self.file, self.path()]);
-        self.mounted
-    }
-
-    fn path(&self) -> &str {
-        self.mount.to_str().unwrap()
-    }
-
-    /// The power goes off, and comes back: what is not on the platter is gone.
-    fn lose_power(&mut self) {
-        assert!(succeeds("xfs_io", &["-x", "-c", "shutdown", self.path()]), "xfs_io shutdown");
-        self.unmount();
-        assert!(!self.mounted, "umount");
-        assert!(self.mount(), "mounting again");
-    }
-
-    /// Tries for a while: the kernel may still be closing the files of a process that was just killed.
-    fn unmount(&mut self) {
-        for _ in 0..50 {
-            if succeeds("umount", &[self.path()]) {
-                self.mounted = false;
-                return;
-            }
-            let (_sender, receiver) = std::sync::mpsc::channel::<()>();
-            assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err());
-        }
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        if self.mounted {
-            self.unmount();
-        }
-        if self.mounted {
-            // Better gone from the tree and freed later than left behind.
-            let _detached = succeeds("umount", &["-l", self.path()]);
-        }
-    }
-}
 
 /// What a key may hold: first what was last acknowledged, then what was attempted later.
 type Possible = Vec<Option<String>>;
@@ -187,10 +112,7 @@ fn start(dir: &Path) -> Server {
 /// CHECKS 2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn power_loss_on_ext4_loses_nothing_acknowledged() {
-    let Some(mut image) = Image::new() else {
-        eprintln!("SKIPPED: this needs root, loop devices, mkfs.ext4 and xfs_io (xfsprogs)");
-        return;
-    };
+    let Some(mut image) = Image::or_skip(256, &["xfs_io"]) else { return };
     let rounds = std::env::var("ESKER_POWER_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
     let mut random = fastrand::Rng::with_seed(7);
     let new = |number: u64| Writer {
@@ -201,7 +123,7 @@ async fn power_loss_on_ext4_loses_nothing_acknowledged() {
         acknowledged: 0,
     };
     let mut writers: Vec<_> = (0..WRITERS).map(new).collect();
-    let data = image.mount.join("data");
+    let data = image.data();
     for round in 0..rounds {
         let mut server = start(&data);
         let client = client(&server.endpoint);

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 
 use crate::run::read_lines;
 
+pub mod panels;
 mod plots;
 mod summary;
-mod tables;
+pub mod tables;
 
 use summary::Summary;
 
@@ -25,8 +26,8 @@ pub struct ReportArgs {
     plots: Option<PathBuf>,
 }
 
-const BEGIN: &str = "<!-- bench/engines: begin -->";
-const END: &str = "<!-- bench/engines: end -->";
+/// What stands around this report's part of a document.
+const PART: &str = "bench/engines";
 
 pub fn report(args: &ReportArgs) -> Result<()> {
     let summary = Summary::of(read_lines(&args.results)?);
@@ -39,7 +40,7 @@ pub fn report(args: &ReportArgs) -> Result<()> {
         }
     }
     match &args.into {
-        Some(document) => replace_in(document, &text),
+        Some(document) => replace_in(document, PART, &text),
         None => {
             println!("{text}");
             Ok(())
@@ -47,18 +48,19 @@ pub fn report(args: &ReportArgs) -> Result<()> {
     }
 }
 
-fn replace_in(document: &Path, text: &str) -> Result<()> {
+/// Makes `text` the part of a document between `<!-- PART: begin -->` and `<!-- PART: end -->`, which is added at its end if
+/// there is none.
+pub fn replace_in(document: &Path, part: &str, text: &str) -> Result<()> {
     let old = std::fs::read_to_string(document).with_context(|| document.display().to_string())?;
-    Ok(std::fs::write(document, replaced(&old, text))?)
+    Ok(std::fs::write(document, replaced(&old, part, text))?)
 }
 
-fn replaced(old: &str, text: &str) -> String {
-    let part = format!("{BEGIN}\n\n{}\n\n{END}", text.trim());
-    match (old.find(BEGIN), old.find(END)) {
-        (Some(begin), Some(end)) if begin < end => {
-            format!("{}{part}{}", &old[..begin], &old[end + END.len()..])
-        }
-        _ => format!("{}\n\n{part}\n", old.trim_end()),
+fn replaced(old: &str, part: &str, text: &str) -> String {
+    let (begin, end) = (format!("<!-- {part}: begin -->"), format!("<!-- {part}: end -->"));
+    let new = format!("{begin}\n\n{}\n\n{end}", text.trim());
+    match (old.find(&begin), old.find(&end)) {
+        (Some(from), Some(to)) if from < to => format!("{}{new}{}", &old[..from], &old[to + end.len()..]),
+        _ => format!("{}\n\n{new}\n", old.trim_end()),
     }
 }
 
@@ -68,9 +70,10 @@ mod tests {
 
     #[test]
     fn the_part_is_added_once_and_then_replaced() {
-        let first = replaced("# Title\n", "one");
-        assert_eq!(first, format!("# Title\n\n{BEGIN}\n\none\n\n{END}\n"));
-        let more = format!("{first}\n## After\n");
-        assert_eq!(replaced(&more, "two"), more.replace("one", "two"));
+        let first = replaced("# Title\n", "a", "one");
+        assert_eq!(first, "# Title\n\n<!-- a: begin -->\n\none\n\n<!-- a: end -->\n");
+        let more = replaced(&format!("{first}\n## After\n"), "b", "three");
+        assert_eq!(replaced(&more, "a", "two"), more.replace("one", "two"));
+        assert!(more.contains("one") && more.contains("three"));
     }
 }

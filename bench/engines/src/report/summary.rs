@@ -96,6 +96,11 @@ impl Runs {
         }
     }
 
+    /// The highest of a figure over the runs that ended well.
+    pub fn most(&self, figure: impl Fn(&Figures) -> f64) -> Option<f64> {
+        self.done.iter().map(figure).max_by(f64::total_cmp)
+    }
+
     /// The run in the middle, by rate.
     pub fn middle(&self) -> Option<&Figures> {
         let mut runs: Vec<_> = self.done.iter().collect();

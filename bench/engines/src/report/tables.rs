@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 
 use super::summary::{Row, Runs, Summary};
-use crate::{result::Figures, stores::Engine, workload::Latency};
+use crate::{
+    result::Figures,
+    stores::Engine,
+    workload::{Latency, Scale},
+};
 
 pub fn markdown(summary: &Summary) -> String {
     let mut text = format!(
@@ -24,8 +28,52 @@ pub fn markdown(summary: &Summary) -> String {
     table(&mut text, summary, |_, runs| {
         runs.median(|f| f.rss_peak_bytes as f64 / f64::from(1 << 20)).map(number)
     });
+    beyond_memory(&mut text, summary);
     notes(&mut text, summary);
     text
+}
+
+/// What was done under the memory limit, and by fio beside it. What says most are medians; a stall is the longest of all runs.
+fn beyond_memory(text: &mut String, summary: &Summary) {
+    let rows: Vec<_> = summary.rows.iter().filter(|row| row.workload.beyond_memory()).collect();
+    if rows.is_empty() {
+        return;
+    }
+    let limit = mib(Scale(summary.scale).memory_limit() as f64);
+    let _ = write!(
+        text,
+        "\nUnder a limit of {limit} MiB for processes and page cache, with eight times as much data in values of 1 KiB; peaks in MiB:\n\n"
+    );
+    let columns =
+        ["a second", "of fio, page cache", "of fio, O_DIRECT", "longest stall, ms", "RSS", "of the group"];
+    let _ = writeln!(text, "| | {} |", columns.join(" | "));
+    let _ = writeln!(text, "| --- |{}", " ---: |".repeat(columns.len()));
+    for row in rows {
+        let fio = |name: &str| {
+            row.others().find(|(other, _)| *other == name).and_then(|(_, runs)| runs.median(Figures::rate))
+        };
+        let beside = [fio("fio, page cache"), fio("fio, O_DIRECT")];
+        let engines = summary.engines();
+        let engines = engines.iter().filter_map(|engine| Some((engine.title(), row.of(*engine)?)));
+        for (name, runs) in engines.chain(row.others().map(|(name, runs)| (name.as_str(), runs))) {
+            let Some(rate) = runs.median(Figures::rate) else { continue };
+            let ratios = beside.map(|fio| fio.map_or_else(String::new, |fio| number(rate / fio)));
+            let peak =
+                |figure: fn(&Figures) -> u64| runs.most(|f| figure(f) as f64).map(mib).unwrap_or_default();
+            let stall = runs.most(|figures| figures.latency.max / 1e3).map(number).unwrap_or_default();
+            let [cached, direct] = ratios;
+            let (rss, group) = (peak(|f| f.rss_peak_bytes), peak(|f| f.group_peak_bytes));
+            line(
+                text,
+                &format!("{}, {name}", row.workload.name),
+                &[number(rate), cached, direct, stall, rss, group],
+            );
+        }
+    }
+}
+
+fn mib(bytes: f64) -> String {
+    number(bytes / f64::from(1 << 20))
 }
 
 fn rates(text: &mut String, summary: &Summary) {
@@ -79,16 +127,6 @@ fn amplification(row: &Row, runs: &Runs) -> Option<String> {
 }
 
 fn notes(text: &mut String, summary: &Summary) {
-    for row in &summary.rows {
-        for (name, runs) in row.others() {
-            let rate = runs.median(Figures::rate).map(number).unwrap_or_default();
-            let _ = write!(
-                text,
-                "\n{name}, with the threads of {}: {rate} reads of 4 KiB a second.\n",
-                row.workload.name
-            );
-        }
-    }
     text.push_str("\nThe engines, and what is not their default:\n\n");
     for engine in summary.engines() {
         let _ = writeln!(
@@ -166,6 +204,7 @@ pub fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::result::{Ending, Line};
 
     #[test]
     fn numbers_have_three_digits() {
@@ -179,6 +218,31 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+    }
+
+    #[test]
+    fn what_is_beyond_memory_stands_beside_fio() {
+        let line = |engine: &str, operations, max| Line {
+            workload: "beyond-read".into(),
+            engine: engine.into(),
+            run: 0,
+            scale: 1.0,
+            outcome: Ending::Done(Box::new(Figures {
+                operations,
+                seconds: 1.0,
+                latency: Latency { max, ..Latency::default() },
+                group_peak_bytes: 512 << 20,
+                ..Figures::default()
+            })),
+        };
+        let lines = vec![
+            line("esker", 800, 90_000.0),
+            line("esker", 800, 120_000.0),
+            line("fio, page cache", 1000, 1.0),
+            line("fio, O_DIRECT", 1600, 1.0),
+        ];
+        let text = markdown(&Summary::of(lines));
+        assert!(text.contains("| beyond-read, Esker | 800 | 0.800 | 0.500 | 120 | 0 | 512 |"), "{text}");
     }
 
     #[test]

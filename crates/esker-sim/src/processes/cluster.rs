@@ -1,6 +1,11 @@
 //! Starting and stopping the nodes of a cluster.
 
-use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use esker_client::{Client, Retry, Settings};
 use rustix::process::Signal;
@@ -28,6 +33,8 @@ pub struct ClusterOptions {
     pub nodes: u64,
     /// Where they run.
     pub layout: Layout,
+    /// Where a node's data goes, as to a file system of its own; by default all goes to one temporary directory.
+    pub data_dirs: BTreeMap<u64, PathBuf>,
     /// More arguments of `esker serve`, the same for all.
     pub arguments: Vec<String>,
     /// How long starting, stopping or electing a leader may take. Default 10 s.
@@ -41,7 +48,8 @@ impl ClusterOptions {
     pub fn new(binary: impl Into<PathBuf>, nodes: u64) -> Self {
         let patience = Duration::from_secs(10);
         let (binary, seed) = (binary.into(), u64::from(std::process::id()));
-        Self { binary, nodes, layout: Layout::default(), arguments: Vec::new(), patience, seed }
+        let (layout, data_dirs, arguments) = Default::default();
+        Self { binary, nodes, layout, data_dirs, arguments, patience, seed }
     }
 }
 
@@ -76,8 +84,9 @@ impl Cluster {
             let home = dir.path().join(format!("node{node}"));
             make_dir(&home)?;
             let mut command = namespaces.as_ref().map_or_else(Vec::new, |all| all.run_in(*node));
-            command.extend(arguments(options, &addresses, *node, &home));
-            nodes.insert(*node, Node::new(command, home));
+            let data_dir = options.data_dirs.get(node).cloned().unwrap_or_else(|| home.join("data"));
+            command.extend(arguments(options, &addresses, *node, (&home, &data_dir)));
+            nodes.insert(*node, Node::new(command, home, data_dir));
         }
         let patience = options.patience;
         let mut cluster = Self { nodes, addresses, patience, namespaces, _dir: dir };
@@ -149,6 +158,13 @@ impl Cluster {
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
     }
 
+    /// Waits until a node ends by itself; its exit code, and what it wrote last.
+    pub async fn ends(&mut self, node: u64, within: Duration) -> io::Result<(Option<i32>, String)> {
+        let node = self.node(node);
+        let status = node.wait(within).await?;
+        Ok((status.code(), node.log_tail()))
+    }
+
     /// SIGSTOP: the process stands still and does not know.
     pub fn pause(&mut self, node: u64) -> io::Result<()> {
         self.node(node).signal(Signal::STOP)
@@ -212,14 +228,14 @@ fn arguments(
     options: &ClusterOptions,
     addresses: &BTreeMap<u64, Address>,
     node: u64,
-    home: &std::path::Path,
+    (home, data_dir): (&Path, &Path),
 ) -> Vec<String> {
     let Address { host, http, peers } = &addresses[&node];
-    let path = |path: PathBuf| path.display().to_string();
-    let mut arguments = vec![path(options.binary.clone()), "serve".into()];
+    let path = |path: &Path| path.display().to_string();
+    let mut arguments = vec![path(&options.binary), "serve".into()];
     let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-    add("--data-dir", path(Node::data_dir_in(home)));
-    add("--ready-file", path(Node::ready_file(home)));
+    add("--data-dir", path(data_dir));
+    add("--ready-file", path(&Node::ready_file(home)));
     add("--host", host.clone());
     add("--port", http.to_string());
     if options.nodes > 1 {
@@ -263,6 +279,6 @@ fn free_port(rng: &Rng) -> u16 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the files of a harness, not of the store")]
-fn make_dir(dir: &std::path::Path) -> io::Result<()> {
+fn make_dir(dir: &Path) -> io::Result<()> {
     std::fs::create_dir(dir)
 }

@@ -15,26 +15,23 @@ use super::wait_for;
 pub(super) struct Node {
     /// The program and its arguments, with what it takes to run them elsewhere before them.
     command: Vec<String>,
-    /// Where its files are.
+    /// Where its log and its ready file are.
     dir: PathBuf,
+    data_dir: PathBuf,
     process: Option<Child>,
 }
 
 impl Node {
-    pub(super) fn new(command: Vec<String>, dir: PathBuf) -> Self {
-        Self { command, dir, process: None }
+    pub(super) fn new(command: Vec<String>, dir: PathBuf, data_dir: PathBuf) -> Self {
+        Self { command, dir, data_dir, process: None }
     }
 
     pub(super) fn ready_file(dir: &Path) -> PathBuf {
         dir.join("ready")
     }
 
-    pub(super) fn data_dir_in(dir: &Path) -> PathBuf {
-        dir.join("data")
-    }
-
-    pub(super) fn data_dir(&self) -> PathBuf {
-        Self::data_dir_in(&self.dir)
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -75,6 +72,11 @@ impl Node {
         Ok(())
     }
 
+    /// Waits for its end, which comes without being asked for.
+    pub(super) async fn wait(&mut self, within: Duration) -> io::Result<ExitStatus> {
+        wait_for("the node ends by itself", within, async || self.ended()).await
+    }
+
     /// How it ended, if it did.
     fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
@@ -85,7 +87,7 @@ impl Node {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the files of a harness, not of the store")]
-    fn log_tail(&self) -> String {
+    pub(super) fn log_tail(&self) -> String {
         let log = std::fs::read(self.dir.join("log")).unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]).into_owned()
     }

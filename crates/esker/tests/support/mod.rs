@@ -1,5 +1,7 @@
 //! Running the real binary: servers on free ports, commands with their output.
 
+pub(crate) mod image;
+
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
@@ -18,6 +20,13 @@ pub(crate) fn esker(args: &[&str]) -> Command {
     }
     command.args(args).stdin(Stdio::null());
     command
+}
+
+/// Lets time pass: where what is waited for cannot be asked for, or not all the time.
+pub(crate) fn pause(time: Duration) {
+    // Nobody ever sends.
+    let (_sender, receiver) = mpsc::channel::<()>();
+    assert!(receiver.recv_timeout(time).is_err());
 }
 
 /// Runs a command to its end.
@@ -93,9 +102,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("it starts");
-        // Nobody ever sends: this waits for the time alone.
-        let (_sender, receiver) = mpsc::channel::<()>();
-        assert!(receiver.recv_timeout(after).is_err());
+        pause(after);
         child.kill().expect("it is ours");
         child.wait().expect("it is ours");
     }
