@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::State};
+use esker_cluster::WorkProgress;
 use esker_engine::Damage;
 use esker_wire::admin::{CheckpointAnswer, CompactAnswer, DamageReport, VerifyAnswer};
 use http::{Request, Response};
 
+use super::{list::wants_stream, work};
 use crate::http::{
     Front,
     answer::{AnswerBody, json},
@@ -88,7 +90,8 @@ async fn merge(
     }))
 }
 
-/// Reads and checks every byte of the store. Damage found is an answer, not an error.
+/// Reads and checks every byte of the store. Damage found is an answer, not an error. With Accept: application/x-ndjson the
+/// answer is lines: `{"progress":{"done","total"}}` now and then, in bytes, and `{"done":...}` or `{"error":...}` at the end.
 #[utoipa::path(post, path = "/api/v1/admin/verify", tag = "operations", responses(
     (status = 200, description = "What was read and every damage found", body = VerifyAnswer),
     (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
@@ -101,24 +104,30 @@ pub(super) async fn verify(
     State(front): State<Arc<Front>>,
     request: Request<Body>,
 ) -> Result<Response<AnswerBody>, ApiError> {
+    let in_lines = wants_stream(request.headers());
     refuse_particulars(&front, request).await?;
-    let start = front.store.clock().monotonic();
-    let report = front.store.verify().await?;
-    report.damage.iter().for_each(|damage| front.damage_found(damage));
-    Ok(json(&VerifyAnswer {
-        intact: report.damage.is_empty(),
-        files: report.files,
-        bytes: report.bytes,
-        records: report.records,
-        damage: report.damage.into_iter().map(damage_report).collect(),
-        took_ms: elapsed_ms(&front, start),
-    }))
+    let progress = WorkProgress::default();
+    let told = progress.clone();
+    work::answer(in_lines, progress, async move {
+        let start = front.store.clock().monotonic();
+        let report = front.store.verify(&told).await?;
+        report.damage.iter().for_each(|damage| front.damage_found(damage));
+        Ok(VerifyAnswer {
+            intact: report.damage.is_empty(),
+            files: report.files,
+            bytes: report.bytes,
+            records: report.records,
+            damage: report.damage.into_iter().map(damage_report).collect(),
+            took_ms: elapsed_ms(&front, start),
+        })
+    })
+    .await
 }
 
 /// None of these requests takes parameters or a body (an empty JSON object will do): what is ignored would mislead.
 async fn refuse_particulars(front: &Front, request: Request<Body>) -> Result<(), ApiError> {
     const EMPTY_BODY_MAX: usize = 64;
-    Query::parse(request.uri().query(), &[])?;
+    refuse_parameters(&request)?;
     let received = receive(front, request.into_body(), EMPTY_BODY_MAX).await?;
     match received.bytes.trim_ascii() {
         b"" | b"{}" => Ok(()),
@@ -126,10 +135,14 @@ async fn refuse_particulars(front: &Front, request: Request<Body>) -> Result<(),
     }
 }
 
+pub(super) fn refuse_parameters(request: &Request<Body>) -> Result<(), ApiError> {
+    Query::parse(request.uri().query(), &[]).map(drop)
+}
+
 fn damage_report(damage: Damage) -> DamageReport {
     DamageReport { file: damage.path.display().to_string(), offset: damage.offset, what: damage.what }
 }
 
-fn elapsed_ms(front: &Front, start: Duration) -> u64 {
+pub(super) fn elapsed_ms(front: &Front, start: Duration) -> u64 {
     front.store.clock().monotonic().saturating_sub(start).as_millis() as u64
 }
