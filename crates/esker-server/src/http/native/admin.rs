@@ -1,12 +1,16 @@
 //! `/api/v1/admin`: maintenance, run when asked for.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::State};
 use esker_cluster::WorkProgress;
 use esker_engine::Damage;
 use esker_wire::admin::{CheckpointAnswer, CompactAnswer, DamageReport, VerifyAnswer};
 use http::{Request, Response};
+use utoipa::{
+    IntoResponses,
+    openapi::{self, Content, Ref, RefOr, ResponseBuilder},
+};
 
 use super::{list::wants_stream, work};
 use crate::http::{
@@ -17,15 +21,33 @@ use crate::http::{
     receive::receive,
 };
 
+/// What is answered to maintenance that cannot be done.
+pub(super) struct Refusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let refusals = [
+            ("400", "The request is wrong: its parameters, its body, or what the server is not set up for"),
+            ("403", "A page of another site may not write"),
+            ("409", "Maintenance is already running"),
+            ("500", "The store is damaged, or the server failed"),
+            ("503", "Writes are refused, or the server is shutting down"),
+            ("507", "The disk is full"),
+        ];
+        let answer = |(status, description): (&str, &str)| {
+            let schema = Ref::from_schema_name("ErrorAnswer");
+            let content = Content::new(Some(schema));
+            let response = ResponseBuilder::new().description(description);
+            (status.to_owned(), response.content("application/json", content).into())
+        };
+        refusals.map(answer).into()
+    }
+}
+
 /// Makes every write durable and writes a checkpoint, so that reopening replays nothing before it.
 #[utoipa::path(post, path = "/api/v1/admin/checkpoint", tag = "operations", responses(
     (status = 200, description = "Written", body = CheckpointAnswer),
-    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
-    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    Refusals,
 ))]
 pub(super) async fn checkpoint(
     State(front): State<Arc<Front>>,
@@ -40,12 +62,7 @@ pub(super) async fn checkpoint(
 /// Merges everything that may be merged on this node: dead records go, and what lives lies in key order. Reads and writes go on.
 #[utoipa::path(post, path = "/api/v1/admin/compact", tag = "operations", responses(
     (status = 200, description = "What was merged", body = CompactAnswer),
-    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
-    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    Refusals,
 ))]
 pub(super) async fn compact(
     State(front): State<Arc<Front>>,
@@ -57,12 +74,7 @@ pub(super) async fn compact(
 /// Merges on this node what is worth it now, without waiting until it would be done anyway.
 #[utoipa::path(post, path = "/api/v1/admin/merge", tag = "operations", responses(
     (status = 200, description = "What was merged", body = CompactAnswer),
-    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
-    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    Refusals,
 ))]
 pub(super) async fn merge_now(
     State(front): State<Arc<Front>>,
@@ -94,11 +106,7 @@ async fn merge(
 /// answer is lines: `{"progress":{"done","total"}}` now and then, in bytes, and `{"done":...}` or `{"error":...}` at the end.
 #[utoipa::path(post, path = "/api/v1/admin/verify", tag = "operations", responses(
     (status = 200, description = "What was read and every damage found", body = VerifyAnswer),
-    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-    (status = 503, description = "The server is shutting down", body = esker_wire::ErrorAnswer),
+    Refusals,
 ))]
 pub(super) async fn verify(
     State(front): State<Arc<Front>>,

@@ -20,7 +20,7 @@ use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body::{Frame, SizeHint};
 
 use super::{
-    admin::{elapsed_ms, refuse_parameters},
+    admin::{Refusals, elapsed_ms, refuse_parameters},
     list::wants_stream,
     work,
 };
@@ -46,12 +46,7 @@ const TAR: HeaderValue = HeaderValue::from_static("application/x-tar");
     responses(
         (status = 200, description = "With a name, what was made; with Accept: application/x-ndjson lines before it that say how far it is. Without a name, the backup", content(
             (BackupAnswer = "application/json"), (Vec<u8> = "application/x-tar"))),
-        (status = 400, description = "The name is none, or the server has no `backup_dir`", body = esker_wire::ErrorAnswer),
-        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-        (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-        (status = 500, description = "The store is damaged, or the server failed", body = esker_wire::ErrorAnswer),
-        (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
-        (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+        Refusals,
     ))]
 pub(super) async fn backup(
     State(front): State<Arc<Front>>,
