@@ -41,43 +41,52 @@ pub(super) async fn answer<T: Serialize + Send + Unpin + 'static>(
     }
     let mut work: Work<T> = Box::pin(work);
     // What fails at once is an error with a status.
-    let first = match tokio::time::timeout(LINE_EVERY, &mut work).await {
-        Ok(done) => Some(WorkLine::Done(done?)),
-        Err(_) => None,
+    let lines = match tokio::time::timeout(LINE_EVERY, &mut work).await {
+        Ok(done) => {
+            let first = Some(WorkLine::Done(done?));
+            Lines { work: None, first, ticks: ticks(), progress }
+        }
+        Err(_) => {
+            let first = Some(so_far(&progress));
+            Lines { work: Some(work), first, ticks: ticks(), progress }
+        }
     };
-    let lines = interval_at(Instant::now(), LINE_EVERY);
-    let body = Body::new(Lines { work: Some(work), first, lines, progress });
+    let body = Body::new(lines);
     let mut answer = Response::new(AnswerBody::Boxed(body));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     Ok(answer)
 }
 
+fn ticks() -> Interval {
+    interval_at(Instant::now() + LINE_EVERY, LINE_EVERY)
+}
+
+fn so_far<T>(progress: &WorkProgress) -> WorkLine<T> {
+    let (done, total) = progress.get();
+    WorkLine::Progress(WorkDone { done, total })
+}
+
 struct Lines<T> {
     /// `None` once it is done.
     work: Option<Work<T>>,
-    /// What it came to before the first line.
     first: Option<WorkLine<T>>,
-    lines: Interval,
+    ticks: Interval,
     progress: WorkProgress,
 }
 
 impl<T: Serialize + Send + Unpin> Lines<T> {
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Option<WorkLine<T>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
         let Some(work) = &mut self.work else { return Poll::Ready(None) };
-        let last = match self.first.take() {
-            Some(done) => Poll::Ready(done),
-            None => work.as_mut().poll(cx).map(|done| match done {
-                Ok(done) => WorkLine::Done(done),
-                Err(error) => WorkLine::Error(error.into_body()),
-            }),
-        };
-        if let Poll::Ready(last) = last {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
             self.work = None;
+            let last = done.map_or_else(|error| WorkLine::Error(error.into_body()), WorkLine::Done);
             return Poll::Ready(Some(last));
         }
-        ready!(self.lines.poll_tick(cx));
-        let (done, total) = self.progress.get();
-        Poll::Ready(Some(WorkLine::Progress(WorkDone { done, total })))
+        ready!(self.ticks.poll_tick(cx));
+        Poll::Ready(Some(so_far(&self.progress)))
     }
 }
 
