@@ -393,6 +393,8 @@ fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use esker_engine::{Environment, Options};
     use esker_log::{
         clock::ManualClock,
