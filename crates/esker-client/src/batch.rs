@@ -42,6 +42,12 @@ impl Batch {
         Ok(())
     }
 
+    /// Adds a put of a key that expires then, in milliseconds since 1970; if that has passed, it is as good as a delete.
+    pub fn put_expiring_at(&mut self, key: &[u8], value: &[u8], expires_at: u64) {
+        let operation = JsonOperation::put(key, value).expiring(Some(expires_at));
+        self.push(&operation, key.len() + value.len());
+    }
+
     /// Adds a delete.
     pub fn delete(&mut self, key: &[u8]) {
         self.push(&JsonOperation::delete(key), key.len());

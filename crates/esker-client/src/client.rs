@@ -5,7 +5,6 @@ use std::{cmp::Ordering, sync::Arc};
 use bytes::Bytes;
 use esker_wire::{
     API_PREFIX, Ack, Consistency, INCR_SUFFIX, KEY_LEN_MAX, KEY_PREFIX, NDJSON,
-    admin::{CheckpointAnswer, CompactAnswer, VerifyAnswer},
     batch::BatchAnswer,
     cluster::{HealthAnswer, MembersAnswer, MembersRequest, NodesAnswer, StatusAnswer},
     encode_base64,
@@ -35,7 +34,7 @@ const SCAN_PREFIX_MAX: usize = (TARGET_LEN_MAX - 256) / 3;
 /// A handle to an Esker server or cluster. Cloning gives another handle to the same connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    transport: Transport,
+    pub(crate) transport: Transport,
 }
 
 impl Client {
@@ -340,38 +339,6 @@ impl Client {
         let answer = found(self.transport.send(Call::new(Method::GET, "/health".into())).await?)?;
         from_slice(&answer.body).map_err(unexpected)
     }
-
-    /// Has the server write a checkpoint of its index.
-    pub async fn checkpoint(&self) -> Result<CheckpointAnswer> {
-        let call = Call::new(Method::POST, format!("{API_PREFIX}/admin/checkpoint"));
-        let call = Call { patient: true, ..call };
-        from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
-    }
-
-    /// Has the server merge everything that may be merged. On a large store give the client a long
-    /// [`Settings::request_timeout`].
-    pub async fn compact(&self) -> Result<CompactAnswer> {
-        self.merge("compact").await
-    }
-
-    /// Has the server merge what is worth it now.
-    pub async fn merge_now(&self) -> Result<CompactAnswer> {
-        self.merge("merge").await
-    }
-
-    async fn merge(&self, what: &str) -> Result<CompactAnswer> {
-        let call = Call::new(Method::POST, format!("{API_PREFIX}/admin/{what}"));
-        let call = Call { patient: true, ..call };
-        from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
-    }
-
-    /// Has the server read and check every byte it stores. On a large store give the client a long
-    /// [`Settings::request_timeout`].
-    pub async fn verify(&self) -> Result<VerifyAnswer> {
-        let call = Call::new(Method::POST, format!("{API_PREFIX}/admin/verify"));
-        let call = Call { patient: true, ..call };
-        from_slice(&found(self.transport.send(call).await?)?.body).map_err(unexpected)
-    }
 }
 
 fn key_path(key: &[u8]) -> Result<String> {
@@ -418,7 +385,7 @@ pub(crate) fn applied_of(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// An answer to a request that is not about one key's value: it has no absence.
-fn found(answer: Answer) -> Result<Answer> {
+pub(crate) fn found(answer: Answer) -> Result<Answer> {
     match answer.status {
         StatusCode::NOT_FOUND => Err(Error::Protocol("status 404 to a request that cannot miss".into())),
         _ => Ok(answer),
@@ -435,6 +402,6 @@ fn header_number(answer: &Answer, name: header::HeaderName) -> Result<u64> {
         .ok_or_else(|| Error::Protocol(format!("the answer's {name} is no number")))
 }
 
-fn unexpected(e: serde_json::Error) -> Error {
+pub(crate) fn unexpected(e: serde_json::Error) -> Error {
     Error::Protocol(format!("unexpected JSON: {e}"))
 }

@@ -46,6 +46,8 @@
 
 mod attempts;
 mod batch;
+mod body;
+mod care;
 mod client;
 mod connect;
 mod endpoints;
@@ -59,6 +61,7 @@ mod types;
 
 pub use batch::Batch;
 pub use bytes::Bytes;
+pub use care::BackupStream;
 pub use client::Client;
 pub use connect::connect;
 pub use error::{Error, Result};

@@ -1,21 +1,23 @@
 //! The Store itself.
 
+mod care;
+
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use esker_engine::{
-    Committed, Db, Entry, KeyRange, Lookup, Merged, Meta, Reader, Stats, VerifyReport, Version,
+    BackupArchive, BackupReport, Committed, Db, Entry, KeyRange, Lookup, Merged, Meta, Progress, Reader,
+    Stats, Version,
 };
 use esker_log::clock::Clock;
 use futures_util::future::Either;
 use tokio::{sync::oneshot, task::JoinHandle};
 
+pub use self::care::{BackupStream, WorkProgress};
 use crate::{
     Batch, ClusterView, Consistency, Error, Limits, MemberChange, Result, Scan, ScanOptions, WriteOptions,
     metrics::StoreMetrics,
@@ -42,6 +44,8 @@ pub struct StoreConfig {
     pub io_threads: NonZeroUsize,
     /// Reads are refused with `Busy` while more than so many wait for such a thread. Default 4,096.
     pub io_queue: usize,
+    /// Where [`Store::backup`] makes backups; without it, it makes none. Default: none.
+    pub backup_dir: Option<PathBuf>,
 }
 
 impl Default for StoreConfig {
@@ -53,6 +57,7 @@ impl Default for StoreConfig {
             write_bytes_under_way: 128 << 20,
             io_threads: NonZeroUsize::new((2 * cores).max(4)).expect("at least 4"),
             io_queue: 4096,
+            backup_dir: None,
         }
     }
 }
@@ -100,7 +105,7 @@ struct Inner {
     workers: Workers,
     config: StoreConfig,
     opened: Duration,
-    /// Whether a merge, checkpoint or verification that somebody asked for is under way.
+    /// Whether a merge, checkpoint, backup or verification that somebody asked for is under way.
     maintenance: AtomicBool,
 }
 
@@ -133,6 +138,20 @@ impl Committer {
         Ok(match self {
             Self::Single { db, .. } => db.merge(all)?,
             Self::Raft { node, .. } => node.replica().merge(all)?,
+        })
+    }
+
+    fn backup(&self, dir: &Path, progress: Progress<'_>) -> Result<BackupReport> {
+        Ok(match self {
+            Self::Single { db, .. } => db.backup(dir, progress)?,
+            Self::Raft { node, .. } => node.replica().backup(dir, progress)?,
+        })
+    }
+
+    fn backup_archive(&self, progress: Progress<'_>) -> Result<BackupArchive> {
+        Ok(match self {
+            Self::Single { db, .. } => db.backup_archive()?,
+            Self::Raft { node, .. } => node.replica().backup_archive(progress)?,
         })
     }
 
@@ -306,57 +325,6 @@ impl Store {
         &self.inner.workers.clock
     }
 
-    /// Writes a checkpoint; answers with a version that is in it.
-    pub async fn checkpoint(&self) -> Result<Version> {
-        let inner = Arc::clone(&self.inner);
-        self.maintain("a merge, checkpoint or verification", move || inner.committer.checkpoint()).await
-    }
-
-    /// Merges this node's segments: what is worth it, or with `all` everything that may be; says what was done.
-    pub async fn merge(&self, all: bool) -> Result<Compacted> {
-        let inner = Arc::clone(&self.inner);
-        self.maintain("a merge, checkpoint or verification", move || {
-            let before = inner.committer.stats().log_bytes;
-            let merged = inner.committer.merge(all)?;
-            Ok(Compacted { merged, before, after: inner.committer.stats().log_bytes })
-        })
-        .await
-    }
-
-    /// Reads and checks every byte of the store. Ends when nobody waits for it any more.
-    pub async fn verify(&self) -> Result<VerifyReport> {
-        let reader = self.inner.reader.clone();
-        let wanted = Arc::new(());
-        let is_wanted = Arc::downgrade(&wanted);
-        let verified = self.maintain("a merge, checkpoint or verification", move || {
-            let mut go_on = |_, _| match is_wanted.strong_count() {
-                0 => Err(esker_engine::Error::Cancelled),
-                _ => Ok(()),
-            };
-            reader.verify(&mut go_on).map_err(Error::from)
-        });
-        let outcome = verified.await;
-        drop(wanted);
-        outcome
-    }
-
-    /// Runs long work on a thread of its own, one at a time, so that it takes none from the readers.
-    async fn maintain<T: Send + 'static>(
-        &self,
-        what: &'static str,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        if self.inner.maintenance.swap(true, Ordering::AcqRel) {
-            return Err(Error::AlreadyRunning(what));
-        }
-        let running = Running(Arc::clone(&self.inner));
-        on_own_thread("esker-maintain", move || {
-            let _running = running;
-            work()
-        })
-        .await
-    }
-
     /// Hands on the leadership if this node has it, commits what was submitted, writes a checkpoint, ends the threads.
     /// Reads and writes fail from then on.
     pub async fn close(&self) -> Result<()> {
@@ -406,31 +374,27 @@ fn submit_replicated(
     }))
 }
 
-/// Lets the next maintenance begin when dropped, also by a panic.
-struct Running(Arc<Inner>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.maintenance.store(false, Ordering::Release);
-    }
-}
-
 async fn on_own_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (answer, answered) = oneshot::channel();
-    let thread = std::thread::Builder::new().name(name.into());
-    let spawned = thread.spawn(move || {
+    start_thread(name, move || {
         // Whoever asked may have gone away; the work is done all the same.
         let _gone = answer.send(work()).is_err();
-    });
-    spawned.map_err(|e| esker_engine::Error::io("starting a thread", e))?;
+    })?;
     answered.await.map_err(|_| Error::WorkerDied)?
+}
+
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
+    spawned.map(drop).map_err(|e| esker_engine::Error::io("starting a thread", e).into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use esker_engine::{Environment, Options};
     use esker_log::{
         clock::ManualClock,
@@ -630,10 +594,10 @@ mod tests {
     async fn maintenance_runs_one_at_a_time() {
         let (store, _dir) = store();
         store.inner.maintenance.store(true, Ordering::Release);
-        assert!(matches!(store.verify().await, Err(Error::AlreadyRunning(_))));
+        assert!(matches!(store.verify(&WorkProgress::default()).await, Err(Error::AlreadyRunning(_))));
         store.inner.maintenance.store(false, Ordering::Release);
         fill(&store, 1).await;
         assert_eq!(store.checkpoint().await.unwrap(), 1);
-        assert!(store.verify().await.unwrap().damage.is_empty());
+        assert!(store.verify(&WorkProgress::default()).await.unwrap().damage.is_empty());
     }
 }

@@ -24,9 +24,10 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, BackupReport, Committed, Compressor, Engine, Entry, GROUP, KeyRange, Loading, Lookup, Merged,
-    Meta, OpenReport, Options, Progress, Reader, Scan, SnapshotStats, Stats, SyncPolicy, VerifyReport,
-    Version, WriteBatch, backup,
+    Applied, BackupArchive, BackupReport, Committed, Compressor, Engine, Entry, GROUP, KeyRange, Loading,
+    Lookup, Merged, Meta, OpenReport, Options, Progress, Reader, Scan, SnapshotStats, Stats, SyncPolicy,
+    VerifyReport, Version, WriteBatch,
+    backup::{self, Source},
     bitcask::{Bitcask, wall_ms},
     compressor::SharedCompressor,
     merger::Merger,
@@ -416,7 +417,7 @@ impl Db {
             compression: inner.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
-            checkpoint_error: inner.checkpoint_error.lock().clone(),
+            checkpoint_error: inner.checkpoint_error.lock().clone().or(engine.join_error),
             merges: engine.merges,
             merge_error: inner.merger.error.lock().clone(),
         }
@@ -453,9 +454,22 @@ impl Db {
     /// Errors: those of [`Db::checkpoint`]; `InvalidRequest` if `dir` holds something else; `Locked` if another backup
     /// goes there; `Damage`, and what `progress` says, which gets (bytes done, bytes in all).
     pub fn backup(&self, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<BackupReport> {
+        backup::into_dir(self.inner().commit.log().disk(), &self.backup_source()?, dir.as_ref(), progress)
+    }
+
+    /// Makes ready a backup as one stream of bytes, at the version that the store has when this begins.
+    ///
+    /// Errors: those of [`Db::checkpoint`].
+    pub fn backup_archive(&self) -> Result<BackupArchive> {
+        Ok(backup::into_archive(self.backup_source()?))
+    }
+
+    /// Everything there is, held open.
+    fn backup_source(&self) -> Result<Source> {
         self.checkpoint()?;
         let inner = self.inner();
-        backup::into_dir(inner.commit.log(), inner.engine.as_ref(), dir.as_ref(), progress)
+        let log = inner.commit.log();
+        Source::of(log, inner.engine.saved(log)?)
     }
 
     /// Reads and checks every byte of the store; `progress` gets (bytes done, bytes in all).

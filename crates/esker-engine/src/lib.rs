@@ -24,7 +24,10 @@ mod request;
 mod stored;
 mod verify;
 
-pub use backup::{BackupReport, Progress, RestoreReport, restore};
+pub use backup::{
+    BackupArchive, BackupReport, Progress, RestoreReport, restore, restore_archive, unpack_archive,
+    verify_archive,
+};
 pub use batch::WriteBatch;
 pub use bitcask::repair::{LostKey, LostPart, RepairReport, repair};
 pub use bitcask::{cache::CacheStats, held::SnapshotStats};

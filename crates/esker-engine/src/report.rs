@@ -19,6 +19,9 @@ pub struct EngineStats {
     pub checkpoints: u64,
     /// Bytes of checkpoints and hint files written since opening.
     pub checkpoint_bytes: u64,
+    /// Why the last attempt to join index files failed, if it did. Nothing is lost: opening reads more files until it is
+    /// done.
+    pub join_error: Option<String>,
     /// What merges since opening came to.
     pub merges: MergeStats,
     /// What the cache came to since opening.
@@ -81,7 +84,8 @@ pub struct Stats {
     pub poisoned: Option<String>,
     /// Whether the last write was refused because the disk is full.
     pub disk_full: bool,
-    /// Why the last attempt to write a checkpoint failed, if it did. No data is at risk: reopening takes longer.
+    /// Why the last attempt to write a checkpoint, or to join index files, failed, if it did. No data is at risk: reopening
+    /// takes longer.
     pub checkpoint_error: Option<String>,
     /// What merges since opening came to.
     pub merges: MergeStats,

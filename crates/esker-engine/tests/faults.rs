@@ -296,3 +296,31 @@ fn opens_while_full(run: &Run, capacity: u64) {
         .unwrap_or_else(|e| panic!("opening on a full disk of {capacity} bytes: {e}"));
     compare(&db, run.outcome.history.last(), &universe()).unwrap();
 }
+
+/// Index files that cannot be joined cost the next opening time: the status tells it until they are.
+#[test]
+fn index_files_that_cannot_be_joined_are_told() {
+    let disk = SimDisk::new();
+    let machine = Machine::new(disk.clone());
+    let mut options = small_options(SyncPolicy::Always);
+    options.segment_max_bytes = 4096;
+    let db = machine.open(&options).unwrap();
+    let put = |n: u32| assert!(db.put(format!("key/{n:02}").as_bytes(), &[7; 100]).unwrap() > 0);
+    // More files than a row keeps, all of the first segment.
+    for n in 0..6 {
+        put(n);
+        db.checkpoint().unwrap();
+    }
+    assert_eq!(db.stats().active_segment, 1);
+    disk.inject(FaultPlan::from_nth(Ops::Any, 1, Fault::Io).on_path("0000000001.hint"));
+    (6..60).for_each(put);
+    db.checkpoint().unwrap();
+    let told = db.stats().checkpoint_error.expect("it failed");
+    assert!(told.contains("0000000001.hint"), "{told}");
+    disk.clear_faults();
+    db.checkpoint().unwrap();
+    assert_eq!(db.stats().checkpoint_error, None);
+    let names: Vec<_> = disk.files().into_iter().map(|path| path.display().to_string()).collect();
+    assert!(names.iter().any(|name| name.ends_with("0000000001.hint")), "{names:?}");
+    assert!(!names.iter().any(|name| name.contains("/0000000001-")), "{names:?}");
+}

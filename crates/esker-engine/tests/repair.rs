@@ -208,3 +208,39 @@ fn a_repair_that_meets_a_full_disk_says_so_and_changes_nothing() {
         assert_eq!(differing(&contents(&db), &expected), BTreeSet::new());
     }
 }
+
+/// CHECKS 4: an error of the disk at any operation is an error of the repair or a loss that it tells, and never more than that.
+#[test]
+fn a_repair_that_meets_an_error_anywhere_says_so() {
+    let (base, expected) = rich::store();
+    let (mut refused, mut told) = (0, 0);
+    for n in 1.. {
+        let disk = base.after_crash(CrashMode::KeepUnsynced);
+        disk.fail_at(n, Fault::Io);
+        let outcome = try_repair(&disk);
+        if disk.faults_fired() == 0 {
+            outcome.unwrap();
+            break;
+        }
+        disk.clear_faults();
+        match (outcome, open(&disk).map(|db| contents(&db))) {
+            (Ok(report), found) => {
+                let found = found.unwrap();
+                let differ = differing(&found, &expected);
+                let is_told = !report.is_lossless() || !report.notices.is_empty();
+                assert!(differ.is_empty() || is_told, "operation {n}: {differ:?} {report:?}");
+                told += u32::from(is_told);
+            }
+            // No store, nor half of one; or the last step failed, and it is there.
+            (Err(_), Ok(found)) => {
+                refused += 1;
+                assert!(found.is_empty() || found == expected, "operation {n}");
+            }
+            (Err(_), Err(Error::Damage(_))) => refused += 1,
+            (Err(_), Err(other)) => panic!("operation {n}: {other}"),
+        }
+        let db = rich::machine(disk).open(&options()).unwrap();
+        assert_eq!(differing(&contents(&db), &expected), BTreeSet::new(), "operation {n}: the old store");
+    }
+    assert!(refused > 20 && told > 5, "{refused} times refused, {told} times told");
+}

@@ -671,3 +671,102 @@ fn a_replica_is_copied_to_a_single_store() {
     assert_eq!(found.collect::<Vec<_>>(), expected);
     assert_eq!(db.put(b"goes on", b"x").unwrap(), 42);
 }
+
+fn present(replica: &Replica) -> Vec<(Vec<u8>, u64, Vec<u8>)> {
+    let items = replica.reader().scan(&KeyRange::all(), false);
+    items.map(|item| item.unwrap()).map(|it| (it.key, it.version, it.value.unwrap().to_vec())).collect()
+}
+
+/// What a backup in `/backup` restores as.
+fn of_backup(disk: &SimDisk, dir: &str) -> Vec<(Vec<u8>, u64, Vec<u8>)> {
+    let shared: Arc<dyn esker_log::disk::Disk> = Arc::new(disk.clone());
+    esker_engine::restore(&shared, "/backup", dir, &mut |_, _| Ok(())).unwrap();
+    let db = Db::open_in(&environment(disk), dir, options()).unwrap();
+    assert!(db.verify(&mut |_, _| Ok(())).unwrap().damage.is_empty());
+    let items = db.scan(&KeyRange::all(), false).map(|item| item.unwrap());
+    items.map(|it| (it.key, it.version, it.value.unwrap().to_vec())).collect()
+}
+
+fn filled(replica: &Replica, indexes: std::ops::Range<u64>) {
+    let entries: Vec<_> =
+        indexes.map(|n| entry(n, 1, &format!("key/{:02}", n % 30), &"v".repeat(200))).collect();
+    append(replica, &entries);
+    commit(replica, &entries);
+}
+
+fn left_of_copy(disk: &SimDisk) -> Vec<std::path::PathBuf> {
+    let is_left =
+        |path: &std::path::PathBuf| path.to_string_lossy().contains("/copy/") && !path.ends_with("LOCK");
+    disk.files().into_iter().filter(is_left).collect()
+}
+
+/// SPEC 2.13: a node of a cluster is backed up as a single store, in a directory, again and again, or as a stream.
+#[test]
+fn a_replica_is_backed_up() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    filled(&replica, 1..41);
+    let first = replica.backup("/backup", &mut |_, _| Ok(())).unwrap();
+    assert_eq!((first.version, first.files > 4), (40, true), "{first:?}");
+    assert_eq!(left_of_copy(&disk), [""; 0].map(std::path::PathBuf::from));
+    assert_eq!(of_backup(&disk, "/first"), present(&replica));
+
+    filled(&replica, 41..50);
+    let made = replica.backup_archive(&mut |_, _| Ok(())).unwrap();
+    let then = present(&replica);
+    filled(&replica, 50..55);
+    assert!(replica.backup("/backup", &mut |_, _| Ok(())).is_err(), "one at a time");
+    let mut bytes = Vec::new();
+    made.write_to(&mut bytes, &mut |_, _| Ok(())).unwrap();
+    drop(made);
+    assert_eq!(left_of_copy(&disk), [""; 0].map(std::path::PathBuf::from));
+    // An archive of the same node may take the place of its directory, and the other way round.
+    let shared: Arc<dyn esker_log::disk::Disk> = Arc::new(disk.clone());
+    let name = std::path::Path::new("a.tar");
+    esker_engine::unpack_archive(&shared, &mut &bytes[..], name, "/backup", &mut |_| Ok(())).unwrap();
+    assert_eq!(of_backup(&disk, "/second"), then);
+    replica.backup("/backup", &mut |_, _| Ok(())).unwrap();
+    assert_eq!(of_backup(&disk, "/third"), present(&replica));
+}
+
+/// CHECKS 1, 4, 12: a backup of a node that fails or stops anywhere costs neither the node anything nor the backup before.
+#[test]
+fn a_backup_of_a_replica_that_fails_anywhere_costs_nothing() {
+    let base = SimDisk::new();
+    let replica = open(&base);
+    filled(&replica, 1..41);
+    replica.backup("/backup", &mut |_, _| Ok(())).unwrap();
+    let earlier = present(&replica);
+    filled(&replica, 41..50);
+    let now = present(&replica);
+    replica.close().unwrap();
+    drop(replica);
+    let base = base.crash(CrashMode::KeepUnsynced);
+    let mut failed = 0;
+    for fault in [Fault::Io, Fault::NoSpace, Fault::Crash] {
+        for n in 1.. {
+            let disk = base.after_crash(CrashMode::KeepUnsynced);
+            let replica = open(&disk);
+            disk.fail_at(n, fault);
+            let outcome = replica.backup("/backup", &mut |_, _| Ok(()));
+            if disk.faults_fired() == 0 {
+                outcome.unwrap();
+                break;
+            }
+            disk.clear_faults();
+            let what = format!("operation {n}, {fault:?}");
+            failed += u32::from(outcome.is_err());
+            let left = disk.after_crash(CrashMode::power_loss(n));
+            let found = of_backup(&left, "/found");
+            assert!(found == now || (found == earlier && outcome.is_err()), "{what}: {outcome:?}");
+            drop(replica);
+            let replica = open(&left);
+            assert_eq!(present(&replica), now, "{what}");
+            assert_eq!(left_of_copy(&left), [""; 0].map(std::path::PathBuf::from), "{what}");
+            filled(&replica, 50..52);
+            replica.backup("/backup", &mut |_, _| Ok(())).unwrap();
+            assert_eq!(of_backup(&left, "/again"), present(&replica), "{what}");
+        }
+    }
+    assert!(failed > 100, "{failed}");
+}

@@ -1,4 +1,4 @@
-//! Batches: `{"operations":[{"type":"put","key","value","ttl"},{"type":"delete","key"},{"type":"incr","key","by"},
+//! Batches: `{"operations":[{"type":"put","key","value","ttl" or "expires_at"},{"type":"delete","key"},{"type":"incr","key","by"},
 //! {"type":"delete_range","prefix"}],"if":[{"key","is":"absent"}]}`.
 //!
 //! The decoder hands each operation on as soon as it is read, so that a batch is never held twice, and stops
@@ -60,6 +60,9 @@ pub struct JsonOperation<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub ttl: Option<Ttl>,
+    /// When what a put puts expires, in milliseconds since 1970, in place of ttl; a time that has passed is as good as a delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
     /// What an incr adds; absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<i64>,
@@ -91,6 +94,7 @@ impl<'a> JsonOperation<'a> {
             key: None,
             value: None,
             ttl: None,
+            expires_at: None,
             by: None,
             start: None,
             end: None,
@@ -109,6 +113,12 @@ impl<'a> JsonOperation<'a> {
     #[must_use]
     pub fn living(self, ttl: Option<Ttl>) -> Self {
         Self { ttl, ..self }
+    }
+
+    /// The same, of what expires then, in milliseconds since 1970.
+    #[must_use]
+    pub fn expiring(self, expires_at: Option<u64>) -> Self {
+        Self { expires_at, ..self }
     }
 
     /// A delete of any bytes.
@@ -138,16 +148,20 @@ impl<'a> JsonOperation<'a> {
     fn into_operation(self) -> Result<Operation<'a>, String> {
         let (kind, encoding) = (self.kind, self.encoding);
         self.refuse_what_does_not_belong()?;
+        let expiry = match (self.ttl, self.expires_at) {
+            (None, None) => None,
+            (Some(ttl), None) => Some(Expiry::After(ttl)),
+            (None, Some(expires_at)) => Some(Expiry::At(expires_at)),
+            (Some(_), Some(_)) => return Err("a put takes either `ttl` or `expires_at`".into()),
+        };
         let bytes = |name: &str, text: Option<Cow<'a, str>>| match text {
             Some(text) => decode_text(text, encoding).map_err(|e| format!("`{name}` is {e}")),
             None => Err(format!("{} needs a `{name}`", kind.name())),
         };
         Ok(match kind {
-            OperationType::Put => Operation::Put {
-                key: bytes("key", self.key)?,
-                value: bytes("value", self.value)?,
-                ttl: self.ttl,
-            },
+            OperationType::Put => {
+                Operation::Put { key: bytes("key", self.key)?, value: bytes("value", self.value)?, expiry }
+            }
             OperationType::Delete => Operation::Delete { key: bytes("key", self.key)? },
             OperationType::Incr => Operation::Incr { key: bytes("key", self.key)?, by: self.by.unwrap_or(1) },
             OperationType::DeleteRange => Operation::DeleteRange(match (self.prefix, self.start, self.end) {
@@ -169,6 +183,7 @@ impl<'a> JsonOperation<'a> {
             ("key", self.key.is_some(), kind != DeleteRange),
             ("value", self.value.is_some(), kind == Put),
             ("ttl", self.ttl.is_some(), kind == Put),
+            ("expires_at", self.expires_at.is_some(), kind == Put),
             ("by", self.by.is_some(), kind == Incr),
             ("start", self.start.is_some(), kind == DeleteRange),
             ("end", self.end.is_some(), kind == DeleteRange),
@@ -294,8 +309,8 @@ pub enum Operation<'a> {
         key: Cow<'a, [u8]>,
         /// The value.
         value: Cow<'a, [u8]>,
-        /// How long it is to live; `None`: it stays.
-        ttl: Option<Ttl>,
+        /// When it expires; `None`: it stays.
+        expiry: Option<Expiry>,
     },
     /// Removes the key.
     Delete {
@@ -318,6 +333,25 @@ pub enum Operation<'a> {
         /// What must hold of it.
         demand: Demand,
     },
+}
+
+/// When a put expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// So long after it is taken on.
+    After(Ttl),
+    /// Then, in milliseconds since 1970.
+    At(u64),
+}
+
+impl Expiry {
+    /// In milliseconds since 1970, of a put that is taken on at `now_ms`.
+    pub const fn at(self, now_ms: u64) -> u64 {
+        match self {
+            Self::After(ttl) => ttl.after(now_ms),
+            Self::At(expires_at) => expires_at,
+        }
+    }
 }
 
 /// A range of keys to be deleted.
@@ -528,11 +562,14 @@ mod tests {
 
     fn show(operation: &Operation<'_>) -> String {
         match operation {
-            Operation::Put { key, value, ttl: None } => {
+            Operation::Put { key, value, expiry: None } => {
                 format!("{}={}", key.escape_ascii(), value.escape_ascii())
             }
-            Operation::Put { key, value, ttl: Some(ttl) } => {
+            Operation::Put { key, value, expiry: Some(Expiry::After(ttl)) } => {
                 format!("{}={} for {ttl}", key.escape_ascii(), value.escape_ascii())
+            }
+            Operation::Put { key, value, expiry: Some(Expiry::At(then)) } => {
+                format!("{}={} until {then}", key.escape_ascii(), value.escape_ascii())
             }
             Operation::Delete { key } => format!("-{}", key.escape_ascii()),
             Operation::Incr { key, by } => format!("{}+{by}", key.escape_ascii()),
@@ -556,6 +593,8 @@ mod tests {
         let json = r#"{"operations":[{"type":"put","key":"a","value":"1","ttl":"90s"},
             {"type":"incr","key":"n"}]}"#;
         assert_eq!(check(json).unwrap(), ["a=1 for 90s", "n+1"]);
+        let json = r#"{"operations":[{"type":"put","key":"a","value":"1","expires_at":1900000000000}]}"#;
+        assert_eq!(check(json).unwrap(), ["a=1 until 1900000000000"]);
         let json =
             r#"{"operations":[{"type":"delete_range","prefix":""},{"type":"incr","key":"n","by":-4}]}"#;
         assert_eq!(check(json).unwrap(), ["-*", "n+-4"]);
@@ -591,6 +630,9 @@ mod tests {
         assert!(one(r#"{"type":"put","value":"a"}"#).contains("a put needs a `key`"));
         assert!(one(r#"{"type":"put","key":"a","value":"b","ttl":"3"}"#).contains("`ttl` is `3`"));
         assert!(one(r#"{"type":"delete","key":"a","ttl":"3s"}"#).contains("takes no `ttl`"));
+        assert!(one(r#"{"type":"incr","key":"a","expires_at":3}"#).contains("takes no `expires_at`"));
+        let both = r#"{"type":"put","key":"a","value":"b","ttl":"3s","expires_at":3}"#;
+        assert!(one(both).contains("either `ttl` or `expires_at`"));
         assert!(one(r#"{"type":"put","key":"a","value":"b","by":3}"#).contains("takes no `by`"));
         assert!(one(r#"{"type":"incr","key":"a","by":9223372036854775808}"#).contains("i64"));
         assert!(one(r#"{"type":"delete_range"}"#).contains("needs a `prefix`"));
@@ -629,12 +671,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_client_writes_is_read(key: Vec<u8>, value: Vec<u8>, by: i64, ttl in 1..u64::MAX) {
-            let ttl = Ttl::from_millis(ttl);
+        fn what_a_client_writes_is_read(key: Vec<u8>, value: Vec<u8>, by: i64, time in 1..u64::MAX) {
+            let ttl = Ttl::from_millis(time);
             let (key, value) = (&key[..], &value[..]);
             let operations = vec![
                 JsonOperation::put(key, value),
                 JsonOperation::put(key, value).living(ttl),
+                JsonOperation::put(key, value).expiring(Some(time)),
                 JsonOperation::delete(key),
                 JsonOperation::incr(key, by),
                 JsonOperation::delete_prefix(key),
@@ -643,15 +686,16 @@ mod tests {
             let conditions = demands.map(|demand| JsonCondition::new(key, demand)).to_vec();
             let json = serde_json::to_vec(&BatchRequest { operations, conditions }).unwrap();
             let mut seen = Vec::new();
-            let limits = BatchLimits { operations: 8, bytes: usize::MAX };
+            let limits = BatchLimits { operations: 9, bytes: usize::MAX };
             decode(&json, limits, &mut |operation| {
                 seen.push(show(&operation));
                 Ok(())
             }).unwrap();
             let of = |bytes: &[u8]| Cow::Owned(bytes.to_vec());
             let mut expected = vec![
-                Operation::Put { key: of(key), value: of(value), ttl: None },
-                Operation::Put { key: of(key), value: of(value), ttl },
+                Operation::Put { key: of(key), value: of(value), expiry: None },
+                Operation::Put { key: of(key), value: of(value), expiry: ttl.map(Expiry::After) },
+                Operation::Put { key: of(key), value: of(value), expiry: Some(Expiry::At(time)) },
                 Operation::Delete { key: of(key) },
                 Operation::Incr { key: of(key), by },
                 Operation::DeleteRange(Range::Prefix(of(key))),

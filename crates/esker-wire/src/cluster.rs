@@ -130,6 +130,9 @@ pub struct StorageStatus {
     /// Why the last merge failed, if it did; it is tried again.
     #[serde(default)]
     pub merge_error: Option<String>,
+    /// Why the last checkpoint could not be written, or index files not be joined; it is tried again. Opening takes longer.
+    #[serde(default)]
+    pub checkpoint_error: Option<String>,
     /// Bytes handed to the disk for each byte of keys and values written; 0 before the first write.
     #[serde(default)]
     pub write_amplification: f64,

@@ -74,8 +74,9 @@ pub(crate) enum Command {
     Batch(BatchArgs),
     /// Load keys and values from JSON Lines or CSV
     ///
-    /// A line of JSON Lines is {"key":"k","value":"v"}, with "encoding":"base64" for any bytes. A CSV file has the
-    /// columns key and value (and encoding, if it likes) in its header, or key and value in its first two columns.
+    /// A line of JSON Lines is {"key":"k","value":"v"}, with "encoding":"base64" for any bytes, and "expires_at" in
+    /// milliseconds since 1970 for what does not stay. A CSV file has the columns key and value (and encoding and
+    /// expires_at, if it likes) in its header, or key and value in its first two columns.
     /// Where a key occurs more than once, the last one counts.
     Import(ImportArgs),
     /// Write keys and values as JSON Lines or CSV
@@ -480,26 +481,17 @@ pub(crate) enum AdminCommand {
     Compact(AdminArgs),
     /// Check every stored byte, like `esker verify`
     Verify(VerifyArgs),
-    /// Make a backup of a data directory that no server is using
+    /// Make a backup: of a server, which sends it or keeps it, or of a data directory that none is using
     ///
-    /// Into the same DIR again, what is there already is kept; a crash leaves the earlier backup or the new one. Files that
-    /// never change are shared with the data directory if both are on one file system.
-    Backup {
-        /// Where the backup goes
-        #[arg(value_name = "DIR")]
-        to: PathBuf,
-        /// The data directory
-        #[arg(long, value_name = "PATH")]
-        data_dir: PathBuf,
-        #[command(flatten)]
-        json: JsonArgs,
-    },
+    /// A crash leaves the earlier backup or the new one. In a directory that a server or --data-dir shares a file system
+    /// with, files that never change are linked, and only what is new is copied.
+    Backup(BackupArgs),
     /// Make a data directory of a backup: a store of its own, at just that version
     ///
     /// Every file is checked on the way. Never start it as the node of a cluster that the backup was made of.
     Restore {
-        /// The backup
-        #[arg(value_name = "DIR")]
+        /// The backup: its directory, or its archive
+        #[arg(value_name = "DIR|FILE")]
         from: PathBuf,
         /// The new data directory: absent or empty
         #[arg(long, value_name = "PATH")]
@@ -514,12 +506,34 @@ pub(crate) enum AdminCommand {
         /// The damaged data directory, which no server may be using
         #[arg(long, value_name = "PATH")]
         data_dir: PathBuf,
-        /// The new data directory: absent or empty
+        /// The new data directory: absent or empty [default: beside the damaged one, with -repaired behind its name]
         #[arg(long, value_name = "NEWDIR")]
-        output: PathBuf,
+        output: Option<PathBuf>,
         #[command(flatten)]
         json: JsonArgs,
     },
+}
+
+/// What is backed up, and where to.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").args(["output", "name", "data_dir"]).required(true))]
+pub(crate) struct BackupArgs {
+    /// Have the server send it: to FILE, an archive, which appears when it is complete, or unpacked to DIR, which is there or
+    /// ends with a slash; - is standard output
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Have the server keep it, in the directory of this name below its backup_dir
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Back up this data directory, without a server
+    #[arg(long, value_name = "PATH", requires = "to")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where the backup of the data directory goes
+    #[arg(value_name = "DIR", requires = "data_dir")]
+    pub(crate) to: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -531,7 +545,7 @@ pub(crate) struct AdminArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VerifyArgs {
-    /// Check this data directory, without a server
+    /// Check this data directory, backup's directory or backup's archive, without a server
     #[arg(long, value_name = "PATH")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print JSON
@@ -585,6 +599,13 @@ fn refuse_idle_options(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Fail
         {
             ("verify --data-dir", &["endpoint", "timeout"])
         }
+        Command::Admin { command: AdminCommand::Backup(args) } if args.data_dir.is_some() => {
+            ("admin backup --data-dir", &["endpoint", "timeout"])
+        }
+        Command::Admin { command: AdminCommand::Restore { .. } } => {
+            ("admin restore", &["endpoint", "timeout"])
+        }
+        Command::Admin { command: AdminCommand::Repair { .. } } => ("admin repair", &["endpoint", "timeout"]),
         _ => return Ok(()),
     };
     let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);

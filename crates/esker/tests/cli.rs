@@ -326,8 +326,8 @@ fn many_keys_survive_the_trip_over_several_connections() {
     fs::write(&file, &text).unwrap();
     server.ok(&["import", file.to_str().unwrap(), "--batch-ops", "97", "--connections", "7"]);
     let exported = server.ok(&["export", "--format", "csv"]);
-    let expected: String = "key,value,encoding\n".to_owned()
-        + &(0..5000).map(|n| format!("key{n:05},value {n},\n")).collect::<String>();
+    let expected: String = "key,value,encoding,expires_at\n".to_owned()
+        + &(0..5000).map(|n| format!("key{n:05},value {n},,\n")).collect::<String>();
     assert!(exported == expected);
 }
 

@@ -5,75 +5,130 @@
 //!    store's own file where nothing is appended to it any more and the file system is the same, else a copy.
 //! 3. All of it is durable, then `BACKUP` is replaced. From this instant the new backup is the one.
 //! 4. What only the old one listed is removed.
+//!
+//! An archive is unpacked in the same way, and shares nothing.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use esker_log::{
     Error, LockedDir, Result,
     disk::{Disk, File, FileIdentity, OpenMode, cannot_link},
+    format::StoreId,
     recovery::BACKUP_NAME,
     small_file::write_durably,
 };
 
 use super::{
     BackupReport, Progress, READ_BYTES,
+    archive::{self, Sink},
     list::{FileChecksum, List, Listed, parse_stored_name, stored_name},
     source::{Content, Source, SourceFile},
 };
 
 /// Makes a backup in `dir`, which is created if absent. Only one runs at a time.
 pub(super) fn back_up(
-    disk: &std::sync::Arc<dyn Disk>,
+    disk: &Arc<dyn Disk>,
     source: &Source,
     dir: &Path,
     progress: Progress<'_>,
 ) -> Result<BackupReport> {
-    let _lock = LockedDir::new(std::sync::Arc::clone(disk), dir)?;
-    let disk = disk.as_ref();
-    let before = List::read(disk, dir)?;
-    check_target(disk, dir, source, before.as_ref())?;
-    if let Some(list) = &before {
-        // What was read may be in the page cache only, and the disk may still have a list of files that are removed next.
-        write_durably(disk, dir, BACKUP_NAME, &list.encode())?;
+    let target = Directory::open(disk, dir, Some(&source.store))?;
+    let report = BackupReport { version: source.version, ..BackupReport::default() };
+    let mut job = Job { target, report, total: source.bytes(), progress };
+    let outcome = job.add_all(source);
+    job.target.settle(outcome)?;
+    Ok(job.report)
+}
+
+/// Unpacks an archive into `dir`, which is created if absent, in place of the backup that is there. `path` is what the archive
+/// is called in errors; `progress` gets the bytes of files done.
+pub(super) fn unpack(
+    disk: &Arc<dyn Disk>,
+    input: &mut dyn std::io::Read,
+    path: &Path,
+    dir: &Path,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<BackupReport> {
+    let mut unpacking = Unpacking { target: Directory::open(disk, dir, None)?, filling: None };
+    let outcome = unpacking.add_all(input, path, progress);
+    let mut report = BackupReport::default();
+    if let Ok(list) = &outcome {
+        let (files, bytes) = (list.files.len() as u64, list.bytes());
+        report = BackupReport { version: list.version, files, bytes, bytes_copied: bytes, ..report };
     }
-    remove_unlisted(disk, dir, before.as_ref())?;
-    let number = before.as_ref().map_or(0, |list| list.number) + 1;
-    let mut job = Job {
-        disk,
-        dir,
-        before,
-        number,
-        report: BackupReport::default(),
-        is_listed: false,
-        total: source.bytes(),
-        progress,
-    };
-    job.report.version = source.version;
-    match job.add_all(source) {
-        Ok(list) => {
-            // The new one is complete: of what is not removed now the next attempt takes care.
-            remove_unlisted(disk, dir, Some(&list))?;
-            Ok(job.report)
+    unpacking.target.settle(outcome)?;
+    Ok(report)
+}
+
+/// The directory of a backup, locked, without what an interrupted attempt left.
+struct Directory<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    /// The one whose place the next takes.
+    before: Option<List>,
+    number: u64,
+    /// Whether the new list may be found after a crash.
+    is_listed: bool,
+    _lock: LockedDir,
+}
+
+impl<'a> Directory<'a> {
+    /// `store` is what is to be backed up, if that is known yet.
+    fn open(disk: &'a Arc<dyn Disk>, dir: &'a Path, store: Option<&StoreId>) -> Result<Self> {
+        let lock = LockedDir::new(Arc::clone(disk), dir)?;
+        let disk = disk.as_ref();
+        let before = List::read(disk, dir)?;
+        match &before {
+            Some(list) => store.map_or(Ok(()), |store| check_store(dir, list, store))?,
+            None => check_empty(disk, dir)?,
         }
-        Err(error) => {
-            // So that an attempt that found the disk full does not leave it so. What stays, the next one removes. If it
-            // was the replacement of the list that failed, either may be found after a crash, and both need their files.
-            if !job.is_listed {
-                drop(remove_unlisted(disk, dir, job.before.as_ref()));
+        if let Some(list) = &before {
+            // What was read may be in the page cache only, and the disk may still have a list of files that are removed next.
+            write_durably(disk, dir, BACKUP_NAME, &list.encode())?;
+        }
+        remove_unlisted(disk, dir, before.as_ref())?;
+        let number = before.as_ref().map_or(0, |list| list.number) + 1;
+        Ok(Self { disk, dir, before, number, is_listed: false, _lock: lock })
+    }
+
+    /// All files are there: the new backup takes the place of the old one.
+    fn list(&mut self, list: &List) -> Result<()> {
+        let doing = |e| Error::io(format_args!("syncing {}", self.dir.display()), e);
+        self.disk.sync_dir(self.dir).map_err(doing)?;
+        self.is_listed = true;
+        write_durably(self.disk, self.dir, BACKUP_NAME, &list.encode())
+    }
+
+    /// Removes what does not belong to the backup that is there now.
+    fn settle(&self, outcome: Result<List>) -> Result<()> {
+        match outcome {
+            // The new one is complete: of what is not removed now the next attempt takes care.
+            Ok(list) => remove_unlisted(self.disk, self.dir, Some(&list)),
+            Err(error) => {
+                // So that an attempt that found the disk full does not leave it so. What stays, the next one removes. If it
+                // was the replacement of the list that failed, either may be found after a crash, and both need their files.
+                if !self.is_listed {
+                    drop(remove_unlisted(self.disk, self.dir, self.before.as_ref()));
+                }
+                Err(error)
             }
-            Err(error)
         }
     }
 }
 
-/// A backup goes where there is nothing, or an earlier one of the same store.
-fn check_target(disk: &dyn Disk, dir: &Path, source: &Source, before: Option<&List>) -> Result<()> {
-    if before.is_some_and(|list| list.store != source.store) {
-        return Err(Error::InvalidRequest(format!("{} has a backup of another store", dir.display())));
+/// A backup takes the place of an earlier one of the same store.
+fn check_store(dir: &Path, before: &List, store: &StoreId) -> Result<()> {
+    match before.store == *store {
+        true => Ok(()),
+        false => Err(Error::InvalidRequest(format!("{} has a backup of another store", dir.display()))),
     }
-    if before.is_some() {
-        return Ok(());
-    }
+}
+
+/// Where there is no earlier one, there may be nothing else.
+fn check_empty(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let is_ours = |name: &str| name == "LOCK" || name.ends_with(".tmp") || parse_stored_name(name).is_some();
     let foreign = names(disk, dir)?.into_iter().find(|name| !is_ours(name));
     match foreign {
@@ -104,14 +159,8 @@ fn remove_unlisted(disk: &dyn Disk, dir: &Path, list: Option<&List>) -> Result<(
 
 /// A backup under way.
 struct Job<'a> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
-    /// The one whose place it takes.
-    before: Option<List>,
-    number: u64,
+    target: Directory<'a>,
     report: BackupReport,
-    /// Whether the new list may be found after a crash.
-    is_listed: bool,
     total: u64,
     progress: Progress<'a>,
 }
@@ -125,11 +174,8 @@ impl Job<'_> {
             self.report.bytes += file.len;
             (self.progress)(self.report.bytes, self.total)?;
         }
-        let doing = |e| Error::io(format_args!("syncing {}", self.dir.display()), e);
-        self.disk.sync_dir(self.dir).map_err(doing)?;
-        let list = List { store: source.store, number: self.number, version: source.version, files };
-        self.is_listed = true;
-        write_durably(self.disk, self.dir, BACKUP_NAME, &list.encode())?;
+        let list = List { store: source.store, number: self.target.number, version: source.version, files };
+        self.target.list(&list)?;
         Ok(list)
     }
 
@@ -142,7 +188,7 @@ impl Job<'_> {
             self.report.files_kept += 1;
             return Ok(kept);
         }
-        let stored = self.dir.join(stored_name(&file.name, self.number));
+        let stored = self.target.dir.join(stored_name(&file.name, self.target.number));
         let checksum = if self.link(file, &stored)? {
             self.report.files_linked += 1;
             self.read(file, None)?
@@ -150,12 +196,12 @@ impl Job<'_> {
             self.report.bytes_copied += file.len;
             self.copy(file, &stored)?
         };
-        Ok(Listed { name: file.name.clone(), number: self.number, len: file.len, checksum, origin })
+        Ok(Listed { name: file.name.clone(), number: self.target.number, len: file.len, checksum, origin })
     }
 
     /// What the earlier backup has of this very file, if it still is what it was.
     fn kept(&self, file: &SourceFile, origin: Option<FileIdentity>) -> Result<Option<Listed>> {
-        let Some(listed) = self.before.as_ref().and_then(|list| list.find(&file.name)).cloned() else {
+        let Some(listed) = self.target.before.as_ref().and_then(|list| list.find(&file.name)).cloned() else {
             return Ok(None);
         };
         if listed.len != file.len || !self.is_whole(&listed)? {
@@ -168,9 +214,9 @@ impl Job<'_> {
     }
 
     fn is_whole(&self, listed: &Listed) -> Result<bool> {
-        let path = self.dir.join(listed.stored_name());
+        let path = self.target.dir.join(listed.stored_name());
         let doing = |e| Error::io(format_args!("looking at {}", path.display()), e);
-        match self.disk.open(&path, OpenMode::Read) {
+        match self.target.disk.open(&path, OpenMode::Read) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
             other => Ok(other.and_then(|file| file.len()).map_err(doing)? >= listed.len),
         }
@@ -179,23 +225,23 @@ impl Job<'_> {
     /// Gives the store's file a second name. False: it has to be copied.
     fn link(&self, file: &SourceFile, stored: &Path) -> Result<bool> {
         let Content::File { link: Some(path), identity, .. } = &file.content else { return Ok(false) };
-        match self.disk.link(path, stored) {
+        match self.target.disk.link(path, stored) {
             Ok(()) => {}
             // An index file may have been joined with others since it was opened.
             Err(e) if cannot_link(&e) || e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(Error::io(format_args!("linking {}", path.display()), e)),
         }
         let doing = |e| Error::io(format_args!("linking {}", path.display()), e);
-        let is_it = self.disk.identity(stored).map_err(doing)? == *identity;
+        let is_it = self.target.disk.identity(stored).map_err(doing)? == *identity;
         if !is_it {
-            self.disk.remove(stored).map_err(doing)?;
+            self.target.disk.remove(stored).map_err(doing)?;
         }
         Ok(is_it)
     }
 
     fn copy(&mut self, file: &SourceFile, stored: &Path) -> Result<u32> {
         let doing = |e| Error::io(format_args!("writing {}", stored.display()), e);
-        let out = self.disk.open(stored, OpenMode::CreateNew).map_err(doing)?;
+        let out = self.target.disk.open(stored, OpenMode::CreateNew).map_err(doing)?;
         let checksum = self.read(file, Some(&*out))?;
         out.sync_data().map_err(doing)?;
         Ok(checksum)
@@ -217,5 +263,53 @@ impl Job<'_> {
             (self.progress)(self.report.bytes + at, self.total)?;
         }
         Ok(checksum.finish())
+    }
+}
+
+/// An archive that is being unpacked.
+struct Unpacking<'a> {
+    target: Directory<'a>,
+    /// The file that is being written, and how long it is.
+    filling: Option<(PathBuf, Arc<dyn File>, u64)>,
+}
+
+impl Unpacking<'_> {
+    fn add_all(
+        &mut self,
+        input: &mut dyn std::io::Read,
+        path: &Path,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<List> {
+        let mut list = archive::read(input, path, self, progress)?;
+        if let Some(before) = &self.target.before {
+            check_store(self.target.dir, before, &list.store)?;
+        }
+        list.number = self.target.number;
+        list.files.iter_mut().for_each(|file| file.number = list.number);
+        self.target.list(&list)?;
+        Ok(list)
+    }
+}
+
+impl Sink for Unpacking<'_> {
+    fn begin(&mut self, name: &str) -> Result<()> {
+        let path = self.target.dir.join(stored_name(name, self.target.number));
+        let file = self.target.disk.open(&path, OpenMode::CreateNew);
+        let file = file.map_err(|e| Error::io(format_args!("creating {}", path.display()), e))?;
+        self.filling = Some((path, file, 0));
+        Ok(())
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        let (path, file, len) = self.filling.as_mut().expect("a file has begun");
+        file.write_all_at(piece, *len)
+            .map_err(|e| Error::io(format_args!("writing {}", path.display()), e))?;
+        *len += piece.len() as u64;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let (path, file, _) = self.filling.take().expect("a file has begun");
+        file.sync_data().map_err(|e| Error::io(format_args!("syncing {}", path.display()), e))
     }
 }

@@ -15,6 +15,7 @@ use esker_log::{
 
 use super::{
     Progress, READ_BYTES, RestoreReport,
+    archive::{self, Sink},
     list::{FileChecksum, List, Listed},
 };
 
@@ -69,6 +70,58 @@ pub fn restore(
         manifest.ok_or_else(|| Error::damage(backup_dir.join(MANIFEST_NAME), 0, "the file is missing"))?;
     target.finish(&list, &manifest)?;
     Ok(RestoreReport { version: list.version, files: list.files.len() as u64, bytes: list.bytes() })
+}
+
+/// The same of an archive, which `path` names in errors. `progress` gets the bytes of files done.
+///
+/// Errors: those of [`restore`].
+pub fn restore_archive(
+    disk: &Arc<dyn Disk>,
+    input: &mut dyn std::io::Read,
+    path: &Path,
+    data_dir: impl AsRef<Path>,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<RestoreReport> {
+    let target = Target::begin(disk, data_dir.as_ref())?;
+    let mut filling = Filling { target: &target, file: None, manifest: None };
+    let list = archive::read(input, path, &mut filling, progress)?;
+    let manifest = filling
+        .manifest
+        .ok_or_else(|| Error::damage(path, 0, format_args!("{MANIFEST_NAME} is missing in it")))?;
+    target.finish(&list, &manifest)?;
+    Ok(RestoreReport { version: list.version, files: list.files.len() as u64, bytes: list.bytes() })
+}
+
+/// A data directory that is filled from an archive.
+struct Filling<'a> {
+    target: &'a Target<'a>,
+    /// The file that is being written; none while it is the manifest.
+    file: Option<Copied>,
+    /// Kept to the end, when it makes a store of the directory.
+    manifest: Option<Vec<u8>>,
+}
+
+impl Sink for Filling<'_> {
+    fn begin(&mut self, name: &str) -> Result<()> {
+        match name {
+            MANIFEST_NAME => self.manifest = Some(Vec::new()),
+            _ => self.file = Some(self.target.create(name)?),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        match (&mut self.file, &mut self.manifest) {
+            (Some(file), _) => file.write(piece)?,
+            (None, manifest) => manifest.get_or_insert_default().extend_from_slice(piece),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        // Its checksum is taken of what comes, not here.
+        self.file.take().map_or(Ok(()), |file| file.finish().map(drop))
+    }
 }
 
 pub(super) fn mismatch(path: &Path) -> Error {

@@ -11,7 +11,7 @@ use esker_log::{
     segment::{Pin, Segment, segment_name},
 };
 
-use crate::{Engine, Saved, Version};
+use crate::{Saved, Version};
 
 /// A file to be backed up.
 pub(super) struct SourceFile {
@@ -57,7 +57,7 @@ impl SourceFile {
 }
 
 /// Everything that a store of one version consists of.
-pub(super) struct Source {
+pub(crate) struct Source {
     pub(super) store: StoreId,
     pub(super) version: Version,
     pub(super) files: Vec<SourceFile>,
@@ -66,11 +66,11 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The state that the engine has saved last.
+    /// A state that was saved of the store with this log.
     ///
     /// Errors: `Damage` (a file is missing), `Io`.
-    pub(super) fn of(log: &Arc<Log>, engine: &dyn Engine) -> Result<Self> {
-        let Saved { end, version, manifest, pin, files: index_files } = engine.saved(log)?;
+    pub(crate) fn of(log: &Arc<Log>, saved: Saved) -> Result<Self> {
+        let Saved { end, version, manifest, pin, files: index_files } = saved;
         let mut files = vec![
             SourceFile::bytes(STORE_NAME, encode_store(log.store()).to_vec()),
             SourceFile::bytes(MANIFEST_NAME, manifest.encode(log.store())),
@@ -95,7 +95,8 @@ impl Source {
         Ok(Self { store: *log.store(), version, files, _pin: pin })
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    /// Their bytes.
+    pub(crate) fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.len).sum()
     }
 }

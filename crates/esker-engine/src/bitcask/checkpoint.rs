@@ -105,8 +105,9 @@ impl Bitcask {
         }
         self.judged.lock().retain(|at, _| *at >= state.covered);
         // Not before: until the last file is there, it may be the row that reaches what a replica's state file names.
-        // What could not be joined is tried again the next time; what is covered is covered.
-        let _joined = join_rows(log, &mut state).is_ok();
+        // What could not be joined is told, and tried again the next time; what is covered is covered.
+        let joined = join_rows(log, &mut state);
+        *self.join_error.lock() = joined.err().map(|error| error.to_string());
         Ok(state.covered)
     }
 
@@ -195,7 +196,8 @@ impl Bitcask {
     }
 }
 
-fn saved_file(log: &Log, name: &IndexName) -> Result<SavedFile> {
+/// Opens an index file, whose name may go while it is read.
+pub(super) fn saved_file(log: &Log, name: &IndexName) -> Result<SavedFile> {
     let name = name.to_string();
     let path = log.dir().join(&name);
     let doing = |e| Error::io(format_args!("opening {}", path.display()), e);

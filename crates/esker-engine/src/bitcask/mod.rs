@@ -116,6 +116,8 @@ pub struct Bitcask {
     open_threads: usize,
     /// Held while index files are read, written or removed: for long. Taken before `checkpoints`.
     files_turn: Mutex<()>,
+    /// Why index files could not be joined the last time, if they could not.
+    join_error: Mutex<Option<String>>,
     checkpoints: Mutex<Checkpoints>,
     /// Held during a merge: one at a time. Taken before `files_turn`. Holds a merge that has happened and is not finished, for a
     /// read failed: it comes before the next.
@@ -157,6 +159,7 @@ impl Bitcask {
             checkpoint_ops: options.checkpoint_ops,
             open_threads: options.open_threads,
             files_turn: Mutex::default(),
+            join_error: Mutex::default(),
             checkpoints: Mutex::default(),
             merge_turn: Mutex::default(),
             beside: Mutex::default(),
@@ -513,6 +516,7 @@ impl Engine for Bitcask {
             live_bytes: self.live.lock().total(),
             checkpoints: self.files_written.load(Ordering::Relaxed),
             checkpoint_bytes: self.file_bytes_written.load(Ordering::Relaxed),
+            join_error: self.join_error.lock().clone(),
             merges: self.merges.get(),
             cache: self.budget.cache().map(|cache| cache.stats()).unwrap_or_default(),
             memory_full: self.budget.is_full(),

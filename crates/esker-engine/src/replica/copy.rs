@@ -1,11 +1,23 @@
-//! A replica's state becomes a store of its own.
+//! A replica's state becomes a store of its own, or a backup.
+//!
+//! A node's own files are no backup: they hold votes and entries that are not decided, and lack what others hold. So a backup
+//! of a node is made of a copy, which takes the space of what lives for as long as the backup takes.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
-use esker_log::{Result, format::StoreId};
+use esker_log::{Error, LockedDir, Log, Result, disk::Disk, format::StoreId, recovery::STORE_NAME};
 
 use super::Replica;
-use crate::{BackupReport, KeyRange, Progress, bitcask::repair::FreshStore};
+use crate::{
+    BackupArchive, BackupReport, KeyRange, Progress,
+    backup::{self, Source},
+    bitcask::repair::FreshStore,
+};
+
+/// Where, in the data directory, the copy is that a backup is made of.
+const COPY_DIR: &str = "copy";
+/// What is left there.
+const LOCK_NAME: &str = "LOCK";
 
 impl Replica {
     /// Writes the state at this instant to a single store in `dir`, which must be absent or empty: keys, values, versions and
@@ -21,8 +33,35 @@ impl Replica {
         new_store: fn() -> io::Result<StoreId>,
         progress: Progress<'_>,
     ) -> Result<BackupReport> {
-        let (log, snapshot) = (self.log(), self.snapshot());
+        let log = self.log();
         let mut fresh = FreshStore::create(log.disk(), dir.as_ref(), log.segment_max_bytes(), new_store)?;
+        let report = self.fill(&mut fresh, progress)?;
+        fresh.finish()?;
+        Ok(report)
+    }
+
+    /// Makes a backup of the state at this instant in `dir`, as [`Db::backup`](crate::Db::backup) does: it restores as a single
+    /// store. Everything is copied each time.
+    ///
+    /// Errors: `InvalidRequest` if `dir` holds something else; `Locked` if another backup is under way; `Damage`, `DiskFull`,
+    /// `Io`, and what `progress` says, which gets (keys done, keys in all) and then (bytes done, bytes in all).
+    pub fn backup(&self, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<BackupReport> {
+        let copy = self.copy(progress)?;
+        let written = copy.source.bytes();
+        let report = backup::into_dir(self.log().disk(), &copy.source, dir.as_ref(), progress)?;
+        Ok(BackupReport { bytes_copied: report.bytes_copied + written, ..report })
+    }
+
+    /// Makes ready a backup of the state at this instant as one stream of bytes; it restores as a single store.
+    ///
+    /// Errors: as for [`Replica::backup`].
+    pub fn backup_archive(&self, progress: Progress<'_>) -> Result<BackupArchive> {
+        let Copy { source, removal } = self.copy(progress)?;
+        Ok(backup::into_archive(source).holding(Box::new(removal)))
+    }
+
+    fn fill(&self, fresh: &mut FreshStore, progress: Progress<'_>) -> Result<BackupReport> {
+        let snapshot = self.snapshot();
         fresh.at_version(snapshot.last.index);
         let mut report = BackupReport { version: snapshot.last.index, ..BackupReport::default() };
         for (done, item) in snapshot.view.stored(&KeyRange::all(), false).enumerate() {
@@ -32,7 +71,57 @@ impl Replica {
             progress(done as u64 + 1, snapshot.keys())?;
         }
         report.bytes = report.bytes_copied;
-        fresh.finish()?;
         Ok(report)
     }
+
+    fn copy(&self, progress: Progress<'_>) -> Result<Copy> {
+        let (log, dir) = (self.log(), self.log().dir().join(COPY_DIR));
+        let locked = LockedDir::new(Arc::clone(log.disk()), &dir)?;
+        empty(log.disk().as_ref(), &dir)?;
+        // The same each time, so that one backup takes the place of the one before, and never this node's own.
+        let store = log.store().map(|byte| !byte);
+        let max = log.segment_max_bytes();
+        let mut fresh = FreshStore::create_in(locked, log.disk().as_ref(), &dir, max, || Ok(store))?;
+        self.fill(&mut fresh, progress)?;
+        let (copy, saved) = fresh.finish()?;
+        let source = Source::of(&copy, saved)?;
+        Ok(Copy { source, removal: Removal(copy) })
+    }
+}
+
+/// A copy of the state, as long as it is needed.
+struct Copy {
+    source: Source,
+    removal: Removal,
+}
+
+/// Removes a copy when it is dropped.
+struct Removal(Arc<Log>);
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        // What stays goes when the next copy is made, or the replica opened.
+        let _left = empty(self.0.disk().as_ref(), self.0.dir()).is_err();
+    }
+}
+
+/// Removes what an interrupted backup left in a data directory.
+pub(super) fn remove_left_copy(disk: &dyn Disk, data_dir: &Path) -> Result<()> {
+    let dir = data_dir.join(COPY_DIR);
+    match disk.list(&dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(found) if found.iter().all(|found| found.name == LOCK_NAME) => Ok(()),
+        _ => empty(disk, &dir),
+    }
+}
+
+/// Removes the files of a copy; the first to go is what makes a store of it.
+fn empty(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let doing = |e| Error::io(format_args!("emptying {}", dir.display()), e);
+    let mut names: Vec<_> = disk.list(dir).map_err(doing)?.into_iter().map(|found| found.name).collect();
+    names.sort_by_key(|name| name != STORE_NAME);
+    for name in names.iter().filter(|name| *name != LOCK_NAME) {
+        disk.remove(&dir.join(name)).map_err(doing)?;
+    }
+    Ok(())
 }

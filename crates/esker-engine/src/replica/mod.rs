@@ -456,7 +456,7 @@ impl Inner {
             compression: self.compressor.stats(),
             poisoned: log.poison().map(|why| why.to_string()),
             disk_full: log.is_disk_full(),
-            checkpoint_error: self.checkpoint_error.lock().clone(),
+            checkpoint_error: self.checkpoint_error.lock().clone().or(engine.join_error),
             merges: engine.merges,
             merge_error: self.merger.error.lock().clone(),
         }

@@ -16,7 +16,7 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use super::{
-    CACHED_BYTES_MAX, Hooks, Inner, Replica, STATE_NAME, Saved, Shared, TOO_SHORT, Threads, Tracker,
+    CACHED_BYTES_MAX, Hooks, Inner, Replica, STATE_NAME, Saved, Shared, TOO_SHORT, Threads, Tracker, copy,
     replay::Replay, state_file::State,
 };
 use crate::{
@@ -65,6 +65,7 @@ impl Replica {
             ..LogOptions::default()
         };
         let mut opening = Opening::begin_in(locked, log_options, environment.store_id)?;
+        copy::remove_left_copy(disk.as_ref(), dir)?;
         if is_new {
             create(disk.as_ref(), dir, &opening, &state)?;
         } else if opening.has_dead_segments() {

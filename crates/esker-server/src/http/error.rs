@@ -76,6 +76,11 @@ impl ApiError {
         Self { elsewhere, ..Self::new(ErrorCode::NotLeader, message) }.with_details(details)
     }
 
+    /// What it says, for where the answer has begun.
+    pub(crate) fn into_body(self) -> esker_wire::ErrorBody {
+        self.answer.error
+    }
+
     /// The answer; `Retry-After` is in whole seconds, at least one, with the milliseconds beside it.
     pub(crate) fn into_answer(self) -> Response<AnswerBody> {
         let code = self.answer.error.code;

@@ -1,4 +1,4 @@
-//! `esker admin`: maintenance of one node, now instead of when it is due; and [`care`] of data directories.
+//! `esker admin`: maintenance of one node, now instead of when it is due; [`backup`]s; and [`care`] of data directories.
 
 use std::time::Duration;
 
@@ -6,25 +6,20 @@ use esker_client::{
     Client, Retry,
     admin::{CheckpointAnswer, CompactAnswer},
 };
-use indicatif::ProgressBar;
 
-use super::{block_on, care, client, patient, progress, status::size, verify};
+use super::{backup, block_on, care, client, patient, progress, status::size, verify};
 use crate::{
     cli::{AdminCommand, Connection},
     exit::Failure,
     output,
 };
 
-/// How often somebody who waits sees that it goes on.
-const TICK: Duration = Duration::from_millis(200);
-
 pub(super) fn run(connection: &Connection, command: AdminCommand) -> Result<(), Failure> {
     let args = match &command {
         AdminCommand::Verify(args) => return verify::run(connection, args.clone()),
         AdminCommand::MergeNow(args) | AdminCommand::Checkpoint(args) | AdminCommand::Compact(args) => args,
-        AdminCommand::Backup { .. } | AdminCommand::Restore { .. } | AdminCommand::Repair { .. } => {
-            return care::run(command);
-        }
+        AdminCommand::Backup(args) => return backup::run(connection, args),
+        AdminCommand::Restore { .. } | AdminCommand::Repair { .. } => return care::run(command),
     };
     // Who asks twice would have it done twice.
     let client = client(&patient(connection), Retry::never())?;
@@ -32,7 +27,7 @@ pub(super) fn run(connection: &Connection, command: AdminCommand) -> Result<(), 
 }
 
 async fn ask(client: &Client, command: &AdminCommand, json: bool) -> Result<(), Failure> {
-    let waiting = Waiting::new(json);
+    let waiting = progress::Waiting::new(json);
     match command {
         AdminCommand::Checkpoint(_) => {
             let done = client.checkpoint().await?;
@@ -64,21 +59,4 @@ fn tell_merge(done: CompactAnswer) -> Result<(), Failure> {
     output::line(format_args!(
         "merged {merged} into {made}, copied {copied}, log {before} -> {after}, in {took:.1?}"
     ))
-}
-
-/// A sign of life on standard error, until it is dropped.
-struct Waiting(ProgressBar);
-
-impl Waiting {
-    fn new(hidden: bool) -> Self {
-        let bar = progress::waiting(hidden);
-        bar.enable_steady_tick(TICK);
-        Self(bar)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
 }

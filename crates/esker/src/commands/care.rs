@@ -1,8 +1,12 @@
-//! `esker admin`: backup, restore and repair of data directories that no server is using.
+//! `esker admin`: restore and repair of data directories that no server is using.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    io::{BufReader, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use esker_engine::{Db, Options, RepairReport, repair, restore};
+use esker_engine::{Options, RepairReport, repair, restore, restore_archive};
 use esker_log::{
     disk::{Disk, RealDisk, is_locked},
     entropy::random_store_id,
@@ -11,62 +15,55 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::{progress, status::size};
-use crate::{cli::AdminCommand, exit::Failure, output};
+use crate::{cli::AdminCommand, exit::Failure, files, output};
 
 /// So many lost writes are named one by one on the terminal; `--json` has all.
 const SHOWN_KEYS_MAX: usize = 100;
 
 pub(super) fn run(command: AdminCommand) -> Result<(), Failure> {
     match command {
-        AdminCommand::Backup { to, data_dir, json } => back_up(&to, &data_dir, json.json),
         AdminCommand::Restore { from, data_dir, json } => restore_to(&from, &data_dir, json.json),
-        AdminCommand::Repair { data_dir, output, json } => repair_to(&data_dir, &output, json.json),
+        AdminCommand::Repair { data_dir, output, json } => {
+            let output = output.map_or_else(|| beside(&data_dir), Ok)?;
+            repair_to(&data_dir, &output, json.json)
+        }
         _ => unreachable!("the caller asks servers"),
     }
 }
 
-fn disk() -> Arc<dyn Disk> {
+/// The machine's.
+pub(super) fn disk() -> Arc<dyn Disk> {
     Arc::new(RealDisk)
 }
 
 /// Shows how far it is.
-fn show(bar: &ProgressBar) -> impl FnMut(u64, u64) -> esker_engine::Result<()> {
+pub(super) fn show(bar: &ProgressBar) -> impl FnMut(u64, u64) -> esker_engine::Result<()> {
     |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
+        progress::show(bar, done, total);
         Ok(())
     }
 }
 
-fn back_up(to: &Path, data_dir: &Path, json: bool) -> Result<(), Failure> {
-    if !data_dir.is_dir() {
-        return Err(Failure::Error(format!("{} is no directory", data_dir.display())));
-    }
-    let bar = progress::bar(Some(0), json);
-    let db = Db::open(data_dir, Options::default())?;
-    let report = db.backup(to, &mut show(&bar))?;
-    db.close()?;
-    bar.finish_and_clear();
-    if json {
-        return output::json(&json!({
-            "version": report.version,
-            "files": report.files,
-            "bytes": report.bytes,
-            "files_kept": report.files_kept,
-            "files_linked": report.files_linked,
-            "bytes_copied": report.bytes_copied,
-        }));
-    }
-    let (files, copied) = (output::count(report.files, "file"), size(report.bytes_copied));
-    let (version, bytes) = (report.version, size(report.bytes));
-    output::line(format_args!(
-        "backed up version {version}: {bytes} in {files}, of which {copied} were copied"
-    ))
+/// Where a repaired store goes if nobody says: beside the damaged one.
+fn beside(data_dir: &Path) -> Result<PathBuf, Failure> {
+    let Some(name) = data_dir.file_name() else {
+        let why = format!("{} has no name to put -repaired behind: say --output", data_dir.display());
+        return Err(Failure::Usage(why));
+    };
+    let mut name = name.to_owned();
+    name.push("-repaired");
+    Ok(data_dir.with_file_name(name))
 }
 
 fn restore_to(from: &Path, data_dir: &Path, json: bool) -> Result<(), Failure> {
     let bar = progress::bar(Some(0), json);
-    let report = restore(&disk(), from, data_dir, &mut show(&bar))?;
+    let report = if from.is_file() {
+        let (mut archive, len) = open_archive(from)?;
+        let mut on_read = show(&bar);
+        restore_archive(&disk(), &mut archive, from, data_dir, &mut |done| on_read(done, len))?
+    } else {
+        restore(&disk(), from, data_dir, &mut show(&bar))?
+    };
     bar.finish_and_clear();
     if json {
         let (version, files, bytes) = (report.version, report.files, report.bytes);
@@ -74,6 +71,16 @@ fn restore_to(from: &Path, data_dir: &Path, json: bool) -> Result<(), Failure> {
     }
     let (files, bytes) = (output::count(report.files, "file"), size(report.bytes));
     output::line(format_args!("restored version {}: {bytes} in {files}", report.version))
+}
+
+/// An archive, and how long it is.
+pub(super) fn open_archive(path: &Path) -> Result<(impl Read + use<>, u64), Failure> {
+    /// It is read in large pieces anyway, but for its headers.
+    const BUFFER_BYTES: usize = 64 << 10;
+    let failed = Failure::doing(format!("reading {}", path.display()));
+    let file = files::open(path).map_err(&failed)?;
+    let len = file.metadata().map_err(&failed)?.len();
+    Ok((BufReader::with_capacity(BUFFER_BYTES, file), len))
 }
 
 fn repair_to(data_dir: &Path, new_dir: &Path, json: bool) -> Result<(), Failure> {
@@ -88,7 +95,7 @@ fn repair_to(data_dir: &Path, new_dir: &Path, json: bool) -> Result<(), Failure>
     let bar = progress::bar(Some(0), json);
     let report = repair(&disk(), data_dir, new_dir, &Options::default(), random_store_id, &mut show(&bar))?;
     bar.finish_and_clear();
-    report_repair(&report, json)?;
+    report_repair(&report, new_dir, json)?;
     match report.is_lossless() {
         true => Ok(()),
         false => {
@@ -99,7 +106,7 @@ fn repair_to(data_dir: &Path, new_dir: &Path, json: bool) -> Result<(), Failure>
     }
 }
 
-fn report_repair(report: &RepairReport, json: bool) -> Result<(), Failure> {
+fn report_repair(report: &RepairReport, new_dir: &Path, json: bool) -> Result<(), Failure> {
     if json {
         let lost_parts = report.lost_parts.iter().map(|part| {
             json!({ "file": part.path.display().to_string(), "from": part.from, "to": part.to, "what": part.what,
@@ -115,6 +122,7 @@ fn report_repair(report: &RepairReport, json: bool) -> Result<(), Failure> {
             "lost_keys": lost_keys.collect::<Vec<_>>(),
             "judged_again": report.judged_again,
             "notices": report.notices,
+            "output": new_dir.display().to_string(),
         }));
     }
     report.notices.iter().for_each(|notice| eprintln!("noticed: {notice}"));
@@ -133,5 +141,6 @@ fn report_repair(report: &RepairReport, json: bool) -> Result<(), Failure> {
     if again > 0 {
         output::line(format_args!("{} judged again", output::count(again, "conditional or counting write")))?;
     }
-    output::line(format_args!("saved {} at version {}", output::count(report.keys, "key"), report.version))
+    let (keys, version) = (output::count(report.keys, "key"), report.version);
+    output::line(format_args!("saved {keys} at version {version} in {}", new_dir.display()))
 }

@@ -212,7 +212,7 @@ impl Filler {
             return false;
         }
         let filled = &mut self.batches[lane];
-        filled.batch.put(&record.key, &record.value);
+        record.add_to(&mut filled.batch);
         filled.records.push(record);
         true
     }
@@ -293,7 +293,7 @@ impl Lane {
     async fn send_each(&self, records: &[Record]) -> Result<(), Failure> {
         for record in records {
             let mut batch = Batch::new();
-            batch.put(&record.key, &record.value);
+            record.add_to(&mut batch);
             let Err(e) = self.send(batch).await else { continue };
             if !is_about_a_record(&e) {
                 return Err(e.into());

@@ -1,6 +1,7 @@
 //! The command words, one file each.
 
 mod admin;
+mod backup;
 mod batch;
 mod care;
 mod cluster;

@@ -62,6 +62,9 @@ fn print_storage(out: &mut impl Write, storage: &StorageStatus) -> std::io::Resu
     if let Some(error) = &storage.merge_error {
         writeln!(out, "          the last one failed: {error}")?;
     }
+    if let Some(error) = &storage.checkpoint_error {
+        writeln!(out, "index     the last checkpoint failed, opening will take longer: {error}")?;
+    }
     if storage.throttled_ms > 0 {
         writeln!(out, "          writers waited {} ms for it", storage.throttled_ms)?;
     }

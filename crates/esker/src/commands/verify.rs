@@ -6,13 +6,18 @@ use esker_client::{
     Retry,
     admin::{DamageReport, VerifyAnswer},
 };
-use esker_engine::verify_dir;
+use esker_engine::{verify_archive, verify_dir};
 use esker_log::{
     clock::{Clock, SystemClock},
     disk::{RealDisk, is_locked},
 };
 
-use super::{block_on, client, patient, progress, status::size};
+use super::{
+    block_on,
+    care::{open_archive, show},
+    client, patient, progress,
+    status::size,
+};
 use crate::{
     cli::{Connection, VerifyArgs},
     exit::Failure,
@@ -24,29 +29,39 @@ pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failu
         Some(dir) => report(&offline(dir, args.json)?, args.json),
         None => {
             let client = client(&patient(connection), Retry::never())?;
-            block_on(async { report(&client.verify().await?, args.json) })
+            let bar = progress::bar(Some(0), args.json);
+            block_on(async {
+                let found = client.verify(|done, total| progress::show(&bar, done, total)).await;
+                bar.finish_and_clear();
+                report(&found?, args.json)
+            })
         }
     }
 }
 
 /// Changes nothing in `dir`, so that a backup or a read-only mount can be checked as well.
 fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
-    if !dir.is_dir() {
-        return Err(Failure::Error(format!("{} is no directory", dir.display())));
+    let is_archive = dir.is_file();
+    if !is_archive && !dir.is_dir() {
+        return Err(Failure::Error(format!("{} is no directory, and no archive", dir.display())));
     }
-    if is_locked(&dir.join("LOCK"))
-        .map_err(|e| Failure::Error(format!("looking at {}: {e}", dir.display())))?
+    if !is_archive
+        && is_locked(&dir.join("LOCK"))
+            .map_err(|e| Failure::Error(format!("looking at {}: {e}", dir.display())))?
     {
         let hint = "a server has it open: leave --data-dir out to have the server check it (see --endpoint)";
         return Err(Failure::Error(format!("{} is locked: {hint}", dir.display())));
     }
     let clock = SystemClock::new();
     let bar = progress::bar(Some(0), json);
-    let found = verify_dir(&RealDisk, dir, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-        Ok(())
-    });
+    let found = match is_archive {
+        true => {
+            let (mut archive, len) = open_archive(dir)?;
+            let mut on_read = show(&bar);
+            verify_archive(&mut archive, dir, &mut |done| on_read(done, len))
+        }
+        false => verify_dir(&RealDisk, dir, &mut show(&bar)),
+    };
     bar.finish_and_clear();
     let found = found?;
     found.notices.iter().for_each(|notice| eprintln!("noticed: {notice}"));

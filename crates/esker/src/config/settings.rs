@@ -124,6 +124,7 @@ fn store(effective: &Effective) -> StoreConfig {
         write_bytes_under_way: effective.bytes("write_bytes_under_way"),
         io_threads: effective.threads("io_threads"),
         io_queue: effective.size("io_queue"),
+        backup_dir: Some(effective.text("backup_dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
     }
 }
 

@@ -59,6 +59,13 @@ pub(crate) const TABLE: &[Setting] = &[
         "Where the data is kept; created if absent. One process per data directory.",
     ),
     setting(
+        "backup_dir",
+        Optional("the path of a directory"),
+        Value(""),
+        "Where the server keeps the backups that it is asked to make, each in a directory of its name; created if absent. On the file \
+         system of `data_dir` they share what never changes with it. Without, it only sends backups.",
+    ),
+    setting(
         "host",
         Text,
         Value("127.0.0.1"),

@@ -1,5 +1,5 @@
-//! CSV. The header names the columns `key` and `value`, and perhaps `encoding` (empty or `base64`); where the first
-//! line does not, it is data, and key and value are in the first two columns.
+//! CSV. The header names the columns `key` and `value`, and perhaps `encoding` (empty or `base64`) and `expires_at` (empty, or
+//! milliseconds since 1970); where the first line does not, it is data, and key and value are in the first two columns.
 
 use std::io::BufRead;
 
@@ -14,6 +14,7 @@ struct Columns {
     key: usize,
     value: usize,
     encoding: Option<usize>,
+    expires_at: Option<usize>,
 }
 
 /// Reads CSV.
@@ -37,7 +38,7 @@ impl<R: BufRead> Reader<R> {
         let any = input.read_byte_record(&mut row).map_err(|e| fatal(&e))?;
         let header = if args.no_header { None } else { header(&row, args)? };
         let first = (any && header.is_none()).then(|| row.clone());
-        let columns = header.unwrap_or(Columns { key: 0, value: 1, encoding: None });
+        let columns = header.unwrap_or(Columns { key: 0, value: 1, encoding: None, expires_at: None });
         Ok(Self { input, columns, first, row, ended: false })
     }
 
@@ -49,6 +50,20 @@ impl<R: BufRead> Reader<R> {
         self.input.read_byte_record(&mut self.row).map_err(|e| fatal(&e))
     }
 
+    fn expires_at(&self) -> Result<Option<u64>, String> {
+        let Some(text) = self.columns.expires_at.and_then(|at| self.row.get(at)) else { return Ok(None) };
+        let number = || str::from_utf8(text).ok()?.parse().ok();
+        match text {
+            b"" => Ok(None),
+            _ => number().map(Some).ok_or_else(|| {
+                let text = String::from_utf8_lossy(text);
+                format!(
+                    "expires_at `{text}` is no number of milliseconds since 1970: leave it empty or write one"
+                )
+            }),
+        }
+    }
+
     fn record(&self) -> Result<Record, Bad> {
         let line = self.row.position().map_or(0, csv::Position::line);
         let column = |at: usize| {
@@ -57,11 +72,12 @@ impl<R: BufRead> Reader<R> {
             self.row.get(at).map(<[u8]>::to_vec).ok_or_else(wanted)
         };
         let (key, value) = (column(self.columns.key)?, column(self.columns.value)?);
+        let expires_at = self.expires_at().map_err(|why| bad(line, why))?;
         match self.columns.encoding.and_then(|at| self.row.get(at)) {
-            None | Some(b"") => checked(line, key, value),
+            None | Some(b"") => checked(line, key, value, expires_at),
             Some(b"base64") => {
                 let decode = |text: &[u8]| decode_base64(text).map_err(|e| bad(line, e));
-                checked(line, decode(&key)?, decode(&value)?)
+                checked(line, decode(&key)?, decode(&value)?, expires_at)
             }
             Some(other) => {
                 let other = String::from_utf8_lossy(other);
@@ -94,7 +110,9 @@ fn header(row: &ByteRecord, args: &CsvArgs) -> Result<Option<Columns>, Bad> {
     let key = named(args.key_column.as_deref().unwrap_or("key"));
     let value = named(args.value_column.as_deref().unwrap_or("value"));
     match (key, value) {
-        (Some(key), Some(value)) => Ok(Some(Columns { key, value, encoding: named("encoding") })),
+        (Some(key), Some(value)) => {
+            Ok(Some(Columns { key, value, encoding: named("encoding"), expires_at: named("expires_at") }))
+        }
         _ if args.key_column.is_none() && args.value_column.is_none() => Ok(None),
         _ => Err(Bad { fatal: true, ..bad(1, "the header does not name the columns asked for") }),
     }
@@ -150,5 +168,9 @@ mod tests {
     fn bad_lines_are_numbered() {
         assert_eq!(read("key,value\na\nb,2\n,3\n", &ARGS), [Err(2), pair("b", "2"), Err(4)]);
         assert_eq!(read("key,value,encoding\na,1,hex\na,!,base64", &ARGS), [Err(2), Err(3)]);
+        assert_eq!(
+            read("key,value,expires_at\na,1,\na,1,soon\na,1,-1", &ARGS),
+            [pair("a", "1"), Err(3), Err(4)]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! JSON Lines: `{"key":"k","value":"v"}`, with `"encoding":"base64"` for any bytes. Empty lines are passed over.
+//! JSON Lines: `{"key":"k","value":"v"}`, with `"encoding":"base64"` for any bytes and `"expires_at"` in milliseconds since
+//! 1970 for what does not stay. Empty lines are passed over.
 
 use std::{
     borrow::Cow,
@@ -22,6 +23,8 @@ struct Line<'a> {
     value: Cow<'a, str>,
     #[serde(default)]
     encoding: Option<Encoding>,
+    #[serde(default)]
+    expires_at: Option<u64>,
     /// What an export adds; a write gets a version of its own.
     #[serde(default, rename = "version")]
     _version: Option<IgnoredAny>,
@@ -79,7 +82,7 @@ fn parse(bytes: &[u8], number: u64) -> Result<Record, Bad> {
         None => Ok(text.into_owned().into_bytes()),
         Some(Encoding::Base64) => decode_base64(text.as_bytes()).map_err(|e| bad(number, e)),
     };
-    checked(number, decode(line.key)?, decode(line.value)?)
+    checked(number, decode(line.key)?, decode(line.value)?, line.expires_at)
 }
 
 /// serde_json counts lines within what it is given, which here is always the first.
@@ -117,6 +120,7 @@ mod tests {
             r#"{"key":"a","value":"!","encoding":"base64"}"#,
             r#"{"key":"a","value":"x","encoding":"hex"}"#,
             r#"{"key":"a","value":"x","ttl":"3s"}"#,
+            r#"{"key":"a","value":"x","expires_at":"3s"}"#,
         ];
         let found = read(&format!("{}\n{{\"key\":\"k\",\"value\":\"\"}}\n", lines.join("\n")));
         for (at, found) in found[..lines.len()].iter().enumerate() {

@@ -6,6 +6,7 @@ mod writer;
 
 use std::{fmt, io::BufRead, path::Path};
 
+use esker_client::Batch;
 pub(crate) use writer::Writer;
 
 use crate::cli::CsvArgs;
@@ -39,6 +40,18 @@ pub(crate) struct Record {
     pub(crate) key: Vec<u8>,
     /// The value.
     pub(crate) value: Vec<u8>,
+    /// When it expires, in milliseconds since 1970; `None`: it stays.
+    pub(crate) expires_at: Option<u64>,
+}
+
+impl Record {
+    /// Adds it to a batch.
+    pub(crate) fn add_to(&self, batch: &mut Batch) {
+        match self.expires_at {
+            Some(then) => batch.put_expiring_at(&self.key, &self.value, then),
+            None => batch.put(&self.key, &self.value),
+        }
+    }
 }
 
 /// Why a record could not be read.
@@ -74,9 +87,9 @@ pub(crate) fn read(
 }
 
 /// The checks that hold for every format.
-fn checked(line: u64, key: Vec<u8>, value: Vec<u8>) -> Result<Record, Bad> {
+fn checked(line: u64, key: Vec<u8>, value: Vec<u8>, expires_at: Option<u64>) -> Result<Record, Bad> {
     match key.len() {
-        1..=esker_wire::KEY_LEN_MAX => Ok(Record { line, key, value }),
+        1..=esker_wire::KEY_LEN_MAX => Ok(Record { line, key, value, expires_at }),
         length => {
             Err(bad(line, format!("a key has 1 to {} bytes, this one {length}", esker_wire::KEY_LEN_MAX)))
         }

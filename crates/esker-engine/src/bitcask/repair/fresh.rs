@@ -17,8 +17,9 @@ use esker_log::{
 };
 
 use crate::{
-    GROUP, Version,
+    GROUP, Saved, Version,
     bitcask::{
+        checkpoint::saved_file,
         collect::slot_of,
         index_file::{IndexName, IndexWriter, Place, Stretch},
         keydir::Slot,
@@ -45,9 +46,20 @@ impl FreshStore {
         disk: &Arc<dyn Disk>,
         dir: &Path,
         segment_max_bytes: u64,
-        new_store: fn() -> io::Result<StoreId>,
+        new_store: impl FnOnce() -> io::Result<StoreId>,
     ) -> Result<Self> {
         let locked = LockedDir::new(Arc::clone(disk), dir)?;
+        Self::create_in(locked, disk.as_ref(), dir, segment_max_bytes, new_store)
+    }
+
+    /// The same in a directory that is locked already, so that it could be emptied first.
+    pub(crate) fn create_in(
+        locked: LockedDir,
+        disk: &dyn Disk,
+        dir: &Path,
+        segment_max_bytes: u64,
+        new_store: impl FnOnce() -> io::Result<StoreId>,
+    ) -> Result<Self> {
         let doing = |e| Error::io(format_args!("preparing {}", dir.display()), e);
         if disk.list(dir).map_err(doing)?.iter().any(|found| found.name != "LOCK") {
             let why = format!("{} is not empty: the new store wants a directory of its own", dir.display());
@@ -128,10 +140,11 @@ impl FreshStore {
         Ok(())
     }
 
-    /// Makes a store of it.
-    pub(crate) fn finish(mut self) -> Result<()> {
+    /// Makes a store of it; gives what it consists of.
+    pub(crate) fn finish(mut self) -> Result<(Arc<Log>, Saved)> {
         self.finish_segment()?;
         let outputs = std::mem::take(&mut self.outputs);
+        let index_names: Vec<_> = outputs.iter().map(|segment| IndexName::Hint(segment.id)).collect();
         self.log().install(&Merge { outputs, inputs: Vec::new(), generation: 0, judged: self.version })?;
         if self.version > 0 {
             let end = GroupEnd { index: self.version, term: 0 };
@@ -139,6 +152,10 @@ impl FreshStore {
         }
         let log = self.log();
         log.sync()?;
-        write_durably(log.disk().as_ref(), log.dir(), STORE_NAME, &encode_store(log.store()))
+        write_durably(log.disk().as_ref(), log.dir(), STORE_NAME, &encode_store(log.store()))?;
+        let files = index_names.iter().map(|name| saved_file(log, name)).collect::<Result<_>>()?;
+        let (end, version) = (log.appended(), self.version);
+        let saved = Saved { end, version, manifest: log.manifest(), pin: log.pin(), files };
+        Ok((Arc::clone(log), saved))
     }
 }

@@ -131,7 +131,7 @@ impl State {
             report.lost_keys.push(LostKey { key, version, older });
         }
         report.version = self.version;
-        fresh.finish()
+        fresh.finish().map(drop)
     }
 }
 

@@ -1,12 +1,18 @@
 //! `/api/v1/admin`: maintenance, run when asked for.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::State};
+use esker_cluster::WorkProgress;
 use esker_engine::Damage;
 use esker_wire::admin::{CheckpointAnswer, CompactAnswer, DamageReport, VerifyAnswer};
 use http::{Request, Response};
+use utoipa::{
+    IntoResponses,
+    openapi::{self, Content, Ref, RefOr, ResponseBuilder},
+};
 
+use super::{list::wants_stream, work};
 use crate::http::{
     Front,
     answer::{AnswerBody, json},
@@ -15,15 +21,33 @@ use crate::http::{
     receive::receive,
 };
 
+/// What is answered to maintenance that cannot be done.
+pub(super) struct Refusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let refusals = [
+            ("400", "The request is wrong: its parameters, its body, or what the server is not set up for"),
+            ("403", "A page of another site may not write"),
+            ("409", "Maintenance is already running"),
+            ("500", "The store is damaged, or the server failed"),
+            ("503", "Writes are refused, or the server is shutting down"),
+            ("507", "The disk is full"),
+        ];
+        let answer = |(status, description): (&str, &str)| {
+            let schema = Ref::from_schema_name("ErrorAnswer");
+            let content = Content::new(Some(schema));
+            let response = ResponseBuilder::new().description(description);
+            (status.to_owned(), response.content("application/json", content).into())
+        };
+        refusals.map(answer).into()
+    }
+}
+
 /// Makes every write durable and writes a checkpoint, so that reopening replays nothing before it.
 #[utoipa::path(post, path = "/api/v1/admin/checkpoint", tag = "operations", responses(
     (status = 200, description = "Written", body = CheckpointAnswer),
-    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
-    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    Refusals,
 ))]
 pub(super) async fn checkpoint(
     State(front): State<Arc<Front>>,
@@ -38,12 +62,7 @@ pub(super) async fn checkpoint(
 /// Merges everything that may be merged on this node: dead records go, and what lives lies in key order. Reads and writes go on.
 #[utoipa::path(post, path = "/api/v1/admin/compact", tag = "operations", responses(
     (status = 200, description = "What was merged", body = CompactAnswer),
-    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
-    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    Refusals,
 ))]
 pub(super) async fn compact(
     State(front): State<Arc<Front>>,
@@ -55,12 +74,7 @@ pub(super) async fn compact(
 /// Merges on this node what is worth it now, without waiting until it would be done anyway.
 #[utoipa::path(post, path = "/api/v1/admin/merge", tag = "operations", responses(
     (status = 200, description = "What was merged", body = CompactAnswer),
-    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-    (status = 503, description = "Writes are refused, or the server is shutting down", body = esker_wire::ErrorAnswer),
-    (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
+    Refusals,
 ))]
 pub(super) async fn merge_now(
     State(front): State<Arc<Front>>,
@@ -88,37 +102,40 @@ async fn merge(
     }))
 }
 
-/// Reads and checks every byte of the store. Damage found is an answer, not an error.
+/// Reads and checks every byte of the store. Damage found is an answer, not an error. With Accept: application/x-ndjson the
+/// answer is lines: `{"progress":{"done","total"}}` now and then, in bytes, and `{"done":...}` or `{"error":...}` at the end.
 #[utoipa::path(post, path = "/api/v1/admin/verify", tag = "operations", responses(
     (status = 200, description = "What was read and every damage found", body = VerifyAnswer),
-    (status = 400, description = "The request takes no parameters and no body", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
-    (status = 409, description = "Maintenance is already running", body = esker_wire::ErrorAnswer),
-    (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
-    (status = 503, description = "The server is shutting down", body = esker_wire::ErrorAnswer),
+    Refusals,
 ))]
 pub(super) async fn verify(
     State(front): State<Arc<Front>>,
     request: Request<Body>,
 ) -> Result<Response<AnswerBody>, ApiError> {
+    let in_lines = wants_stream(request.headers());
     refuse_particulars(&front, request).await?;
-    let start = front.store.clock().monotonic();
-    let report = front.store.verify().await?;
-    report.damage.iter().for_each(|damage| front.damage_found(damage));
-    Ok(json(&VerifyAnswer {
-        intact: report.damage.is_empty(),
-        files: report.files,
-        bytes: report.bytes,
-        records: report.records,
-        damage: report.damage.into_iter().map(damage_report).collect(),
-        took_ms: elapsed_ms(&front, start),
-    }))
+    let progress = WorkProgress::default();
+    let told = progress.clone();
+    work::answer(in_lines, progress, async move {
+        let start = front.store.clock().monotonic();
+        let report = front.store.verify(&told).await?;
+        report.damage.iter().for_each(|damage| front.damage_found(damage));
+        Ok(VerifyAnswer {
+            intact: report.damage.is_empty(),
+            files: report.files,
+            bytes: report.bytes,
+            records: report.records,
+            damage: report.damage.into_iter().map(damage_report).collect(),
+            took_ms: elapsed_ms(&front, start),
+        })
+    })
+    .await
 }
 
 /// None of these requests takes parameters or a body (an empty JSON object will do): what is ignored would mislead.
 async fn refuse_particulars(front: &Front, request: Request<Body>) -> Result<(), ApiError> {
     const EMPTY_BODY_MAX: usize = 64;
-    Query::parse(request.uri().query(), &[])?;
+    refuse_parameters(&request)?;
     let received = receive(front, request.into_body(), EMPTY_BODY_MAX).await?;
     match received.bytes.trim_ascii() {
         b"" | b"{}" => Ok(()),
@@ -126,10 +143,14 @@ async fn refuse_particulars(front: &Front, request: Request<Body>) -> Result<(),
     }
 }
 
+pub(super) fn refuse_parameters(request: &Request<Body>) -> Result<(), ApiError> {
+    Query::parse(request.uri().query(), &[]).map(drop)
+}
+
 fn damage_report(damage: Damage) -> DamageReport {
     DamageReport { file: damage.path.display().to_string(), offset: damage.offset, what: damage.what }
 }
 
-fn elapsed_ms(front: &Front, start: Duration) -> u64 {
+pub(super) fn elapsed_ms(front: &Front, start: Duration) -> u64 {
     front.store.clock().monotonic().saturating_sub(start).as_millis() as u64
 }

@@ -111,8 +111,10 @@ fn read(json: &Bytes, limits: Limits, now_ms: u64) -> Result<Batch, ApiError> {
 
 fn add(batch: &mut Batch, operation: Operation<'_>, now_ms: u64) -> esker_cluster::Result<()> {
     match operation {
-        Operation::Put { key, value, ttl: None } => batch.put(&key, &value),
-        Operation::Put { key, value, ttl: Some(ttl) } => batch.put_expiring(&key, &value, ttl.after(now_ms)),
+        Operation::Put { key, value, expiry: None } => batch.put(&key, &value),
+        Operation::Put { key, value, expiry: Some(expiry) } => {
+            batch.put_expiring(&key, &value, expiry.at(now_ms))
+        }
         Operation::Delete { key } => batch.delete(&key),
         Operation::Incr { key, by } => batch.add(&key, by),
         Operation::DeleteRange(Range::Prefix(prefix)) => batch.delete_range(&KeyRange::prefix(prefix)),

@@ -93,6 +93,7 @@ fn storage_status(stats: Stats) -> StorageStatus {
         snapshot_index_bytes: stats.snapshots.index_bytes,
         retired_bytes: stats.snapshots.retired_bytes,
         merge_error: stats.merge_error,
+        checkpoint_error: stats.checkpoint_error,
     }
 }
 

@@ -81,7 +81,8 @@ pub(super) async fn list(
     }))
 }
 
-fn wants_stream(headers: &HeaderMap) -> bool {
+/// Whether the client asks for lines.
+pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
     let types =
         headers.get_all(header::ACCEPT).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     let mut essences = types.map(|given| given.split(|&b| b == b';').next().unwrap_or_default().trim_ascii());

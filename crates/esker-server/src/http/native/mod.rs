@@ -1,6 +1,7 @@
 //! The native API, `/api/v1`: a module a subject, and the table of routes.
 
 mod admin;
+mod backup;
 mod batch;
 mod cluster;
 mod condition;
@@ -12,6 +13,7 @@ mod list;
 mod mget;
 mod openapi;
 mod stream;
+mod work;
 
 use std::sync::Arc;
 
@@ -35,7 +37,7 @@ pub(crate) const BATCH_PATH: &str = "/api/v1/batch";
 type Routes = MethodRouter<Arc<Front>>;
 
 /// Every route but that of single keys: path, methods, handler. The API description is tested against it.
-fn routes() -> [(&'static str, &'static str, Routes); 15] {
+fn routes() -> [(&'static str, &'static str, Routes); 16] {
     const READ: &str = "GET, HEAD";
     const POST: &str = "POST";
     [
@@ -45,6 +47,7 @@ fn routes() -> [(&'static str, &'static str, Routes); 15] {
         ("/api/v1/cluster/status", READ, get(cluster::status)),
         ("/api/v1/cluster/nodes", READ, get(cluster::nodes)),
         ("/api/v1/cluster/members", POST, post(cluster::members)),
+        ("/api/v1/admin/backup", POST, post(backup::backup)),
         ("/api/v1/admin/checkpoint", POST, post(admin::checkpoint)),
         ("/api/v1/admin/compact", POST, post(admin::compact)),
         ("/api/v1/admin/merge", POST, post(admin::merge_now)),

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use http::Response;
 use utoipa::OpenApi;
 
-use super::{admin, batch, cluster, delete_range, health, incr, key, list, mget};
+use super::{admin, backup, batch, cluster, delete_range, health, incr, key, list, mget};
 use crate::http::answer::{AnswerBody, json_bytes};
 
 #[derive(OpenApi)]
@@ -24,6 +24,7 @@ use crate::http::answer::{AnswerBody, json_bytes};
         cluster::status,
         cluster::nodes,
         cluster::members,
+        backup::backup,
         admin::checkpoint,
         admin::compact,
         admin::merge_now,
