@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Error, Index, Result, SegmentId,
-    disk::{DirLock, Disk, pool::FilePool},
+    disk::{DirLock, Disk, File, pool::FilePool},
     format::{FRAME_HEADER_LEN, FrameHeader, StoreId, unseal_payload, verify_frame},
     install::MergeState,
     manifest::Manifest,
@@ -282,7 +282,13 @@ impl Log {
         self.segment_target.load(Ordering::Relaxed)
     }
 
-    /// How many segments' files are open.
+    /// A file of the store that nobody writes to any more. It is opened by its first read, and closed like a segment's where too
+    /// many are open: as long as it is read, it must keep its name.
+    pub fn pooled_file(&self, path: &Path) -> Arc<dyn File> {
+        self.files.lazily(path)
+    }
+
+    /// How many files are open, of segments and those of [`Log::pooled_file`].
     pub fn open_files(&self) -> usize {
         self.files.open_files()
     }
