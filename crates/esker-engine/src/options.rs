@@ -36,7 +36,7 @@ pub struct Options {
     /// A value is kept for so long at most, and then read from the disk anew; `None`: there is no need to, since what is kept
     /// is never stale. Default `None`.
     pub cache_ttl: Option<Duration>,
-    /// What index, cache and queue may take together, in bytes. The cache gives way to the index; when the index alone is too
+    /// What index, cache, queue and merges may take together, in bytes. The cache gives way to the index; when the index alone is too
     /// large, puts of new keys are refused ([`Error::MemoryFull`](crate::Error::MemoryFull)). Default: half of what the machine or
     /// its control group has.
     pub memory_budget: u64,
@@ -72,6 +72,11 @@ impl Default for Options {
     }
 }
 
+/// What a merge reads at a time is at most this, and such a part of the memory budget. A larger buffer makes for fewer passes over
+/// inputs that are not in key order.
+const MERGE_BUFFER_BYTES_MAX: u64 = 64 << 20;
+const MERGE_BUFFER_PART: u64 = 16;
+
 /// The smallest segment, in bytes: room for the header and some frames.
 const SEGMENT_BYTES_MIN: u64 = 4096;
 
@@ -82,6 +87,11 @@ const MEMORY_BUDGET_MIN: u64 = 1 << 20;
 const MAX_FILES_MIN: usize = 8;
 
 impl Options {
+    /// How much of the memory budget a merge reads its inputs into, in bytes.
+    pub(crate) fn merge_buffer_bytes(&self) -> u64 {
+        (self.memory_budget / MERGE_BUFFER_PART).min(MERGE_BUFFER_BYTES_MAX)
+    }
+
     /// Errors with `InvalidRequest` if an option is out of range.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse =

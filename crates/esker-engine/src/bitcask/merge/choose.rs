@@ -43,6 +43,8 @@ pub(crate) struct Policy {
     pub(crate) small_segments_max: usize,
     /// The size of a full segment.
     pub(crate) segment_bytes: u64,
+    /// What is copied is read into so much memory at a time.
+    pub(crate) buffer_bytes: usize,
 }
 
 impl Policy {
@@ -52,12 +54,15 @@ impl Policy {
             copy_bytes_max: COPY_BYTES_MAX,
             small_segments_max: SMALL_SEGMENTS_MAX,
             segment_bytes: options.segment_max_bytes,
+            buffer_bytes: options.merge_buffer_bytes() as usize,
         }
     }
 }
 
 /// See [`Policy::copy_bytes_max`]: a second or two of copying.
 const COPY_BYTES_MAX: u64 = 256 << 20;
+/// One merge has no more inputs: each has an index file that is read.
+pub(crate) const INPUTS_MAX: usize = 256;
 /// See [`Policy::small_segments_max`].
 const SMALL_SEGMENTS_MAX: usize = 32;
 
@@ -68,7 +73,7 @@ const WORTHWHILE_RATIO: f64 = 0.1;
 pub(crate) fn choose(candidates: &[Candidate], policy: &Policy) -> Vec<SegmentId> {
     let eligible = || candidates.iter().filter(|candidate| candidate.eligible);
     // What is all dead costs nothing.
-    let dead: Vec<_> = eligible().filter(|it| it.is_dead()).map(|it| it.id).collect();
+    let dead: Vec<_> = eligible().filter(|it| it.is_dead()).take(INPUTS_MAX).map(|it| it.id).collect();
     if !dead.is_empty() {
         return dead;
     }
@@ -98,15 +103,20 @@ fn up_to(candidates: Vec<&Candidate>, copy_bytes_max: u64) -> Vec<SegmentId> {
         copied += it.live;
         is_first || copied <= copy_bytes_max
     });
-    fits.map(|it| it.id).collect()
+    fits.take(INPUTS_MAX).map(|it| it.id).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const POLICY: Policy =
-        Policy { trigger_ratio: 0.4, copy_bytes_max: 100, small_segments_max: 4, segment_bytes: 100 };
+    const POLICY: Policy = Policy {
+        trigger_ratio: 0.4,
+        copy_bytes_max: 100,
+        small_segments_max: 4,
+        segment_bytes: 100,
+        buffer_bytes: 1 << 20,
+    };
 
     fn candidate(id: SegmentId, bytes: u64, live: u64) -> Candidate {
         Candidate { id, bytes, live, eligible: true }
