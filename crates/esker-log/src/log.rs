@@ -21,6 +21,10 @@ use crate::{
     write_back::WriteBack,
 };
 
+/// A segment is written out so many times before it is sealed, as long as each time is worth a sync.
+const WRITE_BACKS_OF_SEGMENT: u64 = 4;
+const WRITE_BACK_BYTES_MIN: u64 = 4 << 20;
+
 /// How a log lays out its files.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
@@ -278,8 +282,15 @@ impl Log {
         self.segment_target.store(bytes.min(self.options.segment_max_bytes), Ordering::Relaxed);
     }
 
-    pub(crate) fn segment_target(&self) -> u64 {
+    /// A segment is sealed before it grows beyond so many bytes.
+    pub fn segment_target(&self) -> u64 {
         self.segment_target.load(Ordering::Relaxed)
+    }
+
+    /// When so many bytes were appended that nobody has synced, it is done: of small segments, before most of one has gathered.
+    pub(crate) fn write_back_bytes(&self) -> u64 {
+        let of_segment = (self.segment_target() / WRITE_BACKS_OF_SEGMENT).max(WRITE_BACK_BYTES_MIN);
+        self.options.write_back_bytes.min(of_segment)
     }
 
     /// A file of the store that nobody writes to any more. It is opened by its first read, and closed like a segment's where too

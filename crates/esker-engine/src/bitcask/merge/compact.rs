@@ -1,7 +1,8 @@
 //! Merging everything, so that all that lives lies in key order, with little space beside.
 //!
-//! Merged at once, everything would be there twice before the first input goes. So it is done as external sorting is, by
-//! distribution, in merges that each copy about [`bytes_at_once`] and are done with when the next begins:
+//! Merged at once, everything would be there twice before the first input goes; and inputs that are not in key order would be read
+//! once for each time that the buffer fills. So it is done as external sorting is, by distribution, in merges that each copy about
+//! [`bytes_at_once`] and are done with when the next begins:
 //!
 //! 1. The inputs are merged group by group, each group into pieces that are cut at the same keys.
 //! 2. Part by part of the keys, the pieces of all groups are merged.
@@ -22,17 +23,18 @@ use crate::{
     },
 };
 
-/// One merge of a compaction copies about so many full segments.
+/// One merge of a compaction copies about so many full segments, and fills the buffer so often, or the less of both.
 const SEGMENTS_AT_ONCE: u64 = 4;
+const BUFFERS_AT_ONCE: u64 = 2;
 /// Pieces are not smaller than such a part of a full segment, on the average: each is a file.
 const PIECES_OF_SEGMENT: u64 = 16;
 
 /// What one merge copies, where so much lives. The more there is, the more, since as many pieces as there are groups come of each
-/// group: 1 GiB for up to 64 GiB, and 4 GiB for 1 TiB.
-fn bytes_at_once(live: u64, segment_bytes: u64) -> u64 {
+/// group: 128 MiB for up to 1 GiB, 1 GiB for 64 GiB, and 4 GiB for 1 TiB.
+fn bytes_at_once(live: u64, segment_bytes: u64, buffer_bytes: u64) -> u64 {
     let piece = (segment_bytes / PIECES_OF_SEGMENT).max(1);
     let for_pieces = (live as f64 * piece as f64).sqrt() as u64;
-    for_pieces.max(SEGMENTS_AT_ONCE * segment_bytes)
+    for_pieces.max((SEGMENTS_AT_ONCE * segment_bytes).min(BUFFERS_AT_ONCE * buffer_bytes))
 }
 
 /// The inputs, in their order, in groups that one merge takes.
@@ -80,7 +82,7 @@ impl Bitcask {
         let _turn = self.compact_turn.lock();
         let inputs = self.all_inputs(log, merging.before);
         let live = inputs.iter().map(|input| input.live).sum();
-        let at_once = bytes_at_once(live, log.segment_max_bytes());
+        let at_once = bytes_at_once(live, log.segment_max_bytes(), self.policy.buffer_bytes as u64);
         let groups = groups(&inputs, at_once);
         // Until they are pieces of the compaction they must not be merged into something else.
         let reserved = Reserved { engine: self };
@@ -140,8 +142,9 @@ mod tests {
     #[test]
     fn what_one_merge_copies_grows_slower_than_what_there_is() {
         const SEGMENT: u64 = 256 << 20;
-        assert_eq!([1 << 20, 1 << 30, 60 << 30].map(|live| bytes_at_once(live, SEGMENT)), [1 << 30; 3]);
-        assert_eq!(bytes_at_once(1 << 40, SEGMENT), 4 << 30);
+        let at_once = |live: u64| bytes_at_once(live, SEGMENT, 64 << 20) >> 20;
+        assert_eq!([1 << 20, 1 << 30, 64 << 30, 1 << 40].map(at_once), [128, 128, 1024, 4096]);
+        assert_eq!(bytes_at_once(1 << 20, 1 << 10, 64 << 20), 8192, "as many pieces as groups");
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Bitcask {
     }
 
     fn merge_policy(&self, log: &Log) -> Policy {
-        let segment_bytes = log.segment_max_bytes();
+        let segment_bytes = log.segment_target();
         let copy_bytes_max = self.copy_bytes_max.load(Ordering::Relaxed);
         Policy { segment_bytes, copy_bytes_max, ..self.policy }
     }
