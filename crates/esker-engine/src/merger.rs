@@ -18,7 +18,7 @@ const SEGMENT_TARGET_MIN: u64 = 8 << 20;
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writers of stores with less than this, or than a full segment, are not slowed before so much is dead.
-const LIVE_MIN: u64 = 32 << 20;
+const LIVE_MIN: u64 = 64 << 20;
 
 /// See the module.
 pub(crate) struct Merger {
