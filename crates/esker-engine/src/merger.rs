@@ -6,18 +6,18 @@ use esker_log::{Brake, Error, Log, Position, Result, signal::Signal};
 use parking_lot::Mutex;
 
 use crate::{
-    Engine, Merged, Merging, Options,
+    Engine, Merged, Merging, Options, Pace,
     merging::{Throttle, Unpaced, drag, rate},
 };
 
 /// What lives shall fill at least so many segments, as long as they do not get smaller than this: sealing one costs a sync.
-const SEGMENTS_LIVE: u64 = 8;
-const SEGMENT_TARGET_MIN: u64 = 16 << 20;
+const SEGMENTS_LIVE: u64 = 16;
+const SEGMENT_TARGET_MIN: u64 = 8 << 20;
 
 /// The thread looks at least this often: what expires is not announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writers of stores with less than this, or than a segment, are not slowed before so much is dead three times over.
+/// Writers of stores with less than this, or than a full segment, are not slowed before so much is dead.
 const LIVE_MIN: u64 = 64 << 20;
 
 /// See the module.
@@ -111,27 +111,25 @@ impl Merger {
 
     fn merge(&self, store: &impl Mergeable, all: bool, paced: bool) -> Result<Option<Merged>> {
         let is_closing = || store.is_closing();
-        let look = || {
-            let (dead, live) = dead_and_live(store);
-            let live_min = store.log().segment_max_bytes().min(LIVE_MIN);
-            store.brake().set(drag(dead, live, live_min));
+        let look = || self.look(store);
+        let mut throttle: Box<dyn Pace> = match paced {
+            true => Box::new(Throttle::new(&is_closing, &look)),
+            false => Box::new(Unpaced),
         };
-        if paced {
-            look();
-        }
-        let mut throttle = Throttle::new(self.rate(store), &is_closing, &look);
         let mut merging = Merging {
             before: store.merge_before(),
             all,
-            pace: if paced { &mut throttle } else { &mut Unpaced },
+            pace: throttle.as_mut(),
             save: &mut || store.save(),
         };
         store.engine().merge(store.log(), &mut merging)
     }
 
-    /// How fast to copy, by how much is dead.
-    fn rate(&self, store: &impl Mergeable) -> u64 {
+    /// Slows writers by how much is dead, and says how fast to copy.
+    fn look(&self, store: &impl Mergeable) -> u64 {
         let (dead, live) = dead_and_live(store);
+        let live_min = store.log().segment_max_bytes().min(LIVE_MIN);
+        store.brake().set(drag(dead, live, live_min));
         rate(dead as f64 / (dead + live).max(1) as f64, self.trigger_ratio, self.pause)
     }
 }

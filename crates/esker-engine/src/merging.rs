@@ -36,7 +36,7 @@ impl Pace for Unpaced {
     }
 }
 
-/// Copies so many bytes a second, and ends when the store is closed.
+/// Copies so many bytes a second as it is told now and then, and ends when the store is closed.
 pub(crate) struct Throttle<'a> {
     bytes_per_second: u64,
     /// Copied since the last pause.
@@ -44,19 +44,19 @@ pub(crate) struct Throttle<'a> {
     is_closing: &'a dyn Fn() -> bool,
     /// Copied since the last look.
     unlooked: u64,
-    look: &'a dyn Fn(),
+    look: &'a dyn Fn() -> u64,
 }
 
 /// During a merge somebody looks this often how things stand.
-const LOOK_BYTES: u64 = 8 << 20;
+const LOOK_BYTES: u64 = 1 << 20;
 
 /// A pause is taken when it comes to this: shorter ones cost more than they give.
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl<'a> Throttle<'a> {
-    /// `look` is called now and then.
-    pub(crate) fn new(bytes_per_second: u64, is_closing: &'a dyn Fn() -> bool, look: &'a dyn Fn()) -> Self {
-        Self { bytes_per_second, unpaid: 0, is_closing, unlooked: 0, look }
+    /// `look` is called now and then, and says how many bytes a second may be copied.
+    pub(crate) fn new(is_closing: &'a dyn Fn() -> bool, look: &'a dyn Fn() -> u64) -> Self {
+        Self { bytes_per_second: look(), unpaid: 0, is_closing, unlooked: 0, look }
     }
 }
 
@@ -65,7 +65,7 @@ impl Pace for Throttle<'_> {
         self.unlooked += bytes;
         if self.unlooked >= LOOK_BYTES {
             self.unlooked = 0;
-            (self.look)();
+            self.bytes_per_second = (self.look)();
         }
         if (self.is_closing)() {
             return Err(Error::Closed);
@@ -82,9 +82,10 @@ impl Pace for Throttle<'_> {
     }
 }
 
-/// After copying so much a merge pauses, as long as it is set to when merging has just become due. At twice the dead bytes that
-/// make it due it does not pause at all.
+/// After copying so much a merge pauses, as long as it is set to when merging has just become due.
 const STEP: f64 = (1 << 20) as f64;
+/// When so many times more is dead, it does not pause at all.
+const FULL_SPEED: f64 = 1.25;
 
 /// How fast to copy where so much of all is dead, in parts of one, and merging begins at `trigger`.
 pub(crate) fn rate(dead_ratio: f64, trigger: f64, pause: Duration) -> u64 {
@@ -92,12 +93,13 @@ pub(crate) fn rate(dead_ratio: f64, trigger: f64, pause: Duration) -> u64 {
         return u64::MAX;
     }
     let slowest = STEP / pause.as_secs_f64();
-    let urgency = ((dead_ratio - trigger) / (1.0 - trigger).min(trigger).max(0.01)).clamp(0.0, 1.0);
+    let to_full_speed = (trigger * (FULL_SPEED - 1.0)).min(1.0 - trigger).max(0.01);
+    let urgency = ((dead_ratio - trigger) / to_full_speed).clamp(0.0, 1.0);
     if urgency >= 1.0 { u64::MAX } else { (slowest / (1.0 - urgency)) as u64 }
 }
 
 /// Writers are slowed from when so many times more is dead than lives: merging at full speed does not keep up then.
-const DEBT_MIN: f64 = 3.0;
+const DEBT_MIN: f64 = 1.5;
 /// What writers pay for each KiB when the debt is twice the least: 10 MiB/s.
 const PER_KIB: Duration = Duration::from_micros(100);
 
@@ -180,19 +182,19 @@ mod tests {
     #[test]
     fn writers_pay_for_debt_and_for_nothing_else() {
         const MIN: u64 = 64 << 20;
-        assert_eq!([0, 100, 192, 300].map(|dead| drag(dead << 20, 100 << 20, MIN)), [Duration::ZERO; 4]);
-        assert_eq!(drag(190 << 20, 0, MIN), Duration::ZERO, "a small store");
-        let drags = [301, 330, 450, 600, 900].map(|dead| drag(dead << 20, 100 << 20, MIN));
-        assert!(drags.is_sorted() && drags[0] > Duration::ZERO && drags[0] < PER_KIB / 100, "{drags:?}");
+        assert_eq!([0, 50, 96, 150].map(|dead| drag(dead << 20, 100 << 20, MIN)), [Duration::ZERO; 4]);
+        assert_eq!(drag(96 << 20, 0, MIN), Duration::ZERO, "a small store");
+        let drags = [151, 180, 200, 300, 450].map(|dead| drag(dead << 20, 100 << 20, MIN));
+        assert!(drags.is_sorted() && drags[0] > Duration::ZERO && drags[0] <= PER_KIB / 99, "{drags:?}");
         assert_eq!(drags[3], PER_KIB);
     }
 
     #[test]
     fn the_more_is_dead_the_faster_it_goes() {
         let pause = Duration::from_millis(20);
-        let rates = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9].map(|dead| rate(dead, 0.4, pause));
-        assert!(rates.is_sorted() && rates[0] == 50 << 20, "{rates:?}");
-        assert_eq!(rates[4], u64::MAX);
+        let rates = [0.3, 0.4, 0.425, 0.45, 0.475, 0.5, 0.9].map(|dead| rate(dead, 0.4, pause));
+        assert!(rates.is_sorted() && rates[1] == 50 << 20 && rates[4] < u64::MAX, "{rates:?}");
+        assert_eq!(rates[5], u64::MAX);
         assert_eq!(rate(0.4, 0.4, Duration::ZERO), u64::MAX);
     }
 }

@@ -21,12 +21,15 @@ pub struct Options {
     pub checkpoint_ops: u64,
     /// A checkpoint is written when there were writes and this long has passed. Default 60 s.
     pub checkpoint_interval: Duration,
-    /// Merging begins when so much of the store is dead, in parts of one. Default 0.35: in the steady state of overwriting, the
+    /// Merging begins when so much of the store is dead, in parts of one. Default 0.3: in the steady state of overwriting, the
     /// store takes about one and a half times what lives, and a byte written is copied about once more. Higher: less is
     /// copied, more space is taken.
     pub merge_trigger_ratio: f64,
+    /// Merging begins, too, when so many bytes are dead, whatever part of the store they are; `None`: the part alone counts. Default
+    /// `None`. Set it to bound what is dead in a store of terabytes, of which a third is much; more is copied.
+    pub merge_trigger_bytes: Option<u64>,
     /// A merge pauses for so long after each MiB that it copies, while there is little to gain: the more is dead, the shorter,
-    /// and not at all when twice as much is dead as makes merging begin. Default 16 ms, which makes for some 60 MiB/s.
+    /// and not at all when a quarter more is dead than makes merging begin. Default 16 ms, which makes for some 60 MiB/s.
     pub merge_throttle: Duration,
     /// How values are compressed that are written from now on; what is stored says how it was. Default [`Compression::None`].
     pub compression: Compression,
@@ -36,7 +39,7 @@ pub struct Options {
     /// A value is kept for so long at most, and then read from the disk anew; `None`: there is no need to, since what is kept
     /// is never stale. Default `None`.
     pub cache_ttl: Option<Duration>,
-    /// What index, cache and queue may take together, in bytes. The cache gives way to the index; when the index alone is too
+    /// What index, cache, queue and merges may take together, in bytes. The cache gives way to the index; when the index alone is too
     /// large, puts of new keys are refused ([`Error::MemoryFull`](crate::Error::MemoryFull)). Default: half of what the machine or
     /// its control group has.
     pub memory_budget: u64,
@@ -58,7 +61,8 @@ impl Default for Options {
             segment_max_bytes: 256 << 20,
             checkpoint_ops: 500_000,
             checkpoint_interval: Duration::from_secs(60),
-            merge_trigger_ratio: 0.35,
+            merge_trigger_ratio: 0.3,
+            merge_trigger_bytes: None,
             merge_throttle: Duration::from_millis(16),
             compression: Compression::None,
             cache_max_bytes: esker_log::machine::memory_bytes() / 8,
@@ -72,6 +76,11 @@ impl Default for Options {
     }
 }
 
+/// What a merge reads at a time is at most this, and such a part of the memory budget. A larger buffer makes for fewer passes over
+/// inputs that are not in key order.
+const MERGE_BUFFER_BYTES_MAX: u64 = 64 << 20;
+const MERGE_BUFFER_PART: u64 = 16;
+
 /// The smallest segment, in bytes: room for the header and some frames.
 const SEGMENT_BYTES_MIN: u64 = 4096;
 
@@ -82,6 +91,11 @@ const MEMORY_BUDGET_MIN: u64 = 1 << 20;
 const MAX_FILES_MIN: usize = 8;
 
 impl Options {
+    /// How much of the memory budget a merge reads its inputs into, in bytes.
+    pub(crate) fn merge_buffer_bytes(&self) -> u64 {
+        (self.memory_budget / MERGE_BUFFER_PART).min(MERGE_BUFFER_BYTES_MAX)
+    }
+
     /// Errors with `InvalidRequest` if an option is out of range.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse =
@@ -94,6 +108,9 @@ impl Options {
         }
         if !(0.05..=0.95).contains(&self.merge_trigger_ratio) {
             return refuse("merge_trigger_ratio", "0.05 to 0.95");
+        }
+        if self.merge_trigger_bytes == Some(0) {
+            return refuse("merge_trigger_bytes", "1 or more");
         }
         self.compression.check()?;
         if self.memory_budget < MEMORY_BUDGET_MIN {

@@ -10,8 +10,11 @@ use crate::signal::Signal;
 
 /// A wait is taken when it comes to this: shorter ones cost more than they give.
 const WAIT_MIN: Duration = Duration::from_millis(1);
-/// Nobody waits for longer at a time. What is owed beyond that is let off: a group of many bytes is not stopped for a second.
+/// Nobody waits for longer at a time. What is owed beyond that, those who come next pay: a group of many bytes is not stopped for
+/// a second.
 const WAIT_MAX: Duration = Duration::from_millis(25);
+/// No more is ever owed: that much behind, a large batch is let off the rest.
+const OWED_MAX: Duration = Duration::from_secs(2);
 
 /// What writers pay for each byte, in time. Off until somebody sets a rate.
 #[derive(Debug, Default)]
@@ -53,14 +56,17 @@ impl Brake {
             return Duration::ZERO;
         }
         let more = (bytes() as u64).saturating_mul(per_kib) / 1024;
-        let owed = Duration::from_nanos(self.owed.fetch_add(more, Ordering::Relaxed).saturating_add(more));
-        if owed < WAIT_MIN {
-            return Duration::ZERO;
-        }
-        self.owed.store(0, Ordering::Relaxed);
-        let wait = owed.min(WAIT_MAX);
-        self.waited.fetch_add(wait.as_nanos() as u64, Ordering::Relaxed);
-        wait
+        let mut wait = 0;
+        let pay = |before: u64| {
+            let owed = before.saturating_add(more).min(OWED_MAX.as_nanos() as u64);
+            let is_worth_it = owed >= WAIT_MIN.as_nanos() as u64;
+            wait = if is_worth_it { owed.min(WAIT_MAX.as_nanos() as u64) } else { 0 };
+            Some(owed - wait)
+        };
+        let paid = self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+        debug_assert!(paid.is_ok(), "it never refuses");
+        self.waited.fetch_add(wait, Ordering::Relaxed);
+        Duration::from_nanos(wait)
     }
 
     /// Waits for having written so many bytes.
@@ -77,15 +83,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn little_is_owed_until_it_is_worth_a_wait_and_much_is_let_off() {
+    fn little_is_owed_until_it_is_worth_a_wait_and_much_is_paid_by_and_by() {
         let brake = Brake::default();
         assert_eq!(brake.owe(|| unreachable!("nobody counts while it is off")), Duration::ZERO);
         brake.set(Duration::from_micros(100));
         assert_eq!(brake.owe(|| 9 << 10), Duration::ZERO);
         assert_eq!(brake.owe(|| 3 << 10), Duration::from_micros(1200));
-        assert_eq!(brake.owe(|| 8 << 20), WAIT_MAX);
+        // 51.2 ms.
+        assert_eq!(brake.owe(|| 512 << 10), WAIT_MAX);
+        assert_eq!(brake.owe(|| 0), WAIT_MAX);
+        assert_eq!(brake.owe(|| 1 << 10), Duration::from_micros(1300));
         assert_eq!(brake.owe(|| 1 << 10), Duration::ZERO);
-        assert_eq!(brake.waited(), Duration::from_micros(1200) + WAIT_MAX);
+        assert_eq!(brake.waited(), Duration::from_micros(1200 + 1300) + 2 * WAIT_MAX);
+        brake.owe(|| 1 << 40);
+        let waits = (0..1000).take_while(|_| brake.owe(|| 0) == WAIT_MAX).count();
+        assert_eq!(waits, 79, "two seconds");
     }
 
     #[test]

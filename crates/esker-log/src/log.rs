@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Error, Index, Result, SegmentId,
-    disk::{DirLock, Disk, pool::FilePool},
+    disk::{DirLock, Disk, File, pool::FilePool},
     format::{FRAME_HEADER_LEN, FrameHeader, StoreId, unseal_payload, verify_frame},
     install::MergeState,
     manifest::Manifest,
@@ -20,6 +20,10 @@ use crate::{
     segment::{MERGED_BIT, Pin, Position, Registry, Removals, Segment},
     write_back::WriteBack,
 };
+
+/// A segment is written out so many times before it is sealed, as long as each time is worth a sync.
+const WRITE_BACKS_OF_SEGMENT: u64 = 4;
+const WRITE_BACK_BYTES_MIN: u64 = 4 << 20;
 
 /// How a log lays out its files.
 #[derive(Debug, Clone)]
@@ -278,11 +282,24 @@ impl Log {
         self.segment_target.store(bytes.min(self.options.segment_max_bytes), Ordering::Relaxed);
     }
 
-    pub(crate) fn segment_target(&self) -> u64 {
+    /// A segment is sealed before it grows beyond so many bytes.
+    pub fn segment_target(&self) -> u64 {
         self.segment_target.load(Ordering::Relaxed)
     }
 
-    /// How many segments' files are open.
+    /// When so many bytes were appended that nobody has synced, it is done: of small segments, before most of one has gathered.
+    pub(crate) fn write_back_bytes(&self) -> u64 {
+        let of_segment = (self.segment_target() / WRITE_BACKS_OF_SEGMENT).max(WRITE_BACK_BYTES_MIN);
+        self.options.write_back_bytes.min(of_segment)
+    }
+
+    /// A file of the store that nobody writes to any more. It is opened by its first read, and closed like a segment's where too
+    /// many are open: as long as it is read, it must keep its name.
+    pub fn pooled_file(&self, path: &Path) -> Arc<dyn File> {
+        self.files.lazily(path)
+    }
+
+    /// How many files are open, of segments and those of [`Log::pooled_file`].
     pub fn open_files(&self) -> usize {
         self.files.open_files()
     }

@@ -70,7 +70,7 @@ impl MergedWriter {
     /// first record always fits.
     pub fn has_room(&self, len: usize) -> bool {
         let end = self.end_with(self.payload.len() + PLACED_VERSION_LEN + len);
-        self.is_empty() || end <= self.log.options.segment_max_bytes.min(SEGMENT_LEN_MAX)
+        self.is_empty() || end <= self.log.segment_target().min(SEGMENT_LEN_MAX)
     }
 
     /// Whether there is no record yet.

@@ -19,7 +19,7 @@ use std::{
 
 use crate::{
     Damage, Error, GroupId, Result, SegmentId,
-    disk::{DirLock, Disk, OpenMode, pool::FilePool},
+    disk::{DirLock, Disk, File, OpenMode, pool::FilePool},
     format::{
         self, FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN, SegmentHeader, StoreId, decode_store, encode_store,
     },
@@ -421,6 +421,11 @@ impl Opening {
             self.remove_file(id)?;
         }
         Ok(())
+    }
+
+    /// A file that nobody writes to any more, opened by its first read, and closed like a segment's where too many are open.
+    pub fn pooled_file(&self, path: &Path) -> Arc<dyn File> {
+        self.files.lazily(path)
     }
 
     /// The names of the files that are not segments, sorted.

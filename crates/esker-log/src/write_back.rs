@@ -34,7 +34,7 @@ impl Log {
     pub fn run_write_back(&self) {
         while !self.write_back.closed.load(Ordering::Acquire) {
             self.write_back.due.wait(LOOK_INTERVAL);
-            if self.unsynced() >= self.options.write_back_bytes {
+            if self.unsynced() >= self.write_back_bytes() {
                 // A failure has poisoned the log, which every writer is told.
                 drop(self.sync());
             }

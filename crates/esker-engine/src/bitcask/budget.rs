@@ -28,8 +28,9 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(options: &Options, clock: Arc<dyn Clock>) -> Self {
-        // However little there is, the queue's bound leaves half of it.
-        let share = options.memory_budget.saturating_sub(options.queue_max_bytes as u64);
+        // However little there is, the queue's bound and the merge's buffer leave half of it.
+        let others = options.queue_max_bytes as u64 + options.merge_buffer_bytes();
+        let share = options.memory_budget.saturating_sub(others);
         let share = share.max(options.memory_budget / 2);
         let cache_max = options.cache_max_bytes.min(share);
         let cache = (cache_max > 0).then(|| Arc::new(Cache::new(cache_max, options.cache_ttl, clock)));
@@ -73,8 +74,9 @@ mod tests {
     #[test]
     fn the_cache_gives_way_before_keys_are_refused() {
         let options = Options {
-            memory_budget: 100 << 20,
-            queue_max_bytes: 20 << 20,
+            memory_budget: 112 << 20,
+            // Merging takes a sixteenth.
+            queue_max_bytes: 25 << 20,
             cache_max_bytes: 32 << 20,
             ..Options::default()
         };

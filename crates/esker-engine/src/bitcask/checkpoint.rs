@@ -58,7 +58,7 @@ impl Checkpoints {
         self.covered
     }
 
-    /// A merge took segments out of the store.
+    /// The rows of these segments are not joined any more: a merge reads them.
     pub(crate) fn forget(&mut self, segments: &[SegmentId]) {
         segments.iter().for_each(|id| {
             self.rows.remove(id);
@@ -267,6 +267,17 @@ impl RowNames {
     pub(super) fn open(&self, log: &Log, segment: SegmentId) -> Result<Vec<IndexFile>> {
         let open = |name: &IndexName| {
             IndexFile::open(log.disk().as_ref(), &log.dir().join(name.to_string()), log.store())
+        };
+        self.0.get(&segment).into_iter().flatten().map(open).collect()
+    }
+
+    /// The same, each open only while it is read, so that there may be more than a process may open.
+    ///
+    /// Errors: `Damage`, `Io`.
+    pub(super) fn open_pooled(&self, log: &Log, segment: SegmentId) -> Result<Vec<IndexFile>> {
+        let open = |name: &IndexName| {
+            let path = log.dir().join(name.to_string());
+            IndexFile::from_file(log.pooled_file(&path), &path, log.store())
         };
         self.0.get(&segment).into_iter().flatten().map(open).collect()
     }

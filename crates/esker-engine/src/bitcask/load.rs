@@ -509,7 +509,8 @@ fn open_index(opening: &mut Opening, name: &IndexName) -> Result<Option<IndexFil
     if !opening.other_files().contains(&name) {
         return Ok(None);
     }
-    match IndexFile::open(opening.disk().as_ref(), &opening.dir().join(&name), opening.store()) {
+    let path = opening.dir().join(&name);
+    match IndexFile::from_file(opening.pooled_file(&path), &path, opening.store()) {
         Ok(file) => Ok(Some(file)),
         Err(Error::Damage(damage)) => {
             opening.notice(format!("{damage}: left out"));
@@ -561,7 +562,7 @@ fn renew(opening: &mut Opening, find: impl Fn(&Opening) -> &FoundSegment) -> Res
     let path = dir.join(name.to_string());
     let index = collector.into_index(store, stretch).encode(store);
     match index.write(disk, dir, &name) {
-        Ok(_) => IndexFile::open(disk, &path, store).map(Some),
+        Ok(_) => IndexFile::from_file(opening.pooled_file(&path), &path, store).map(Some),
         Err(Error::DiskFull) => {
             let file = IndexFile::from_file(index.into_memory(), &path, store)?;
             opening.notice(format!("the disk is full: {} could not be written", path.display()));

@@ -43,6 +43,7 @@ pub(crate) mod repair;
 mod scan;
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{
         Arc,
@@ -52,7 +53,7 @@ use std::{
 
 use bytes::Bytes;
 use esker_log::{
-    Damage, Error, Log, Opening, Position, RecordLocation, Result,
+    Damage, Error, Log, Opening, Position, RecordLocation, Result, SegmentId,
     clock::Clock,
     disk::Disk,
     format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, StoreId},
@@ -122,6 +123,10 @@ pub struct Bitcask {
     /// Held during a merge: one at a time. Taken before `files_turn`. Holds a merge that has happened and is not finished, for a
     /// read failed: it comes before the next.
     merge_turn: Mutex<Option<merge::Installed>>,
+    /// Held while everything is merged. Taken before `merge_turn`.
+    compact_turn: Mutex<()>,
+    /// What is merged then, and is not to be merged with anything else.
+    compacting: Mutex<HashSet<SegmentId>>,
     /// What merged segments hold beside records that live.
     beside: Mutex<Beside>,
     policy: merge::Policy,
@@ -162,6 +167,8 @@ impl Bitcask {
             join_error: Mutex::default(),
             checkpoints: Mutex::default(),
             merge_turn: Mutex::default(),
+            compact_turn: Mutex::default(),
+            compacting: Mutex::default(),
             beside: Mutex::default(),
             policy: merge::Policy::new(options),
             copy_bytes_max: AtomicU64::new(merge::Policy::new(options).copy_bytes_max),

@@ -80,6 +80,19 @@ impl Cover {
         let at = self.stretches.partition_point(|(start, _)| start.as_slice() <= key);
         at.checked_sub(1).and_then(|at| self.stretches[at].1)
     }
+
+    /// Whether newer deletes cover all that `range` does.
+    pub(crate) fn supersedes(&self, range: &RangeTombstone) -> bool {
+        let behind = range.behind();
+        let at = self.stretches.partition_point(|(start, _)| start.as_slice() <= range.start.as_slice());
+        let Some(first) = at.checked_sub(1) else { return false };
+        let is_within = |start: &[u8]| behind.as_ref().is_none_or(|behind| start < behind.as_slice());
+        let mut within = self.stretches[first..]
+            .iter()
+            .enumerate()
+            .take_while(|(n, (start, _))| *n == 0 || is_within(start));
+        within.all(|(_, (_, age))| age.is_some_and(|(version, _)| version > range.version))
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +125,12 @@ mod tests {
                 let expected =
                     all.iter().zip(0..).filter(|(it, _)| it.range().contains(&key)).map(|(it, at)| (it.version, at)).max();
                 prop_assert_eq!(cover.over(&key), expected);
+            }
+            for range in &all {
+                let covered = |key: &[u8]| cover.over(key).is_some_and(|(version, _)| version > range.version);
+                let mut keys = (0_u8..45).flat_map(|key| [vec![key], vec![key, 0], vec![key, 7]]);
+                let expected = keys.all(|key| !range.range().contains(&key) || covered(&key));
+                prop_assert_eq!(cover.supersedes(range), expected);
             }
         }
     }

@@ -82,6 +82,8 @@ fn engine(effective: &Effective) -> Result<Options, String> {
     options.checkpoint_ops = effective.count("checkpoint_ops");
     options.checkpoint_interval = effective.time("checkpoint_interval_ms");
     options.merge_trigger_ratio = effective.ratio("merge_trigger_ratio");
+    options.merge_trigger_bytes =
+        Some(effective.bytes("merge_trigger_bytes") as u64).filter(|bytes| *bytes > 0);
     options.merge_throttle = effective.time("merge_throttle_ms");
     options.compression = compression(effective)?;
     options.cache_max_bytes = effective.bytes("cache_max_size") as u64;

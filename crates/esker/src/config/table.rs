@@ -114,15 +114,22 @@ pub(crate) const TABLE: &[Setting] = &[
     setting(
         "merge_trigger_ratio",
         Ratio(5, 95),
-        Value("0.35"),
+        Value("0.3"),
         "Merging begins when so much of the store is dead. Higher: less is copied, and more space is taken.",
+    ),
+    setting(
+        "merge_trigger_bytes",
+        Bytes(0, 64 * 1024 * GIB),
+        Value("0B"),
+        "Merging begins, too, when so many bytes are dead, whatever part of the store they are; 0B: the part alone counts. It bounds what \
+         is dead in a store of terabytes; more is copied.",
     ),
     setting(
         "merge_throttle_ms",
         Millis(0, 10_000),
         Value("16ms"),
         "A merge pauses for this long after each MiB that it copies, while there is little to gain: the more is dead, the \
-         shorter, and not at all when twice as much is dead as makes merging begin. 0: it never pauses.",
+         shorter, and not at all when a quarter more is dead than makes merging begin. 0: it never pauses.",
     ),
     setting(
         "compression_algorithm",

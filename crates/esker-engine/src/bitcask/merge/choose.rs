@@ -37,47 +37,69 @@ impl Candidate {
 pub(crate) struct Policy {
     /// Merging begins when so much of all is dead, in parts of one.
     pub(crate) trigger_ratio: f64,
+    /// Or when so many bytes are.
+    pub(crate) trigger_bytes: u64,
     /// One merge copies about so many bytes at most: what it costs in disk space and time until it pays.
     pub(crate) copy_bytes_max: u64,
     /// So many segments that are less than an eighth of a full one are merged into one.
     pub(crate) small_segments_max: usize,
-    /// The size of a full segment.
+    /// The size of a full segment, which is smaller in small stores.
     pub(crate) segment_bytes: u64,
+    /// What is copied is read into so much memory at a time.
+    pub(crate) buffer_bytes: usize,
 }
 
 impl Policy {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             trigger_ratio: options.merge_trigger_ratio,
-            copy_bytes_max: COPY_BYTES_MAX,
+            trigger_bytes: options.merge_trigger_bytes.unwrap_or(u64::MAX),
+            copy_bytes_max: COPY_BYTES_MAX.min(PASSES_MAX * options.merge_buffer_bytes()).max(COPY_BYTES_MIN),
             small_segments_max: SMALL_SEGMENTS_MAX,
             segment_bytes: options.segment_max_bytes,
+            buffer_bytes: options.merge_buffer_bytes() as usize,
         }
     }
 }
 
 /// See [`Policy::copy_bytes_max`]: a second or two of copying.
 const COPY_BYTES_MAX: u64 = 256 << 20;
+/// It is not much more than what is read at a time: inputs that are not in key order are read once for each time.
+const PASSES_MAX: u64 = 4;
+/// Of what lives one merge copies such a part, as long as that is more than the least: until the inputs go it takes space, and the
+/// fewer segments it takes, the more is dead in them.
+const COPY_PART: u64 = 8;
+const COPY_BYTES_MIN: u64 = 8 << 20;
+/// One merge has no more inputs: each has an index file that is read.
+pub(crate) const INPUTS_MAX: usize = 256;
 /// See [`Policy::small_segments_max`].
 const SMALL_SEGMENTS_MAX: usize = 32;
 
-/// A segment of which less is dead is not worth copying to free it.
+/// A segment of which less is dead is not worth copying to free it,
 const WORTHWHILE_RATIO: f64 = 0.1;
+/// nor one of which less is dead, as a part of what makes merging begin: where most dead bytes lie in segments that cannot be merged
+/// yet, they are waited for.
+const WORTHWHILE_PART: f64 = 0.5;
 
 /// The segments to merge now; none if there is no need.
 pub(crate) fn choose(candidates: &[Candidate], policy: &Policy) -> Vec<SegmentId> {
     let eligible = || candidates.iter().filter(|candidate| candidate.eligible);
     // What is all dead costs nothing.
-    let dead: Vec<_> = eligible().filter(|it| it.is_dead()).map(|it| it.id).collect();
+    let dead: Vec<_> = eligible().filter(|it| it.is_dead()).take(INPUTS_MAX).map(|it| it.id).collect();
     if !dead.is_empty() {
         return dead;
     }
     let total: u64 = candidates.iter().map(|it| it.bytes).sum();
     let live: u64 = candidates.iter().map(|it| it.live).sum();
-    if total.saturating_sub(live) as f64 > policy.trigger_ratio * total as f64 {
-        let mut worth: Vec<_> = eligible().filter(|it| it.dead_ratio() > WORTHWHILE_RATIO).collect();
+    let dead = total.saturating_sub(live);
+    let by_ratio = dead as f64 > policy.trigger_ratio * total as f64;
+    if by_ratio || dead >= policy.trigger_bytes {
+        let part = if by_ratio { WORTHWHILE_PART * policy.trigger_ratio } else { 0.0 };
+        let least = part.max(WORTHWHILE_RATIO);
+        let mut worth: Vec<_> = eligible().filter(|it| it.dead_ratio() > least).collect();
         worth.sort_by(|a, b| b.dead_ratio().total_cmp(&a.dead_ratio()));
-        let chosen = up_to(worth, policy.copy_bytes_max);
+        let copy_bytes_max = policy.copy_bytes_max.min((live / COPY_PART).max(COPY_BYTES_MIN));
+        let chosen = up_to(worth, copy_bytes_max);
         if !chosen.is_empty() {
             return chosen;
         }
@@ -98,15 +120,21 @@ fn up_to(candidates: Vec<&Candidate>, copy_bytes_max: u64) -> Vec<SegmentId> {
         copied += it.live;
         is_first || copied <= copy_bytes_max
     });
-    fits.map(|it| it.id).collect()
+    fits.take(INPUTS_MAX).map(|it| it.id).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const POLICY: Policy =
-        Policy { trigger_ratio: 0.4, copy_bytes_max: 100, small_segments_max: 4, segment_bytes: 100 };
+    const POLICY: Policy = Policy {
+        trigger_ratio: 0.4,
+        trigger_bytes: u64::MAX,
+        copy_bytes_max: 100,
+        small_segments_max: 4,
+        segment_bytes: 100,
+        buffer_bytes: 1 << 20,
+    };
 
     fn candidate(id: SegmentId, bytes: u64, live: u64) -> Candidate {
         Candidate { id, bytes, live, eligible: true }
@@ -127,6 +155,14 @@ mod tests {
         assert_eq!(choose(&all, &POLICY), [2, 4]);
         let little_dead = [candidate(1, 100, 70), candidate(2, 100, 50), candidate(3, 100, 80)];
         assert!(choose(&little_dead, &POLICY).is_empty());
+    }
+
+    #[test]
+    fn so_many_dead_bytes_are_enough_whatever_part_they_are() {
+        let all = [candidate(1, 100, 95), candidate(2, 100, 80), candidate(3, 100, 85)];
+        assert!(choose(&all, &POLICY).is_empty());
+        assert_eq!(choose(&all, &Policy { trigger_bytes: 40, ..POLICY }), [2]);
+        assert!(choose(&all, &Policy { trigger_bytes: 41, ..POLICY }).is_empty());
     }
 
     #[test]

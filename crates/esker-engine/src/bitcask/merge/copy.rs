@@ -1,31 +1,24 @@
-//! Copying what lives of a merge's inputs, in key order.
+//! What lives of a merge's inputs: it is found in key order, a stretch of keys at a time, and copied.
 
-use std::{
-    collections::HashSet,
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
+use std::sync::atomic::Ordering;
+
+use esker_log::Result;
+
+use super::{
+    Inputs,
+    older::{DeletedRange, Outside, Tombstone},
+    outputs::{Output, Outputs},
+    stretch::{Stretch, What},
 };
-
-use esker_log::{
-    GroupEnd, Log, MergedWriter, Position, Result, SegmentId,
-    disk::Disk,
-    format::SEGMENT_HEADER_LEN,
-    record::{RecordKind, encode_record_of, record_len},
-    segment::Segment,
-};
-
-use super::{beside::Held, older::Outside};
 use crate::{
     Pace, Version,
     bitcask::{
         Bitcask,
-        index_file::{IndexFile, IndexName, IndexWriter, Place, Stretch},
+        index_file::Place,
         keydir::Slot,
-        location, name_key,
-        ranges::RangeTombstone,
-        scan::stored_sum,
+        location,
+        ranges::{Cover, RangeTombstone},
     },
-    range::encode_deletion,
 };
 
 /// A batch is judged by the stamp of whoever proposed it, and that may be so much behind the latest: then it must find what had not
@@ -49,97 +42,43 @@ pub(super) struct Copied {
 impl Copied {
     /// The outputs are part of the store.
     pub(super) fn keep(&mut self) {
-        self.outputs.iter_mut().for_each(|output| output.is_kept = true);
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // What is left, the next opening removes: it knows of no such segment.
-            drop(self.disk.remove(&self.index_path));
-        }
-    }
-}
-
-/// A new segment, and its index file, which goes with it unless it is kept.
-pub(super) struct Output {
-    pub(super) segment: Arc<Segment>,
-    record_bytes: u64,
-    tombstone_bytes: u64,
-    /// The size of its index file.
-    pub(super) index_bytes: u64,
-    index_path: PathBuf,
-    disk: Arc<dyn Disk>,
-    is_kept: bool,
-}
-
-impl Output {
-    /// Its size.
-    pub(super) fn bytes(&self) -> u64 {
-        self.segment.sealed_end().map_or(0, u64::from)
-    }
-
-    /// What it holds beside records that live.
-    pub(super) fn beside(&self) -> Held {
-        let overhead = self.bytes().saturating_sub(self.record_bytes + self.tombstone_bytes);
-        Held::new(overhead, self.tombstone_bytes)
-    }
-
-    pub(super) fn open_index(&self, log: &Log) -> Result<IndexFile> {
-        IndexFile::open(log.disk().as_ref(), &self.index_path, log.store())
+        self.outputs.iter_mut().for_each(Output::keep);
     }
 }
 
 /// Takes the entries of the inputs' index files in key order.
 pub(super) struct Copier<'a> {
-    log: &'a Arc<Log>,
     engine: &'a Bitcask,
-    inputs: &'a HashSet<SegmentId>,
-    outside: &'a Outside<'a>,
+    inputs: &'a Inputs,
+    outside: Outside<'a>,
     pace: &'a mut dyn Pace,
-    writer: Option<Writing>,
-    /// The input that was read from last.
-    reading: Option<Arc<Segment>>,
-    copied: Copied,
+    stretch: Stretch,
+    outputs: Outputs<'a>,
+    expired: Vec<(Vec<u8>, Version)>,
     expired_bytes: usize,
     expired_before_ms: u64,
-    /// No version that is copied is higher.
-    newest: Version,
     /// Keys looked at.
     keys: u64,
 }
 
-/// A segment being written, with the entries of its index file.
-struct Writing {
-    merged: MergedWriter,
-    index: IndexWriter,
-    /// Of those that live.
-    record_bytes: u64,
-    tombstone_bytes: u64,
-}
-
 impl<'a> Copier<'a> {
     pub(super) fn new(
-        log: &'a Arc<Log>,
         engine: &'a Bitcask,
-        inputs: &'a HashSet<SegmentId>,
-        outside: &'a Outside<'a>,
-        newest: Version,
+        inputs: &'a Inputs,
+        outside: Outside<'a>,
+        outputs: Outputs<'a>,
         pace: &'a mut dyn Pace,
     ) -> Self {
         Self {
-            log,
             engine,
             inputs,
             outside,
             pace,
-            writer: None,
-            reading: None,
-            copied: Copied { outputs: Vec::new(), expired: Vec::new() },
+            stretch: Stretch::new(engine.policy.buffer_bytes),
+            outputs,
+            expired: Vec::new(),
             expired_bytes: 0,
             expired_before_ms: engine.stamp_ms.load(Ordering::Acquire).saturating_sub(EXPIRY_GRACE_MS),
-            newest,
             keys: 0,
         }
     }
@@ -154,166 +93,92 @@ impl<'a> Copier<'a> {
         let Some(entry) = place.slot else {
             // What is newer covers what is older as well as this does.
             let is_covered = present.is_some_and(|slot| slot.version() > place.version);
-            return if is_covered { Ok(()) } else { self.take_tombstone(key, place.version) };
+            let tombstone = What::Tombstone { version: place.version };
+            return if is_covered { Ok(()) } else { self.note(key, tombstone) };
         };
         let Some(slot) = present.filter(|slot| self.is_entry(*slot, entry)) else { return Ok(()) };
         let may_drop = self.expired_bytes < EXPIRED_BYTES_MAX;
         if may_drop && slot.is_expired(self.expired_before_ms) {
             self.expired_bytes += key.len() + size_of::<(Vec<u8>, Version)>();
-            self.copied.expired.push((key.to_vec(), slot.version()));
-            return self.take_tombstone(key, slot.version());
+            self.expired.push((key.to_vec(), slot.version()));
+            return self.note(key, What::Tombstone { version: slot.version() });
         }
         match slot.as_sum() {
-            Some(sum) => self.copy_sum(key, slot, sum),
-            None => self.copy_record(key, slot),
+            Some(sum) => self.note(key, What::Sum { slot, sum }),
+            None => self.note_record(key, slot),
         }
     }
 
     /// Whether the keydir leads to this very entry.
     fn is_entry(&self, slot: Slot, entry: Slot) -> bool {
         slot.version() == entry.version()
-            && (slot.as_sum().is_some() || self.inputs.contains(&slot.segment()) && slot.same_place(entry))
+            && (slot.as_sum().is_some() || self.inputs.contains(slot.segment()) && slot.same_place(entry))
     }
 
-    /// A tombstone is needed as long as something older could come back without it.
-    fn take_tombstone(&mut self, key: &[u8], version: Version) -> Result<()> {
-        if !self.outside.has_older(key, version)? {
-            return Ok(());
+    fn note(&mut self, key: &[u8], what: What) -> Result<()> {
+        if !self.stretch.has_room(key.len(), 0) {
+            self.copy_stretch()?;
         }
-        self.push(key, version, RecordKind::Delete, 0, &[])?;
-        self.writing()?.index.push(key, Place::tombstone(version));
+        self.stretch.push(key, what);
         Ok(())
     }
 
-    /// The same for a deleted range.
-    pub(super) fn take_range(&mut self, range: &RangeTombstone) -> Result<()> {
-        if !self.outside.has_older_in(range)? {
-            return Ok(());
+    fn note_record(&mut self, key: &[u8], slot: Slot) -> Result<()> {
+        if !self.stretch.has_room(key.len(), location(key, slot).len()) {
+            self.copy_stretch()?;
         }
-        let (start, end) = encode_deletion(&range.range());
-        self.push(&start, range.version, RecordKind::DeleteRange, 0, &end)?;
-        self.writing()?.index.push_range(range);
+        self.stretch.push_record(key, slot);
         Ok(())
     }
 
-    fn copy_sum(&mut self, key: &[u8], slot: Slot, sum: i64) -> Result<()> {
-        let (flags, stored) = stored_sum(sum, slot.expiry());
-        let at = self.push(key, slot.version(), RecordKind::Put, flags, &stored)?;
-        self.note(key, slot, at, stored.len() as u32)
-    }
-
-    fn copy_record(&mut self, key: &[u8], slot: Slot) -> Result<()> {
-        let segment = self.segment(slot.segment())?;
-        let from = location(key, slot);
-        let bytes = segment.read_record(&from).map_err(|e| name_key(e, key))?;
-        let (len, value_len) = (bytes.len(), slot.value_len());
-        self.make_room(len)?;
-        let writing = self.writing()?;
-        let at = writing.merged.copy(&bytes, &from, &segment)?;
-        writing.record_bytes += len as u64;
-        self.note(key, slot, at, value_len)?;
-        self.go_on(len)
-    }
-
-    fn note(&mut self, key: &[u8], slot: Slot, at: Position, value_len: u32) -> Result<()> {
-        let place = Slot::new(at.segment, at.offset, value_len, slot.version())
-            .compressed(slot.is_compressed())
-            .expiring(slot.expiry());
-        self.writing()?.index.push(key, Place::of(place));
-        Ok(())
-    }
-
-    fn push(
-        &mut self,
-        key: &[u8],
-        version: Version,
-        kind: RecordKind,
-        flags: u8,
-        value: &[u8],
-    ) -> Result<Position> {
-        let len = record_len(key.len(), value.len());
-        self.make_room(len)?;
-        let writing = self.writing()?;
-        let at = writing.merged.push(version, |buf| encode_record_of(buf, kind, flags, key, &[value]))?;
-        match kind {
-            RecordKind::Put => writing.record_bytes += len as u64,
-            _ => writing.tombstone_bytes += len as u64,
-        }
-        self.go_on(len)?;
-        Ok(at)
-    }
-
-    fn segment(&mut self, id: SegmentId) -> Result<Arc<Segment>> {
-        match &self.reading {
-            Some(segment) if segment.id == id => Ok(Arc::clone(segment)),
-            _ => {
-                let segment = self.log.segment(id)?;
-                self.reading = Some(Arc::clone(&segment));
-                Ok(segment)
-            }
-        }
-    }
-
-    fn go_on(&mut self, bytes: usize) -> Result<()> {
-        self.pace.copied(bytes as u64)
-    }
-
-    /// The segment that is being written.
-    fn writing(&mut self) -> Result<&mut Writing> {
-        if self.writer.is_none() {
-            let merged = MergedWriter::create(self.log)?;
-            let stretch = Stretch {
-                segment: merged.id(),
-                group: 0,
-                from: SEGMENT_HEADER_LEN as u32,
-                // Not known yet.
-                to: 0,
-                // No version that is copied is higher.
-                last: GroupEnd { index: self.newest, term: 0 },
+    /// Copies what was noted: reads it in the order of the files, and writes it in the order of the keys.
+    fn copy_stretch(&mut self) -> Result<()> {
+        let Self { stretch, outputs, pace, inputs, outside, .. } = self;
+        stretch.read(inputs, *pace)?;
+        let mut tombstones: Vec<_> = stretch
+            .iter()
+            .filter_map(|(key, what)| match what {
+                What::Tombstone { version } => Some(Tombstone::new(key, version)),
+                What::Record { .. } | What::Sum { .. } => None,
+            })
+            .collect();
+        outside.judge(&mut tombstones, *pace)?;
+        let mut tombstones = tombstones.iter();
+        for (key, what) in stretch.iter() {
+            let bytes = match what {
+                What::Record { slot, at } => {
+                    let record = stretch.record(key, slot, at);
+                    let len = outputs.put_record(key, slot, record, inputs.segment(slot.segment())?)?;
+                    // The first half was paid when it was read.
+                    len - len / 2
+                }
+                What::Sum { slot, sum } => outputs.put_sum(key, slot, sum)?,
+                What::Tombstone { version } => match tombstones.next() {
+                    Some(tombstone) if tombstone.is_needed => outputs.put_tombstone(key, version)?,
+                    _ => 0,
+                },
             };
-            let index = IndexWriter::new(self.log.store(), stretch);
-            self.writer = Some(Writing { merged, index, record_bytes: 0, tombstone_bytes: 0 });
+            pace.copied(bytes as u64)?;
         }
-        Ok(self.writer.as_mut().expect("it was just put there"))
-    }
-
-    fn make_room(&mut self, len: usize) -> Result<()> {
-        if self.writer.as_ref().is_some_and(|writing| !writing.merged.has_room(len)) {
-            self.finish_segment()?;
-        }
+        stretch.clear();
         Ok(())
     }
 
-    fn finish_segment(&mut self) -> Result<()> {
-        if let Some(writing) = self.writer.take() {
-            let output = writing.finish(self.log)?;
-            self.copied.outputs.push(output);
+    /// Takes the deleted ranges of the inputs, behind all keys, and makes durable what was copied.
+    pub(super) fn finish<'r>(
+        mut self,
+        ranges: impl IntoIterator<Item = &'r RangeTombstone>,
+        cover: &Cover,
+    ) -> Result<Copied> {
+        self.copy_stretch()?;
+        // One that newer ones cover has nothing to cover that they do not.
+        let mut ranges: Vec<_> =
+            ranges.into_iter().filter(|range| !cover.supersedes(range)).map(DeletedRange::new).collect();
+        self.outside.judge_ranges(&mut ranges, self.pace)?;
+        for deleted in ranges.iter().filter(|deleted| deleted.is_needed) {
+            let bytes = self.outputs.put_range(deleted.range)?;
+            self.pace.copied(bytes as u64)?;
         }
-        Ok(())
-    }
-
-    /// Makes durable what was copied.
-    pub(super) fn finish(mut self) -> Result<Copied> {
-        self.finish_segment()?;
-        Ok(self.copied)
-    }
-}
-
-impl Writing {
-    fn finish(self, log: &Log) -> Result<Output> {
-        let segment = self.merged.finish()?;
-        let name = IndexName::Hint(segment.id);
-        let mut output = Output {
-            record_bytes: self.record_bytes,
-            tombstone_bytes: self.tombstone_bytes,
-            index_bytes: 0,
-            index_path: log.dir().join(name.to_string()),
-            disk: Arc::clone(log.disk()),
-            is_kept: false,
-            segment,
-        };
-        let index = self.index.up_to(output.segment.sealed_end().unwrap_or_default());
-        output.index_bytes = index.finish(log.disk().as_ref(), log.dir(), log.store(), &name)?;
-        Ok(output)
+        Ok(Copied { outputs: self.outputs.finish()?, expired: self.expired })
     }
 }

@@ -3,8 +3,11 @@
 //! ```text
 //! choose.rs   which segments
 //! beside.rs   what merged segments hold beside records
-//! copy.rs     what lives of them, into new segments
+//! copy.rs     what lives of them
+//! stretch.rs  read in the order of the files
+//! outputs.rs  written in the order of the keys
 //! older.rs    what tombstones are kept for
+//! compact.rs  everything, merge by merge
 //! ```
 //!
 //! Between copying and installing, index files must come to cover everything that was applied when it was judged what lives: a
@@ -13,16 +16,22 @@
 
 pub(crate) mod beside;
 mod choose;
+mod compact;
 mod copy;
 mod older;
+mod outputs;
+mod stretch;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     ops::Bound,
     sync::{Arc, atomic::Ordering},
 };
 
-use esker_log::{Error, Log, Merge, Position, Result, SegmentId, is_merged, segment::Segment};
+use esker_log::{
+    Error, Log, Merge, Position, Result, SegmentId, is_merged,
+    segment::{Segment, segment_name},
+};
 
 /// A merge never takes less than this, whatever the disk has room for, but for one segment.
 const COPY_BYTES_MIN: u64 = 1 << 20;
@@ -30,8 +39,9 @@ const COPY_BYTES_MIN: u64 = 1 << 20;
 pub(crate) use self::choose::Policy;
 use self::{
     choose::{Candidate, choose},
-    copy::{Copied, Copier, Output},
-    older::{Outside, Rows},
+    copy::{Copied, Copier},
+    older::Outside,
+    outputs::{Output, Outputs},
 };
 use super::{
     Bitcask,
@@ -42,26 +52,69 @@ use super::{
 };
 use crate::{Merged, Merging, Pace, Version};
 
+/// A merge that is done.
+struct Done {
+    merged: Merged,
+    /// The segments that it made, each with the part of the keys that it holds.
+    made: Vec<(usize, SegmentId)>,
+}
+
 impl Bitcask {
     /// See [`Engine::merge`](crate::Engine::merge).
     pub(super) fn merge_some(&self, log: &Arc<Log>, merging: &mut Merging<'_>) -> Result<Option<Merged>> {
+        if merging.all {
+            return self.compact(log, merging);
+        }
         let mut turn = self.merge_turn.lock();
-        if let Some(unfinished) = turn.as_ref() {
-            let merged = unfinished.finish(self, log)?;
-            *turn = None;
-            return Ok(merged);
+        if turn.is_some() {
+            return Ok(self.finish_merge(&mut turn, log)?.map(|done| done.merged));
         }
         self.count_cut();
-        let candidates = self.candidates(log, merging.before);
-        let inputs = match merging.all {
-            true => candidates.iter().filter(|it| it.eligible).map(|it| it.id).collect(),
-            false => choose(&candidates, &self.merge_policy(log)),
-        };
+        let inputs = choose(&self.candidates(log, merging.before), &self.merge_policy(log));
+        let done = self.begin_merge(&mut turn, log, &inputs, &[], merging)?;
+        Ok(done.map(|done| done.merged))
+    }
+
+    /// Merges those of the segments that are still part of the store; a segment ends at each of the `cuts`.
+    fn merge_these(
+        &self,
+        log: &Arc<Log>,
+        ids: &[SegmentId],
+        cuts: &[Vec<u8>],
+        merging: &mut Merging<'_>,
+    ) -> Result<Option<Done>> {
+        let mut turn = self.merge_turn.lock();
+        self.finish_merge(&mut turn, log)?;
+        let present = log.merged().into_iter().chain(log.segments());
+        let present: Vec<_> = present.map(|segment| segment.id).filter(|id| ids.contains(id)).collect();
+        self.begin_merge(&mut turn, log, &present, cuts, merging)
+    }
+
+    /// Finishes a merge that has happened, if there is one.
+    fn finish_merge(&self, turn: &mut Option<Installed>, log: &Log) -> Result<Option<Done>> {
+        let Some(installed) = turn.as_ref() else { return Ok(None) };
+        let done = installed.finish(self, log)?;
+        *turn = None;
+        Ok(done)
+    }
+
+    fn begin_merge(
+        &self,
+        turn: &mut Option<Installed>,
+        log: &Arc<Log>,
+        inputs: &[SegmentId],
+        cuts: &[Vec<u8>],
+        merging: &mut Merging<'_>,
+    ) -> Result<Option<Done>> {
         if inputs.is_empty() {
             return Ok(None);
         }
         let generation = log.generation();
-        let copied = self.copy(log, &inputs, merging.pace)?;
+        let copied = match self.copy(log, inputs, cuts, merging.pace) {
+            // A snapshot has taken the place of what was being copied.
+            Err(_) if log.generation() != generation => return Ok(None),
+            copied => copied?,
+        };
         // Everything that was applied when the last key was looked at.
         let judged = {
             let _agreement = self.live.lock();
@@ -72,16 +125,20 @@ impl Bitcask {
             let why = "index files do not cover what was applied: the merge is given up";
             return Err(Error::InvalidRequest(why.into()));
         }
-        let installed = Installed::new(log, inputs, copied, generation, judged.version)?;
+        *turn = Some(Installed::new(log, inputs.to_vec(), copied, generation, judged.version)?);
         // From here on it has happened. What fails now is done first the next time.
-        let merged = turn.insert(installed).finish(self, log)?;
-        *turn = None;
-        Ok(merged)
+        self.finish_merge(turn, log)
     }
 
     /// Copies what lives of the inputs. Where the disk is too full for it, the next merge takes less.
-    fn copy(&self, log: &Arc<Log>, inputs: &[SegmentId], pace: &mut dyn Pace) -> Result<Copied> {
-        let copied = Job::new(self, log, inputs)?.copy(pace);
+    fn copy(
+        &self,
+        log: &Arc<Log>,
+        inputs: &[SegmentId],
+        cuts: &[Vec<u8>],
+        pace: &mut dyn Pace,
+    ) -> Result<Copied> {
+        let copied = Job::new(self, log, inputs)?.copy(cuts, pace);
         let limit = self.copy_bytes_max.load(Ordering::Relaxed);
         let next = match &copied {
             Err(Error::DiskFull) => limit / 2,
@@ -96,6 +153,7 @@ impl Bitcask {
         let before = before.min(self.checkpoints.lock().covered()).segment;
         let live = self.live.lock();
         let beside = self.beside.lock();
+        let compacting = self.compacting.lock();
         let candidate = |segment: &Arc<Segment>| {
             let id = segment.id;
             let end = segment.sealed_end();
@@ -103,14 +161,14 @@ impl Bitcask {
                 id,
                 bytes: u64::from(end.unwrap_or_else(|| log.appended().offset)),
                 live: beside.needed(id, live.of_segment(id)),
-                eligible: end.is_some() && (is_merged(id) || id < before),
+                eligible: end.is_some() && (is_merged(id) || id < before) && !compacting.contains(&id),
             }
         };
         log.segments().iter().chain(&log.merged()).map(candidate).collect()
     }
 
     fn merge_policy(&self, log: &Log) -> Policy {
-        let segment_bytes = log.segment_max_bytes();
+        let segment_bytes = log.segment_target();
         let copy_bytes_max = self.copy_bytes_max.load(Ordering::Relaxed);
         Policy { segment_bytes, copy_bytes_max, ..self.policy }
     }
@@ -128,50 +186,65 @@ struct Judged {
     to: Position,
 }
 
+/// The segments that are merged.
+struct Inputs {
+    segments: HashMap<SegmentId, Arc<Segment>>,
+}
+
+impl Inputs {
+    /// Errors: `Damage`.
+    fn open(log: &Log, ids: &[SegmentId]) -> Result<Self> {
+        let segments = ids.iter().map(|&id| Ok((id, log.segment(id)?))).collect::<Result<_>>()?;
+        Ok(Self { segments })
+    }
+
+    fn contains(&self, id: SegmentId) -> bool {
+        self.segments.contains_key(&id)
+    }
+
+    /// One of them. Errors: `Damage` if it is none of them.
+    fn segment(&self, id: SegmentId) -> Result<&Arc<Segment>> {
+        self.segments.get(&id).ok_or_else(|| Error::damage(segment_name(id), 0, "it is not being merged"))
+    }
+}
+
 /// A merge whose outputs are not part of the store yet.
 struct Job<'a> {
     engine: &'a Bitcask,
     log: &'a Arc<Log>,
-    inputs: HashSet<SegmentId>,
+    inputs: Inputs,
     /// The index files of the inputs.
     files: Vec<IndexFile>,
 }
 
 impl<'a> Job<'a> {
-    fn new(engine: &'a Bitcask, log: &'a Arc<Log>, inputs: &[SegmentId]) -> Result<Self> {
-        // No row is joined or added to meanwhile.
-        let turn = engine.files_turn.lock();
+    fn new(engine: &'a Bitcask, log: &'a Arc<Log>, ids: &[SegmentId]) -> Result<Self> {
+        let inputs = Inputs::open(log, ids)?;
+        // No row is joined or added to meanwhile, and those of the inputs are not joined any more: their files are opened again
+        // where too many are open.
+        let _turn = engine.files_turn.lock();
+        engine.checkpoints.lock().forget(ids);
         let names = RowNames::list(log)?;
         let mut files = Vec::new();
-        for &id in inputs {
-            let row = names.open(log, id)?;
-            check_whole(log, log.segment(id)?.as_ref(), &row)?;
+        for &id in ids {
+            let row = names.open_pooled(log, id)?;
+            check_whole(log, inputs.segment(id)?, &row)?;
             files.extend(row);
         }
-        drop(turn);
-        Ok(Self { engine, log, inputs: inputs.iter().copied().collect(), files })
-    }
-
-    /// The index files of all segments.
-    fn rows(&self) -> Result<Rows> {
-        let _turn = self.engine.files_turn.lock();
-        let names = RowNames::list(self.log)?;
-        let segments = self.log.merged().into_iter().chain(self.log.segments());
-        segments.map(|segment| Ok((segment.id, names.open(self.log, segment.id)?))).collect()
+        Ok(Self { engine, log, inputs, files })
     }
 
     /// Copies what lives.
-    fn copy(&self, pace: &mut dyn Pace) -> Result<Copied> {
-        let outside = Outside::new(&self.inputs, || self.rows());
+    fn copy(&self, cuts: &[Vec<u8>], pace: &mut dyn Pace) -> Result<Copied> {
         let newest = self.files.iter().map(|file| file.stretch.last.index).max().unwrap_or(0);
+        // No version that is copied is higher.
         let newest = newest.max(self.engine.applied_version.load(Ordering::Acquire));
-        let mut copier = Copier::new(self.log, self.engine, &self.inputs, &outside, newest, pace);
+        let outside = Outside { engine: self.engine, log: self.log, inputs: &self.inputs };
+        let outputs = Outputs::new(self.log, newest, cuts);
+        let mut copier = Copier::new(self.engine, &self.inputs, outside, outputs, pace);
         let (cover, all) = (cover_of(&self.files), Bound::Unbounded);
         merge_index(&self.files, &cover, all, all, |key, place, _| copier.take(key, place))?;
-        for range in self.files.iter().flat_map(|file| &file.ranges) {
-            copier.take_range(range)?;
-        }
-        copier.finish()
+        copier.finish(self.files.iter().flat_map(|file| &file.ranges), &cover)
     }
 }
 
@@ -179,7 +252,6 @@ impl<'a> Job<'a> {
 /// from the beginning. Until it is done, keys lead to the inputs, which can be read.
 pub(super) struct Installed {
     inputs: Vec<SegmentId>,
-    input_set: HashSet<SegmentId>,
     copied: Copied,
     /// Of the state that it is a merge of.
     generation: u64,
@@ -188,7 +260,7 @@ pub(super) struct Installed {
 impl Installed {
     fn new(
         log: &Log,
-        inputs: Vec<SegmentId>,
+        mut inputs: Vec<SegmentId>,
         mut copied: Copied,
         generation: u64,
         judged: Version,
@@ -201,18 +273,20 @@ impl Installed {
         };
         log.install(&merge)?;
         copied.keep();
-        Ok(Self { input_set: inputs.iter().copied().collect(), inputs, copied, generation })
+        // Ascending, to be searched.
+        inputs.sort_unstable();
+        Ok(Self { inputs, copied, generation })
     }
 
     /// Leads the keys to their new places and takes the inputs out. `None`: a snapshot has taken the place of both meanwhile.
-    fn finish(&self, engine: &Bitcask, log: &Log) -> Result<Option<Merged>> {
+    fn finish(&self, engine: &Bitcask, log: &Log) -> Result<Option<Done>> {
         match self.try_finish(engine, log) {
             _ if log.generation() != self.generation => Ok(None),
             finished => finished.map(Some),
         }
     }
 
-    fn try_finish(&self, engine: &Bitcask, log: &Log) -> Result<Merged> {
+    fn try_finish(&self, engine: &Bitcask, log: &Log) -> Result<Done> {
         for output in &self.copied.outputs {
             self.swing(engine, &output.open_index(log)?)?;
         }
@@ -227,7 +301,8 @@ impl Installed {
             keys_expired: self.copied.expired.len() as u64,
         };
         engine.merges.add(&merged);
-        Ok(merged)
+        let made = self.copied.outputs.iter().map(|output| (output.part, output.segment.id)).collect();
+        Ok(Done { merged, made })
     }
 
     /// Leads the keys of an output there, as far as they still are where they were copied from.
@@ -246,9 +321,13 @@ impl Installed {
         Ok(())
     }
 
+    fn holds(&self, segment: SegmentId) -> bool {
+        self.inputs.binary_search(&segment).is_ok()
+    }
+
     /// Whether a slot is what the inputs hold of this version.
     fn is_input(&self, slot: Slot, version: Version) -> bool {
-        slot.version() == version && (slot.as_sum().is_some() || self.input_set.contains(&slot.segment()))
+        slot.version() == version && (slot.as_sum().is_some() || self.holds(slot.segment()))
     }
 
     fn swing_some(&self, engine: &Bitcask, places: &[(Vec<u8>, Slot)]) {
@@ -285,7 +364,7 @@ impl Installed {
         let turn = engine.files_turn.lock();
         engine.checkpoints.lock().forget(&self.inputs);
         log.retire(&self.inputs)?;
-        remove_index_files(log, |name| self.input_set.contains(&name.segment()))?;
+        remove_index_files(log, |name| self.holds(name.segment()))?;
         drop(turn);
         let outputs = self.copied.outputs.iter().map(|output| (output.segment.id, output.beside()));
         engine.beside.lock().merged(&self.inputs, outputs);

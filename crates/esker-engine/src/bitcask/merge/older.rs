@@ -1,99 +1,176 @@
-//! Whether something older lies outside a merge: what a tombstone is kept for.
+//! Whether something older lies outside a merge: what tombstones are kept for.
+//!
+//! All tombstones of a stretch of keys are looked for at once, in the index files of one segment after the other: so however many
+//! segments a store has, the files of one are open, and each is read once in key order.
 
-use std::{
-    cell::{OnceCell, RefCell},
-    collections::HashSet,
-    ops::Bound,
-    sync::Arc,
-};
+use std::{io, ops::Bound};
 
-use esker_log::{Result, SegmentId};
+use esker_log::{Error, Log, Result, SegmentId};
 
+use super::Inputs;
 use crate::{
-    Version,
+    Pace, Version,
     bitcask::{
+        Bitcask,
+        checkpoint::RowNames,
         index_file::{IndexCursor, IndexFile},
         ranges::RangeTombstone,
     },
 };
 
-/// The index files of the segments that are not among a merge's inputs. They are opened when the first is needed: most merges
-/// meet no tombstone.
-pub(crate) struct Outside<'a> {
-    open: Box<dyn Fn() -> Result<Rows> + 'a>,
-    inputs: &'a HashSet<SegmentId>,
-    files: OnceCell<Vec<OutsideFile>>,
+/// Where so many entries were looked at, it is looked whether to go on.
+const ENTRIES_BETWEEN_LOOKS: u64 = 4096;
+
+/// The segments that are not among a merge's inputs.
+pub(super) struct Outside<'a> {
+    pub(super) engine: &'a Bitcask,
+    pub(super) log: &'a Log,
+    pub(super) inputs: &'a Inputs,
 }
 
-/// The index files of all segments, log segments in log order.
-pub(crate) type Rows = Vec<(SegmentId, Vec<IndexFile>)>;
-
-struct OutsideFile {
-    file: Arc<IndexFile>,
-    /// Where the last key was looked for: they ascend.
-    cursor: RefCell<IndexCursor<Arc<IndexFile>>>,
+/// A tombstone that may be needed.
+pub(super) struct Tombstone<'a> {
+    key: &'a [u8],
+    version: Version,
+    /// Whether a put or sum of its key from before it lies outside.
+    pub(super) is_needed: bool,
 }
 
-impl<'a> Outside<'a> {
-    /// `open` gives the index files of all segments, of which those of `inputs` are left out.
-    pub(crate) fn new(inputs: &'a HashSet<SegmentId>, open: impl Fn() -> Result<Rows> + 'a) -> Self {
-        Self { open: Box::new(open), inputs, files: OnceCell::new() }
+impl<'a> Tombstone<'a> {
+    pub(super) fn new(key: &'a [u8], version: Version) -> Self {
+        Self { key, version, is_needed: false }
     }
+}
 
-    fn files(&self) -> Result<&[OutsideFile]> {
-        if let Some(files) = self.files.get() {
-            return Ok(files);
-        }
-        let rows = (self.open)()?.into_iter().filter(|(segment, _)| !self.inputs.contains(segment));
-        let files = rows.flat_map(|(_, row)| row).map(OutsideFile::new).collect::<Result<_>>()?;
-        Ok(self.files.get_or_init(|| files))
+/// A deleted range that may be needed.
+pub(super) struct DeletedRange<'a> {
+    pub(super) range: &'a RangeTombstone,
+    /// Whether anything that it covers, from before it, lies outside.
+    pub(super) is_needed: bool,
+}
+
+impl<'a> DeletedRange<'a> {
+    pub(super) fn new(range: &'a RangeTombstone) -> Self {
+        Self { range, is_needed: false }
     }
+}
 
-    /// Whether a put or sum of `key` from before `version` lies outside. Keys ascend from call to call.
+impl Outside<'_> {
+    /// Finds out which of the tombstones, whose keys ascend, are needed.
     ///
-    /// Errors: `Damage`, `Io`.
-    pub(crate) fn has_older(&self, key: &[u8], version: Version) -> Result<bool> {
-        for file in self.files()? {
-            let mut cursor = file.cursor.borrow_mut();
-            cursor.seek_on(key)?;
-            let is_older = cursor
-                .place()
-                .is_some_and(|place| cursor.key() == key && place.slot.is_some() && place.version < version);
-            if is_older {
-                return Ok(true);
+    /// Errors: `Damage`, `Io`, and what `pace` says.
+    pub(super) fn judge(&self, tombstones: &mut [Tombstone<'_>], pace: &mut dyn Pace) -> Result<()> {
+        if tombstones.is_empty() {
+            return Ok(());
+        }
+        let mut looks = Looks::new(pace);
+        self.for_each_file(&mut |file| {
+            let mut open = tombstones.iter_mut().filter(|tombstone| !tombstone.is_needed).peekable();
+            let Some(first) = open.peek() else { return Ok(false) };
+            let mut cursor = IndexCursor::seek(file, first.key)?;
+            for tombstone in open {
+                cursor.seek_on(tombstone.key)?;
+                let Some(place) = cursor.place() else { break };
+                let is_older = place.slot.is_some() && place.version < tombstone.version;
+                tombstone.is_needed = cursor.key() == tombstone.key && is_older;
+                looks.note()?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// Finds out which of the deleted ranges are needed.
+    ///
+    /// Errors: `Damage`, `Io`, and what `pace` says.
+    pub(super) fn judge_ranges(&self, ranges: &mut [DeletedRange<'_>], pace: &mut dyn Pace) -> Result<()> {
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let mut looks = Looks::new(pace);
+        self.for_each_file(&mut |file| {
+            let mut goes_on = false;
+            for deleted in ranges.iter_mut().filter(|deleted| !deleted.is_needed) {
+                deleted.is_needed = has_older_in(file, deleted.range, &mut looks)?;
+                goes_on |= !deleted.is_needed;
+            }
+            Ok(goes_on)
+        })
+    }
+
+    /// Calls `on_file` with the index files outside, until it says that it needs no more.
+    fn for_each_file(&self, on_file: &mut dyn FnMut(&IndexFile) -> Result<bool>) -> Result<()> {
+        let segments = self.log.merged().into_iter().chain(self.log.segments());
+        let mut names = self.names()?;
+        for id in segments.map(|segment| segment.id).filter(|id| !self.inputs.contains(*id)) {
+            let row = match self.open(&names, id) {
+                // Its row was joined since.
+                Err(error) if is_missing(&error) => {
+                    names = self.names()?;
+                    self.open(&names, id)?
+                }
+                opened => opened?,
+            };
+            for file in &row {
+                if !on_file(file)? {
+                    return Ok(());
+                }
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// Whether anything that the range covers, from before it, lies outside.
-    ///
-    /// Errors: `Damage`, `Io`.
-    pub(crate) fn has_older_in(&self, range: &RangeTombstone) -> Result<bool> {
-        for OutsideFile { file, .. } in self.files()? {
-            let mut cursor = IndexCursor::seek(file.as_ref(), &range.start)?;
-            while let Some(place) = cursor.place() {
-                let is_behind = match &range.end {
-                    Bound::Unbounded => false,
-                    Bound::Included(end) => cursor.key() > end.as_slice(),
-                    Bound::Excluded(end) => cursor.key() >= end.as_slice(),
-                };
-                if is_behind {
-                    break;
-                }
-                if place.slot.is_some() && place.version < range.version {
-                    return Ok(true);
-                }
-                cursor.advance()?;
-            }
-        }
-        Ok(false)
+    fn names(&self) -> Result<RowNames> {
+        let _turn = self.engine.files_turn.lock();
+        RowNames::list(self.log)
+    }
+
+    /// Opens the row of a segment: no file of it is removed before all are open.
+    fn open(&self, names: &RowNames, segment: SegmentId) -> Result<Vec<IndexFile>> {
+        let _turn = self.engine.files_turn.lock();
+        names.open(self.log, segment)
     }
 }
 
-impl OutsideFile {
-    fn new(file: IndexFile) -> Result<Self> {
-        let file = Arc::new(file);
-        Ok(Self { cursor: RefCell::new(IndexCursor::start(Arc::clone(&file))?), file })
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+fn has_older_in(file: &IndexFile, range: &RangeTombstone, looks: &mut Looks<'_>) -> Result<bool> {
+    let mut cursor = IndexCursor::seek(file, &range.start)?;
+    while let Some(place) = cursor.place() {
+        let is_behind = match &range.end {
+            Bound::Unbounded => false,
+            Bound::Included(end) => cursor.key() > end.as_slice(),
+            Bound::Excluded(end) => cursor.key() >= end.as_slice(),
+        };
+        if is_behind {
+            break;
+        }
+        if place.slot.is_some() && place.version < range.version {
+            return Ok(true);
+        }
+        cursor.advance()?;
+        looks.note()?;
+    }
+    Ok(false)
+}
+
+/// Looks now and then whether to go on.
+struct Looks<'a> {
+    pace: &'a mut dyn Pace,
+    entries: u64,
+}
+
+impl<'a> Looks<'a> {
+    fn new(pace: &'a mut dyn Pace) -> Self {
+        Self { pace, entries: 0 }
+    }
+
+    fn note(&mut self) -> Result<()> {
+        self.entries += 1;
+        match self.entries.is_multiple_of(ENTRIES_BETWEEN_LOOKS) {
+            true => self.pace.copied(0),
+            false => Ok(()),
+        }
     }
 }

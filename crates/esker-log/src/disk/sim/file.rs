@@ -34,6 +34,9 @@ impl SimFile {
         writable: bool,
     ) -> Self {
         state.inode(id).handles += 1;
+        let open = state.open_handles();
+        let most = &mut state.trace.counters.open_handles_max;
+        *most = open.max(*most);
         Self { machine, id, path: path.into(), writable }
     }
 

@@ -22,6 +22,8 @@ pub struct Counters {
     pub syncs: u64,
     /// Syncs of directories that succeeded.
     pub dir_syncs: u64,
+    /// The most handles to files that were open.
+    pub open_handles_max: usize,
 }
 
 /// One operation: what was asked, and what was done to it.
