@@ -142,6 +142,15 @@ impl Cache {
         self.shard(hash).lock().insert(kept, hash);
     }
 
+    /// A record was moved: what is kept of it goes along.
+    pub(crate) fn moved(&self, from: Slot, to: Slot) {
+        let (from, place) = (Place::of(from), Place::of(to));
+        let Some(kept) = self.shard(from.hash()).lock().remove(from, from.hash()) else { return };
+        let KeptHeader { expiry, until, .. } = kept.header.header;
+        let moved = Kept::from_header_and_slice(KeptHeader { place, expiry, until }, &kept.slice);
+        self.shard(place.hash()).lock().insert(moved, place.hash());
+    }
+
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
         // Bits that neither the number of a bucket has nor its marks.
         &self.shards[(hash >> 40) as usize & (self.shards.len() - 1)]
@@ -235,6 +244,18 @@ mod tests {
         assert!(cache.stats().bytes > 14 << 20, "{:?}", cache.stats());
         cache.set_capacity(1 << 20);
         assert!(cache.stats().bytes <= 1 << 20, "{:?}", cache.stats());
+    }
+
+    #[test]
+    fn what_is_kept_goes_along_when_its_record_moves() {
+        let (cache, _) = cache(1 << 20, None);
+        cache.offer(slot(64), &entry(slot(64), 100));
+        cache.moved(slot(64), slot(128));
+        cache.moved(slot(256), slot(512));
+        let moved = cache.get(slot(128)).expect("it went along");
+        assert_eq!(moved.value, entry(slot(64), 100).value);
+        assert!(cache.get(slot(64)).is_none() && cache.get(slot(512)).is_none());
+        assert_eq!(cache.stats().values, 1);
     }
 
     #[test]

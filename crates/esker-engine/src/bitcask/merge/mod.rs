@@ -331,6 +331,7 @@ impl Installed {
     }
 
     fn swing_some(&self, engine: &Bitcask, places: &[(Vec<u8>, Slot)]) {
+        let mut moved = Vec::with_capacity(places.len());
         let mut live = engine.live.lock();
         engine.keydir.apply(places.len(), |tree: &mut Tree<Slot>| {
             for (key, new) in places {
@@ -340,9 +341,16 @@ impl Installed {
                 {
                     live.remove(key.len(), old);
                     live.add(key.len(), *new);
+                    moved.push((old, *new));
                 }
             }
         });
+        drop(live);
+        if let Some(cache) = engine.budget.cache() {
+            // A sum was nowhere.
+            let records = moved.iter().filter(|(old, _)| old.as_sum().is_none());
+            records.for_each(|(old, new)| cache.moved(*old, *new));
+        }
     }
 
     fn drop_expired(&self, engine: &Bitcask, keys: &[(Vec<u8>, Version)]) {
