@@ -30,7 +30,7 @@ const MIB: f64 = (1 << 20) as f64;
 const FIGURES: [Figure; 6] = [
     Figure { name: "disk, MiB", of: |sample| sample.disk_bytes as f64 / MIB, room: Some((0.15, 8.0)) },
     Figure { name: "memory, MiB", of: |sample| sample.rss_bytes as f64 / MIB, room: Some((0.1, 16.0)) },
-    Figure { name: "open files", of: |sample| sample.open_files as f64, room: Some((0.1, 8.0)) },
+    Figure { name: "open files", of: |sample| sample.open_files as f64, room: Some((0.1, 16.0)) },
     Figure { name: "operations/s", of: |sample| sample.operations_per_second, room: None },
     Figure { name: "put p99.9, ms", of: |sample| sample.put_p999_ms, room: None },
     Figure { name: "get p99.9, ms", of: |sample| sample.get_p999_ms, room: None },
