@@ -520,7 +520,7 @@ mod tests {
     async fn cold_keys_of_a_multi_get_go_through_the_pool() {
         let disk = SimDisk::new();
         let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
-        let db = Db::open_in(&environment, "/d", Options::default()).unwrap();
+        let db = Db::open_in(&environment, "/d", uncached()).unwrap();
         let config = StoreConfig { io_threads: NonZeroUsize::MIN, io_queue: 4, ..StoreConfig::default() };
         let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
         fill(&store, 100).await;
@@ -542,12 +542,19 @@ mod tests {
         store.close().await.unwrap();
     }
 
+    /// Where every read asks the disk.
+    fn uncached() -> Options {
+        let mut options = Options::default();
+        options.cache_max_bytes = 0;
+        options
+    }
+
     /// CHECKS 33: reads of what is not in memory wait in the pool; beyond its queue they are told to come back.
     #[tokio::test]
     async fn cold_reads_go_through_the_pool_and_its_bound() {
         let disk = SimDisk::new();
         let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
-        let db = Db::open_in(&environment, "/d", Options::default()).unwrap();
+        let db = Db::open_in(&environment, "/d", uncached()).unwrap();
         let config = StoreConfig { io_threads: NonZeroUsize::MIN, io_queue: 1, ..StoreConfig::default() };
         let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
         fill(&store, 1).await;
