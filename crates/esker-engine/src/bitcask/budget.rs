@@ -55,13 +55,19 @@ impl Budget {
             self.is_full.store(is_full, Ordering::Relaxed);
         }
         let Some(cache) = &self.cache else { return };
-        let step = self.cache_max.div_ceil(STEPS);
-        let room = self.share.saturating_sub(bytes);
-        let capacity = if room >= self.cache_max { self.cache_max } else { room / step * step };
+        let capacity = self.capacity_for(self.share.saturating_sub(bytes));
         if self.cache_capacity.load(Ordering::Relaxed) != capacity {
             self.cache_capacity.store(capacity, Ordering::Relaxed);
             cache.set_capacity(capacity);
         }
+    }
+
+    /// What the cache may take where there is so much room, in whole steps. It grows only with a step to spare: an index that
+    /// goes up and down a little would change it all the time.
+    fn capacity_for(&self, room: u64) -> u64 {
+        let (present, step) = (self.cache_capacity.load(Ordering::Relaxed), self.cache_max.div_ceil(STEPS));
+        let of = |room: u64| if room >= self.cache_max { self.cache_max } else { room / step * step };
+        if of(room) <= present { of(room) } else { of(room.saturating_sub(step)).max(present) }
     }
 }
 
@@ -87,6 +93,8 @@ mod tests {
         };
         assert_eq!(capacity(48), (32, false));
         assert_eq!(capacity(49), (30, false));
+        assert_eq!(capacity(48), (30, false));
+        assert_eq!(capacity(46), (32, false));
         assert_eq!(capacity(79), (0, false));
         assert_eq!(capacity(80), (0, true));
         assert_eq!(capacity(10), (32, false));

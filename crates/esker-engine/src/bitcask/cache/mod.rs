@@ -129,7 +129,7 @@ impl Cache {
 
     /// Keeps what was read at the slot's place, if it is worth it.
     pub(crate) fn offer(&self, slot: Slot, entry: &Entry) {
-        if entry.value.len() > VALUE_LEN_MAX {
+        if entry.value.len() > VALUE_LEN_MAX || self.capacity.load(Ordering::Relaxed) == 0 {
             return;
         }
         let place = Place::of(slot);
@@ -139,16 +139,16 @@ impl Cache {
         let until = self.ttl.map_or(Duration::MAX, |ttl| self.clock.monotonic().saturating_add(ttl));
         let header = KeptHeader { place, expiry: entry.expiry, until };
         let (kept, hash) = (Kept::from_header_and_slice(header, &entry.value), place.hash());
-        self.shard(hash).lock().insert(kept, hash);
+        self.shard(hash).lock().insert(kept, hash, false);
     }
 
     /// A record was moved: what is kept of it goes along.
     pub(crate) fn moved(&self, from: Slot, to: Slot) {
         let (from, place) = (Place::of(from), Place::of(to));
-        let Some(kept) = self.shard(from.hash()).lock().remove(from, from.hash()) else { return };
+        let Some((kept, touched)) = self.shard(from.hash()).lock().remove(from, from.hash()) else { return };
         let KeptHeader { expiry, until, .. } = kept.header.header;
         let moved = Kept::from_header_and_slice(KeptHeader { place, expiry, until }, &kept.slice);
-        self.shard(place.hash()).lock().insert(moved, place.hash());
+        self.shard(place.hash()).lock().insert(moved, place.hash(), touched);
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
@@ -159,7 +159,8 @@ impl Cache {
     /// Whether the cache has not been full yet.
     fn has_room(&self, weight: u64) -> bool {
         self.lately_read.get().is_none()
-            && self.taken_in.fetch_add(weight, Ordering::Relaxed) + weight <= self.bytes_max
+            && self.taken_in.fetch_add(weight, Ordering::Relaxed) + weight
+                <= self.capacity.load(Ordering::Relaxed)
     }
 
     /// Whether a full cache takes a value in: of those that were read before within a while, one of some. Reads that are spread

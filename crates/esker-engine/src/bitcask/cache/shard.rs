@@ -82,8 +82,8 @@ impl Shard {
         found
     }
 
-    /// Takes a value in, if it is not there.
-    pub(super) fn insert(&mut self, kept: Kept, hash: u64) {
+    /// Takes a value in, if it is not there; `touched`: as one that was asked for already.
+    pub(super) fn insert(&mut self, kept: Kept, hash: u64, touched: bool) {
         if weight(&kept) > self.capacity {
             return;
         }
@@ -91,18 +91,19 @@ impl Shard {
             self.grow();
         }
         if self.bucket(hash).find(kept.header.header.place, mark(hash)).is_none() {
-            self.put(kept, hash);
+            self.put(kept, hash, touched);
             self.make_room();
         }
     }
 
-    /// Lets a value go; says whether it was there.
-    pub(super) fn remove(&mut self, place: Place, hash: u64) -> Option<Kept> {
+    /// Lets a value go; gives it, and whether it was asked for since the hand came by.
+    pub(super) fn remove(&mut self, place: Place, hash: u64) -> Option<(Kept, bool)> {
         let bucket = self.bucket(hash);
         let way = bucket.find(place, mark(hash))?;
-        let removed = bucket.kept[way].take();
-        self.forget(removed.as_ref());
-        removed
+        let touched = bucket.touched & 1 << way != 0;
+        let removed = bucket.kept[way].take()?;
+        self.forget(Some(&removed));
+        Some((removed, touched))
     }
 
     pub(super) fn set_capacity(&mut self, bytes: usize) {
@@ -123,13 +124,13 @@ impl Shard {
         &mut self.buckets[number]
     }
 
-    fn put(&mut self, kept: Kept, hash: u64) {
+    fn put(&mut self, kept: Kept, hash: u64, touched: bool) {
         self.weight += weight(&kept);
         self.values += 1;
         let bucket = self.bucket(hash);
         let way = bucket.way_for_another();
         bucket.marks[way] = mark(hash);
-        bucket.touched &= !(1 << way);
+        bucket.touched = bucket.touched & !(1 << way) | u8::from(touched) << way;
         let old = bucket.kept[way].replace(kept);
         self.forget(old.as_ref());
     }
@@ -160,9 +161,11 @@ impl Shard {
         let doubled = 2 * self.buckets.len();
         let old = std::mem::replace(&mut self.buckets, (0..doubled).map(|_| Bucket::default()).collect());
         (self.values, self.weight, self.hand) = (0, 0, 0);
-        for kept in old.into_iter().flat_map(|bucket| bucket.kept).flatten() {
-            let hash = kept.header.header.place.hash();
-            self.put(kept, hash);
+        for Bucket { touched, kept, .. } in old {
+            for (way, kept) in kept.into_iter().enumerate().filter_map(|(way, kept)| Some((way, kept?))) {
+                let hash = kept.header.header.place.hash();
+                self.put(kept, hash, touched & 1 << way != 0);
+            }
         }
     }
 }
