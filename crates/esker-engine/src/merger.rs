@@ -145,7 +145,7 @@ fn dead_and_live(store: &impl Mergeable) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use esker_log::{clock::ManualClock, disk::sim::SimDisk};
+    use esker_log::{clock::SystemClock, disk::sim::SimDisk};
 
     use super::*;
     use crate::{Db, Environment};
@@ -154,7 +154,7 @@ mod tests {
     fn store() -> Db {
         let environment = Environment {
             disk: Arc::new(SimDisk::new()),
-            clock: Arc::<ManualClock>::default(),
+            clock: Arc::<SystemClock>::default(),
             store_id: || Ok([7; 16]),
             threads: false,
         };

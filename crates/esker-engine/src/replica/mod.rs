@@ -50,7 +50,7 @@ use std::{
 };
 
 use esker_log::{
-    AppendQueue, Brake, Error, GroupEnd, Index, Log, Position, Result, clock::Clock, signal::Signal,
+    AppendQueue, Brake, Error, GroupEnd, Index, Log, Position, Result, Wait, clock::Clock, signal::Signal,
 };
 use parking_lot::Mutex;
 
@@ -362,8 +362,13 @@ impl Replica {
 
     /// How long to wait before a batch of so many bytes is proposed, because merging cannot keep up. Appending itself never waits:
     /// votes and heartbeats are behind it.
-    pub fn drag(&self, bytes: usize) -> Duration {
+    pub fn drag(&self, bytes: usize) -> Wait {
         self.inner.brake.owe(|| bytes)
+    }
+
+    /// Whether who waits so need not any more: merging has caught up, or has ended.
+    pub fn is_released(&self, wait: &Wait) -> bool {
+        self.inner.brake.is_released(wait)
     }
 
     /// Learns from a batch that was made here what its values compressed to.
