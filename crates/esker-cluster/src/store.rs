@@ -137,10 +137,10 @@ impl Committer {
         Ok(version)
     }
 
-    fn merge(&self, all: bool) -> Result<Merged> {
+    fn merge(&self, all: bool, progress: Progress<'_>) -> Result<Merged> {
         Ok(match self {
-            Self::Single { db, .. } => db.merge(all)?,
-            Self::Raft { node, .. } => node.replica().merge(all)?,
+            Self::Single { db, .. } => db.merge_with(all, progress)?,
+            Self::Raft { node, .. } => node.replica().merge_with(all, progress)?,
         })
     }
 
@@ -636,5 +636,40 @@ mod tests {
         fill(&store, 1).await;
         assert_eq!(store.checkpoint().await.unwrap(), 1);
         assert!(store.verify(&WorkProgress::default()).await.unwrap().damage.is_empty());
+    }
+
+    /// A merge reads for long: who does not wait for it any more does not have it go on.
+    #[tokio::test]
+    async fn a_merge_that_nobody_waits_for_ends() {
+        let disk = SimDisk::new();
+        let mut options = uncached();
+        options.segment_max_bytes = 4096;
+        let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+        let db = Db::open_in(&environment, "/d", options).unwrap();
+        let config = StoreConfig { io_threads: NonZeroUsize::MIN, ..StoreConfig::default() };
+        let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
+        // Nothing of it is dead, so that nothing is merged that nobody asks for.
+        for n in 0..20_u32 {
+            let mut batch = Batch::new(store.limits());
+            (0..100_u32).for_each(|key| batch.put(&(100 * n + key).to_be_bytes(), b"value").unwrap());
+            store.write(batch, WriteOptions::default()).await.unwrap();
+        }
+        store.checkpoint().await.unwrap();
+        disk.stall(Ops::Reads);
+        let merge = {
+            let store = store.clone();
+            tokio::spawn(async move { store.merge(true).await })
+        };
+        tokio::task::yield_now().await;
+        disk.wait_until_stalled(1);
+        merge.abort();
+        assert!(merge.await.unwrap_err().is_cancelled());
+        disk.end_stall();
+        while matches!(store.checkpoint().await, Err(Error::AlreadyRunning(_))) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.status().stats.merges.merges, 0);
+        assert!(store.merge(true).await.unwrap().merged.inputs > 0);
+        store.close().await.unwrap();
     }
 }

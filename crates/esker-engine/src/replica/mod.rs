@@ -70,8 +70,9 @@ use self::{
     state_file::State,
 };
 use crate::{
-    Committed, Compressor, Engine, KeyRange, Merged, OpenReport, Reader, RequestId, Scan, SnapshotStats,
-    Stats, StoredScan, View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor, merger::Merger,
+    Committed, Compressor, Engine, KeyRange, Merged, OpenReport, Progress, Reader, RequestId, Scan,
+    SnapshotStats, Stats, StoredScan, View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor,
+    merger::Merger,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -412,7 +413,14 @@ impl Replica {
     ///
     /// Errors: as for [`Db::merge`](crate::Db::merge).
     pub fn merge(&self, all: bool) -> Result<Merged> {
-        self.inner.merger.merge_now(self.inner.as_ref(), all)
+        self.merge_with(all, &mut |_, _| Ok(()))
+    }
+
+    /// The same; `progress` as for [`Db::merge_with`](crate::Db::merge_with).
+    ///
+    /// Errors: those of [`Replica::merge`], and what `progress` says.
+    pub fn merge_with(&self, all: bool, progress: Progress<'_>) -> Result<Merged> {
+        self.inner.merger.merge_now(self.inner.as_ref(), all, progress)
     }
 
     /// Appends what is queued, writes a checkpoint and stops the threads.

@@ -2,7 +2,7 @@
 
 use esker_log::SegmentId;
 
-use crate::Options;
+use crate::{Options, merging::FULL_SPEED};
 
 /// A segment, and what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,7 +95,11 @@ pub(crate) fn choose(candidates: &[Candidate], policy: &Policy) -> Vec<SegmentId
     let by_ratio = dead as f64 > policy.trigger_ratio * total as f64;
     if by_ratio || dead >= policy.trigger_bytes {
         let part = if by_ratio { WORTHWHILE_PART * policy.trigger_ratio } else { 0.0 };
-        let least = part.max(WORTHWHILE_RATIO);
+        let mut least = part.max(WORTHWHILE_RATIO);
+        if dead as f64 > FULL_SPEED * policy.trigger_bytes as f64 {
+            // They lie thin: then less is worth it, as long as it is not much less than what there is of it everywhere.
+            least = least.min(WORTHWHILE_PART * dead as f64 / total as f64);
+        }
         let mut worth: Vec<_> = eligible().filter(|it| it.dead_ratio() > least).collect();
         worth.sort_by(|a, b| b.dead_ratio().total_cmp(&a.dead_ratio()));
         let copy_bytes_max = policy.copy_bytes_max.min((live / COPY_PART).max(COPY_BYTES_MIN));
@@ -163,6 +167,21 @@ mod tests {
         assert!(choose(&all, &POLICY).is_empty());
         assert_eq!(choose(&all, &Policy { trigger_bytes: 40, ..POLICY }), [2]);
         assert!(choose(&all, &Policy { trigger_bytes: 41, ..POLICY }).is_empty());
+    }
+
+    #[test]
+    fn dead_bytes_that_lie_thin_are_had_when_they_are_many() {
+        let mut all: Vec<_> = (1..=10).map(|id| candidate(id, 100, 95)).collect();
+        assert!(choose(&all, &Policy { trigger_bytes: 40, ..POLICY }).is_empty());
+        assert_eq!(choose(&all, &Policy { trigger_bytes: 39, ..POLICY }), [1]);
+        all[6].live = 92;
+        assert_eq!(choose(&all, &Policy { trigger_bytes: 39, ..POLICY }), [7]);
+        // Less than half of what there is everywhere: the others are waited for.
+        all.iter_mut().for_each(|it| it.eligible = false);
+        all.push(candidate(11, 100, 98));
+        assert!(choose(&all, &Policy { trigger_bytes: 1, ..POLICY }).is_empty());
+        all.push(candidate(12, 100, 97));
+        assert_eq!(choose(&all, &Policy { trigger_bytes: 1, ..POLICY }), [12]);
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Bitcask {
         let mut sum = None;
         let mut parts = vec![Vec::new(); cuts.len() + 1];
         for group in &groups {
+            merging.pace.copied(0)?;
             let Some(done) = self.merge_these(log, group, &cuts, merging)? else { continue };
             sum = Some(done.merged.plus(sum.unwrap_or_default()));
             reserved.add(done.made.iter().map(|(_, id)| *id));
@@ -101,6 +102,7 @@ impl Bitcask {
         }
         if groups.len() > 1 {
             for pieces in parts.iter().filter(|pieces| !pieces.is_empty()) {
+                merging.pace.copied(0)?;
                 let Some(done) = self.merge_these(log, pieces, &[], merging)? else { continue };
                 sum = Some(done.merged.plus(sum.unwrap_or_default()));
             }
