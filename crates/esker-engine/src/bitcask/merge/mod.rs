@@ -182,10 +182,10 @@ impl Bitcask {
         Policy { segment_bytes, copy_bytes_max, ..self.policy }
     }
 
-    /// Whether enough is dead for a merge, as far as that is known without looking at every segment.
+    /// Whether enough is dead for a merge.
     pub(super) fn merge_is_due(&self, log: &Log, before: Position) -> bool {
-        self.cut.lock().is_empty()
-            && !choose(&self.candidates(log, before), &self.merge_policy(log)).is_empty()
+        self.count_cut();
+        !choose(&self.candidates(log, before), &self.merge_policy(log)).is_empty()
     }
 }
 
