@@ -131,6 +131,31 @@ fn what_expired_goes() {
     assert_eq!(machine.open(&options()).unwrap().stats().keys, 1);
 }
 
+/// The keys that a merge drops are noted in a buffer's worth of memory.
+#[test]
+fn what_expired_goes_by_and_by_where_memory_is_small() {
+    let machine = Machine::new(SimDisk::new());
+    let mut options = options();
+    options.memory_budget = 1 << 20;
+    options.segment_max_bytes = 1 << 20;
+    let db = machine.open(&options).unwrap();
+    let now = esker_log::clock::Clock::wall(machine.clock.as_ref()).as_millis() as u64;
+    for n in 0..200_u8 {
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(&[n; 1000], b"", now + 1000).unwrap();
+        db.write(batch, None).unwrap();
+    }
+    machine.clock.advance(Duration::from_secs(62));
+    db.delete(b"another").unwrap();
+    fill(&db, b"q", 2_000_000);
+    // 64 KiB of them in each of the merges that it takes.
+    let expired = db.merge(true).unwrap().keys_expired;
+    assert!((60..200).contains(&expired), "{expired}");
+    while db.stats().keys > 1 {
+        assert!(db.merge(true).unwrap().keys_expired > 0);
+    }
+}
+
 /// A scan that began before goes on over what a merge took out, and the files go when it ends.
 #[test]
 fn a_scan_keeps_what_a_merge_takes_out() {

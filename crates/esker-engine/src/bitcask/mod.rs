@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! keydir/        key -> segment, offset, length, version; ordered, copy-on-write
-//! cache.rs        values kept in memory
+//! cache/          values kept in memory
 //! held.rs         the snapshots that are held
 //! budget.rs       how much memory that and the keydir may take
 //! apply.rs        committed batches change it
