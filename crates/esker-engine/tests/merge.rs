@@ -156,6 +156,23 @@ fn what_expired_goes_by_and_by_where_memory_is_small() {
     }
 }
 
+/// What `docs/merge.md` says of the headers of frames: they are dead, and merging frees them, once.
+#[test]
+fn small_values_that_were_written_one_by_one_take_less_when_merged() {
+    let machine = Machine::new(SimDisk::new());
+    let mut options = options();
+    options.segment_max_bytes = 64 << 10;
+    let db = machine.open(&options).unwrap();
+    for n in 0..2000_u32 {
+        db.put(format!("key/{n:012}").as_bytes(), &[n as u8; 20]).unwrap();
+    }
+    let before = db.stats().log_bytes;
+    let merged = db.merge(false).unwrap();
+    let after = db.stats().log_bytes;
+    assert!(merged.inputs > 1 && after * 10 < before * 8, "{before} bytes, {after} after {merged:?}");
+    assert_eq!((db.merge(false).unwrap().inputs, db.stats().keys), (0, 2000));
+}
+
 /// A scan that began before goes on over what a merge took out, and the files go when it ends.
 #[test]
 fn a_scan_keeps_what_a_merge_takes_out() {

@@ -651,6 +651,9 @@ fn merge_range(files: &[IndexFile], cover: &Cover, lower: Bound<&[u8]>, upper: B
             return Ok(());
         };
         live.add(key.len(), slot);
+        if slot.as_sum().is_some() {
+            live.note_sum(files[number].stretch.segment);
+        }
         let pushed = builder.push(key, slot);
         pushed.map_err(|_| Error::damage(&files[number].path, 0, "the keys do not ascend"))
     })?;

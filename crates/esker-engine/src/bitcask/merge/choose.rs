@@ -12,6 +12,8 @@ pub(crate) struct Candidate {
     pub(crate) bytes: u64,
     /// Of these, what records that live take up.
     pub(crate) live: u64,
+    /// Whether sums may live that only its adds tell of: they are not among these, and become records.
+    pub(crate) has_sums: bool,
     /// Whether it may be merged now. Those that may not count towards the dead bytes all the same.
     pub(crate) eligible: bool,
 }
@@ -28,7 +30,12 @@ impl Candidate {
 
     /// Whether nothing in it lives.
     fn is_dead(&self) -> bool {
-        self.live == 0
+        self.live == 0 && !self.has_sums
+    }
+
+    /// What is copied of it, in bytes, at most: the record of a sum is about half as long as the frame of an add.
+    fn copied(&self) -> u64 {
+        if self.has_sums { self.live.max(self.bytes / 2) } else { self.live }
     }
 }
 
@@ -121,7 +128,7 @@ fn up_to(candidates: Vec<&Candidate>, copy_bytes_max: u64) -> Vec<SegmentId> {
     let mut copied = 0;
     let fits = candidates.into_iter().take_while(|it| {
         let is_first = copied == 0;
-        copied += it.live;
+        copied += it.copied();
         is_first || copied <= copy_bytes_max
     });
     fits.take(INPUTS_MAX).map(|it| it.id).collect()
@@ -141,7 +148,7 @@ mod tests {
     };
 
     fn candidate(id: SegmentId, bytes: u64, live: u64) -> Candidate {
-        Candidate { id, bytes, live, eligible: true }
+        Candidate { id, bytes, live, has_sums: false, eligible: true }
     }
 
     #[test]
@@ -150,6 +157,14 @@ mod tests {
         assert_eq!(choose(&all, &POLICY), [2, 4]);
         let busy = Candidate { eligible: false, ..all[1] };
         assert!(choose(&[all[0], busy, all[2]], &POLICY).is_empty());
+    }
+
+    #[test]
+    fn what_has_nothing_but_sums_waits_for_its_turn() {
+        let adds = |id| Candidate { has_sums: true, ..candidate(id, 100, 0) };
+        assert!(choose(&[candidate(1, 100, 100), candidate(2, 100, 100), adds(3)], &POLICY).is_empty());
+        let all = [candidate(1, 100, 100), candidate(2, 100, 30), adds(3), adds(4), adds(5)];
+        assert_eq!(choose(&all, &POLICY), [3, 4], "what they are copied to counts");
     }
 
     #[test]

@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn groups_are_what_one_merge_takes() {
-        let input = |id, live| Candidate { id, bytes: 100, live, eligible: true };
+        let input = |id, live| Candidate { id, bytes: 100, live, has_sums: false, eligible: true };
         let inputs = [input(1, 40), input(2, 60), input(3, 1), input(4, 100), input(5, 300), input(6, 0)];
         assert_eq!(groups(&inputs, 100), [vec![1, 2], vec![3], vec![4], vec![5], vec![6]]);
         assert!(groups(&[], 100).is_empty());

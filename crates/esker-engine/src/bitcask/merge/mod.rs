@@ -170,6 +170,7 @@ impl Bitcask {
                 id,
                 bytes: u64::from(end.unwrap_or_else(|| log.appended().offset)),
                 live: beside.needed(id, live.of_segment(id)),
+                has_sums: live.may_have_sums(id),
                 eligible: end.is_some() && (is_merged(id) || id < before) && !compacting.contains(&id),
             }
         };
