@@ -13,7 +13,7 @@ use esker_engine::{
     BackupArchive, BackupReport, Committed, Db, Entry, KeyRange, Lookup, Merged, Meta, Progress, Reader,
     Stats, Version,
 };
-use esker_log::clock::Clock;
+use esker_log::{Wait, clock::Clock};
 use futures_util::future::Either;
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -30,6 +30,9 @@ use crate::{
 
 /// When a reader may come back to a node that has nothing of the cluster's state yet.
 const NOTHING_YET_RETRY: Duration = Duration::from_millis(500);
+
+/// Who waits because merging is behind looks so often whether it still is.
+const WAIT_SLICE: Duration = Duration::from_millis(100);
 
 /// The settings of a Store.
 #[derive(Debug, Clone)]
@@ -134,10 +137,10 @@ impl Committer {
         Ok(version)
     }
 
-    fn merge(&self, all: bool) -> Result<Merged> {
+    fn merge(&self, all: bool, progress: Progress<'_>) -> Result<Merged> {
         Ok(match self {
-            Self::Single { db, .. } => db.merge(all)?,
-            Self::Raft { node, .. } => node.replica().merge(all)?,
+            Self::Single { db, .. } => db.merge_with(all, progress)?,
+            Self::Raft { node, .. } => node.replica().merge_with(all, progress)?,
         })
     }
 
@@ -360,18 +363,27 @@ fn submit_replicated(
 ) -> Result<JoinHandle<Result<Committed>>> {
     let batch = batch.into_encoded()?;
     let permit = Accounts::permit(accounts, batch.encoded_len())?;
-    let drag = node.replica().drag(batch.encoded_len());
+    let wait = node.replica().drag(batch.encoded_len());
     node.replica().check_memory(&batch)?;
     node.replica().learn(&batch);
-    let written = node.write(batch, options);
+    let node = Arc::clone(node);
     Ok(tokio::spawn(async move {
-        if !drag.is_zero() {
-            tokio::time::sleep(drag).await;
-        }
-        let committed = written.await?;
+        take_slowly(wait, || node.replica().is_released(&wait)).await;
+        // Not before: it is stamped with the time.
+        let committed = node.write(batch, options).await?;
         permit.committed();
         Ok(committed)
     }))
+}
+
+/// Waits for what merging is behind, or until it is not any more.
+async fn take_slowly(wait: Wait, is_released: impl Fn() -> bool) {
+    let mut left = wait.time();
+    while !left.is_zero() && !is_released() {
+        let slice = left.min(WAIT_SLICE);
+        tokio::time::sleep(slice).await;
+        left -= slice;
+    }
 }
 
 async fn on_own_thread<T: Send + 'static>(
@@ -408,6 +420,24 @@ mod tests {
         let db = Db::open(dir.path(), Options::default()).unwrap();
         let config = StoreConfig { io_threads: NonZeroUsize::MIN, ..StoreConfig::default() };
         (Store::single(db, config, Arc::new(ManualClock::default())).unwrap(), dir)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_merges_waits_no_longer_than_they_are_behind() {
+        let clock = Arc::<ManualClock>::default();
+        let brake = esker_log::Brake::new(clock);
+        brake.set(Duration::from_millis(10));
+        let wait = brake.owe(|| 1 << 20);
+        let start = tokio::time::Instant::now();
+        take_slowly(wait, || brake.is_released(&wait)).await;
+        assert!(start.elapsed() >= wait.time() && wait.time() > Duration::from_secs(2));
+        let start = tokio::time::Instant::now();
+        let let_go = async {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            brake.set(Duration::ZERO);
+        };
+        tokio::join!(take_slowly(wait, || brake.is_released(&wait)), let_go);
+        assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
     }
 
     #[tokio::test]
@@ -606,5 +636,40 @@ mod tests {
         fill(&store, 1).await;
         assert_eq!(store.checkpoint().await.unwrap(), 1);
         assert!(store.verify(&WorkProgress::default()).await.unwrap().damage.is_empty());
+    }
+
+    /// A merge reads for long: who does not wait for it any more does not have it go on.
+    #[tokio::test]
+    async fn a_merge_that_nobody_waits_for_ends() {
+        let disk = SimDisk::new();
+        let mut options = uncached();
+        options.segment_max_bytes = 4096;
+        let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+        let db = Db::open_in(&environment, "/d", options).unwrap();
+        let config = StoreConfig { io_threads: NonZeroUsize::MIN, ..StoreConfig::default() };
+        let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
+        // Nothing of it is dead, so that nothing is merged that nobody asks for.
+        for n in 0..20_u32 {
+            let mut batch = Batch::new(store.limits());
+            (0..100_u32).for_each(|key| batch.put(&(100 * n + key).to_be_bytes(), b"value").unwrap());
+            store.write(batch, WriteOptions::default()).await.unwrap();
+        }
+        store.checkpoint().await.unwrap();
+        disk.stall(Ops::Reads);
+        let merge = {
+            let store = store.clone();
+            tokio::spawn(async move { store.merge(true).await })
+        };
+        tokio::task::yield_now().await;
+        disk.wait_until_stalled(1);
+        merge.abort();
+        assert!(merge.await.unwrap_err().is_cancelled());
+        disk.end_stall();
+        while matches!(store.checkpoint().await, Err(Error::AlreadyRunning(_))) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.status().stats.merges.merges, 0);
+        assert!(store.merge(true).await.unwrap().merged.inputs > 0);
+        store.close().await.unwrap();
     }
 }

@@ -443,8 +443,15 @@ impl Db {
     ///
     /// Errors: `DiskFull`, `OutOfFiles`, `Io`, `Damage`, `Poisoned`, `Closed`. Nothing is lost; what was merged before stays so.
     pub fn merge(&self, all: bool) -> Result<Merged> {
+        self.merge_with(all, &mut |_, _| Ok(()))
+    }
+
+    /// The same; `progress` gets (bytes copied, 0: it is not known before how many there will be).
+    ///
+    /// Errors: those of [`Db::merge`], and what `progress` says.
+    pub fn merge_with(&self, all: bool, progress: Progress<'_>) -> Result<Merged> {
         let inner = self.inner();
-        inner.merger.merge_now(inner, all)
+        inner.merger.merge_now(inner, all, progress)
     }
 
     /// Makes a copy of the store in `dir` while it is in use, at the version that it has when this begins. What an earlier

@@ -6,8 +6,8 @@ use esker_log::{Brake, Error, Log, Position, Result, signal::Signal};
 use parking_lot::Mutex;
 
 use crate::{
-    Engine, Merged, Merging, Options, Pace,
-    merging::{Throttle, Unpaced, drag, rate},
+    Engine, Merged, Merging, Options, Progress,
+    merging::{Throttle, Trigger, drag, rate},
 };
 
 /// What lives shall fill at least so many segments, as long as they do not get smaller than this: sealing one costs a sync.
@@ -26,7 +26,7 @@ pub(crate) struct Merger {
     signal: Signal,
     /// Why the last merge failed.
     pub(crate) error: Mutex<Option<String>>,
-    trigger_ratio: f64,
+    trigger: Trigger,
     /// After each MiB copied, as long as there is little to gain.
     pause: Duration,
 }
@@ -49,7 +49,10 @@ impl Merger {
         Self {
             signal: Signal::default(),
             error: Mutex::new(None),
-            trigger_ratio: options.merge_trigger_ratio,
+            trigger: Trigger {
+                ratio: options.merge_trigger_ratio,
+                bytes: options.merge_trigger_bytes.unwrap_or(u64::MAX),
+            },
             pause: options.merge_throttle,
         }
     }
@@ -62,15 +65,9 @@ impl Merger {
     /// The life of the merging thread.
     pub(crate) fn run(&self, store: &impl Mergeable) {
         while !store.is_closing() {
-            self.turn(store);
+            self.merge_due(store, true);
             self.signal.wait(LOOK_INTERVAL);
         }
-    }
-
-    fn turn(&self, store: &impl Mergeable) {
-        self.merge_due(store, true);
-        // Nothing is due, or it failed, or the store closes: nobody would be helped by slower writers.
-        store.brake().set(Duration::ZERO);
     }
 
     /// Sees to it that the segment being written, which cannot be merged, stays a small part of the store.
@@ -80,9 +77,15 @@ impl Merger {
     }
 
     /// Merges until nothing is due. A failure is kept for the status; it is tried again later.
-    pub(crate) fn merge_due(&self, store: &impl Mergeable, paced: bool) {
+    pub(crate) fn merge_due(&self, store: &impl Mergeable, is_paced: bool) {
+        self.merge_while_due(store, is_paced);
+        // Nothing is due, or it failed, or the store closes: nobody would be helped by slower writers.
+        store.brake().set(Duration::ZERO);
+    }
+
+    fn merge_while_due(&self, store: &impl Mergeable, is_paced: bool) {
         while !store.is_closing() && store.engine().is_merge_due(store.log(), store.merge_before()) {
-            let merged = self.merge(store, false, paced);
+            let merged = self.merge(store, false, is_paced, &mut |_| Ok(()));
             let is_done = !matches!(merged, Ok(Some(_)));
             *self.error.lock() = match merged {
                 Err(Error::Closed) | Ok(_) => None,
@@ -94,13 +97,31 @@ impl Merger {
         }
     }
 
-    /// Merges at full speed what is worth it, or everything.
-    pub(crate) fn merge_now(&self, store: &impl Mergeable, all: bool) -> Result<Merged> {
+    /// Merges at full speed what is worth it, or everything. `progress` is told how many bytes were copied; how many will be
+    /// is not known.
+    pub(crate) fn merge_now(
+        &self,
+        store: &impl Mergeable,
+        all: bool,
+        progress: Progress<'_>,
+    ) -> Result<Merged> {
+        let merged = self.merge_asked(store, all, progress);
+        // If the background has to go on, it looks by itself how fast writers may be.
+        store.brake().set(Duration::ZERO);
+        self.wake();
+        merged
+    }
+
+    fn merge_asked(&self, store: &impl Mergeable, all: bool, progress: Progress<'_>) -> Result<Merged> {
         // What is not covered by index files cannot be merged.
         store.save()?;
         let mut sum = Merged::default();
-        while let Some(merged) = self.merge(store, all, false)? {
-            sum = sum.plus(merged);
+        loop {
+            let before = sum.bytes_copied;
+            match self.merge(store, all, false, &mut |copied| progress(before + copied, 0))? {
+                Some(merged) => sum = sum.plus(merged),
+                None => break,
+            }
             if all {
                 break;
             }
@@ -109,17 +130,24 @@ impl Merger {
         Ok(sum)
     }
 
-    fn merge(&self, store: &impl Mergeable, all: bool, paced: bool) -> Result<Option<Merged>> {
-        let is_closing = || store.is_closing();
-        let look = || self.look(store);
-        let mut throttle: Box<dyn Pace> = match paced {
-            true => Box::new(Throttle::new(&is_closing, &look)),
-            false => Box::new(Unpaced),
+    /// Merges once, or everything. `go_on` is told now and then how many bytes were copied; an error ends the merge.
+    fn merge(
+        &self,
+        store: &impl Mergeable,
+        all: bool,
+        is_paced: bool,
+        go_on: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Option<Merged>> {
+        let look = || {
+            // Writers are slowed by how much is dead, whoever merges.
+            let rate = self.look(store);
+            if is_paced { rate } else { u64::MAX }
         };
+        let mut go_on = |copied| if store.is_closing() { Err(Error::Closed) } else { go_on(copied) };
         let mut merging = Merging {
             before: store.merge_before(),
             all,
-            pace: throttle.as_mut(),
+            pace: &mut Throttle::new(&mut go_on, &look),
             save: &mut || store.save(),
         };
         store.engine().merge(store.log(), &mut merging)
@@ -130,7 +158,7 @@ impl Merger {
         let (dead, live) = dead_and_live(store);
         let live_min = store.log().segment_max_bytes().min(LIVE_MIN);
         store.brake().set(drag(dead, live, live_min));
-        rate(dead as f64 / (dead + live).max(1) as f64, self.trigger_ratio, self.pause)
+        rate(dead, dead + live, self.trigger, self.pause)
     }
 }
 
@@ -145,7 +173,9 @@ fn dead_and_live(store: &impl Mergeable) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use esker_log::{clock::ManualClock, disk::sim::SimDisk};
+    use std::sync::atomic::Ordering;
+
+    use esker_log::{clock::SystemClock, disk::sim::SimDisk};
 
     use super::*;
     use crate::{Db, Environment};
@@ -154,7 +184,7 @@ mod tests {
     fn store() -> Db {
         let environment = Environment {
             disk: Arc::new(SimDisk::new()),
-            clock: Arc::<ManualClock>::default(),
+            clock: Arc::<SystemClock>::default(),
             store_id: || Ok([7; 16]),
             threads: false,
         };
@@ -175,16 +205,73 @@ mod tests {
         overwrite();
         assert_eq!((db.stats().throttled, inner.brake().per_kib()), (Duration::ZERO, Duration::ZERO));
         db.checkpoint().unwrap();
-        inner.merger.merge(inner, false, true).unwrap().unwrap();
+        inner.merger.merge(inner, false, true, &mut |_| Ok(())).unwrap().unwrap();
         assert!(inner.brake().per_kib() > Duration::ZERO, "{:?}", db.stats());
         overwrite();
         let throttled = db.stats().throttled;
         assert!(throttled > Duration::ZERO && throttled < Duration::from_secs(2), "{throttled:?}");
         // Once it has caught up, nobody waits.
         db.checkpoint().unwrap();
-        inner.merger.turn(inner);
+        inner.merger.merge_due(inner, true);
         assert_eq!(inner.brake().per_kib(), Duration::ZERO);
         overwrite();
         assert_eq!(db.stats().throttled, throttled);
+    }
+
+    /// While a compaction runs, the background waits for it and cannot look.
+    #[test]
+    fn a_merge_that_was_asked_for_slows_writers_as_long_as_it_lasts() {
+        let db = store();
+        let inner = db.inner();
+        (0..100_u8).for_each(|n| {
+            db.put(&[n % 10], &[n; 10_000]).unwrap();
+        });
+        let mut slowed = 0;
+        let mut note = |_, _| {
+            slowed += u64::from(inner.brake().per_kib() > Duration::ZERO);
+            Ok(())
+        };
+        db.merge_with(true, &mut note).unwrap();
+        assert!(slowed > 0);
+        assert_eq!(inner.brake().per_kib(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_merge_that_was_asked_for_ends_when_nobody_wants_it_or_the_store_closes() {
+        let db = store();
+        (0..100_u8).for_each(|n| {
+            db.put(&[n], &[n; 10_000]).unwrap();
+        });
+        let mut told = Vec::new();
+        let cancelled = db.merge_with(true, &mut |copied, _| {
+            told.push(copied);
+            if copied > 20_000 { Err(Error::Cancelled) } else { Ok(()) }
+        });
+        assert!(matches!(cancelled, Err(Error::Cancelled)), "{cancelled:?}");
+        assert!(told.is_sorted() && told.last().is_some_and(|last| *last < 40_000), "{told:?}");
+        let closing = &db.inner().closing;
+        let closed = db.merge_with(true, &mut |_, _| {
+            closing.store(true, Ordering::Release);
+            Ok(())
+        });
+        assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
+        closing.store(false, Ordering::Release);
+        assert_eq!(db.stats().merges.merges, 0);
+        assert!(db.merge(true).unwrap().bytes_copied > 1_000_000);
+    }
+
+    /// However fast ranges are deleted, so that some are never counted when it is asked.
+    #[test]
+    fn what_was_just_cut_out_makes_merging_due() {
+        let db = store();
+        (0..100_u8).for_each(|n| {
+            db.put(&[n], &[n; 10_000]).unwrap();
+        });
+        db.checkpoint().unwrap();
+        let inner = db.inner();
+        let is_due = || inner.engine.is_merge_due(inner.commit.log(), inner.merge_before());
+        assert!(!is_due());
+        db.delete_range(&crate::KeyRange::all()).unwrap();
+        assert!(is_due());
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use esker_log::{Error, Position, Result, signal::Signal};
+use esker_log::{Position, Result, signal::Signal};
 
 /// What an engine needs of its store to merge.
 pub struct Merging<'a> {
@@ -27,21 +27,14 @@ pub trait Pace {
     fn copied(&mut self, bytes: u64) -> Result<()>;
 }
 
-/// As fast as can be.
-pub(crate) struct Unpaced;
-
-impl Pace for Unpaced {
-    fn copied(&mut self, _bytes: u64) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// Copies so many bytes a second as it is told now and then, and ends when the store is closed.
+/// Copies so many bytes a second as it is told now and then, and ends when it is told to.
 pub(crate) struct Throttle<'a> {
     bytes_per_second: u64,
-    /// Copied since the last pause.
-    unpaid: u64,
-    is_closing: &'a dyn Fn() -> bool,
+    /// Copied in all.
+    copied: u64,
+    /// Copied and not paid for by a pause yet.
+    unpaid: f64,
+    go_on: &'a mut dyn FnMut(u64) -> Result<()>,
     /// Copied since the last look.
     unlooked: u64,
     look: &'a dyn Fn() -> u64,
@@ -52,32 +45,52 @@ const LOOK_BYTES: u64 = 1 << 20;
 
 /// A pause is taken when it comes to this: shorter ones cost more than they give.
 const PAUSE: Duration = Duration::from_millis(5);
+/// A longer one is taken in pieces: what it waits for may be over.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 impl<'a> Throttle<'a> {
-    /// `look` is called now and then, and says how many bytes a second may be copied.
-    pub(crate) fn new(is_closing: &'a dyn Fn() -> bool, look: &'a dyn Fn() -> u64) -> Self {
-        Self { bytes_per_second: look(), unpaid: 0, is_closing, unlooked: 0, look }
+    /// `look` is called now and then, and says how many bytes a second may be copied. `go_on` is told often how many were copied in
+    /// all; an error ends the merge.
+    pub(crate) fn new(go_on: &'a mut dyn FnMut(u64) -> Result<()>, look: &'a dyn Fn() -> u64) -> Self {
+        Self { bytes_per_second: look(), copied: 0, unpaid: 0.0, go_on, unlooked: 0, look }
+    }
+
+    fn look(&mut self) {
+        self.unlooked = 0;
+        self.bytes_per_second = (self.look)();
+    }
+
+    /// For how long to pause.
+    fn due(&self) -> Duration {
+        let seconds = self.unpaid / self.bytes_per_second.max(1) as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or(PAUSE_MAX)
+    }
+
+    fn pause(&mut self, time: Duration) {
+        // Nobody raises it: a wait that can be had without asking for the time.
+        Signal::default().wait(time);
+        let paid = time.as_secs_f64() * self.bytes_per_second.max(1) as f64;
+        self.unpaid = (self.unpaid - paid).max(0.0);
     }
 }
 
 impl Pace for Throttle<'_> {
     fn copied(&mut self, bytes: u64) -> Result<()> {
+        self.copied += bytes;
+        self.unpaid += bytes as f64;
         self.unlooked += bytes;
         if self.unlooked >= LOOK_BYTES {
-            self.unlooked = 0;
-            self.bytes_per_second = (self.look)();
+            self.look();
         }
-        if (self.is_closing)() {
-            return Err(Error::Closed);
+        (self.go_on)(self.copied)?;
+        while self.due() >= PAUSE {
+            let due = self.due();
+            self.pause(due.min(PAUSE_MAX));
+            if due > PAUSE_MAX {
+                self.look();
+                (self.go_on)(self.copied)?;
+            }
         }
-        self.unpaid += bytes;
-        let due = Duration::from_secs_f64(self.unpaid as f64 / self.bytes_per_second.max(1) as f64);
-        if due < PAUSE {
-            return Ok(());
-        }
-        self.unpaid = 0;
-        // Nobody raises it: a wait that can be had without asking for the time.
-        Signal::default().wait(due);
         Ok(())
     }
 }
@@ -85,16 +98,34 @@ impl Pace for Throttle<'_> {
 /// After copying so much a merge pauses, as long as it is set to when merging has just become due.
 const STEP: f64 = (1 << 20) as f64;
 /// When so many times more is dead, it does not pause at all.
-const FULL_SPEED: f64 = 1.25;
+pub(crate) const FULL_SPEED: f64 = 1.25;
 
-/// How fast to copy where so much of all is dead, in parts of one, and merging begins at `trigger`.
-pub(crate) fn rate(dead_ratio: f64, trigger: f64, pause: Duration) -> u64 {
+/// What makes merging begin: either of the two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trigger {
+    /// So much of all is dead, in parts of one.
+    pub(crate) ratio: f64,
+    /// So many bytes are.
+    pub(crate) bytes: u64,
+}
+
+impl Trigger {
+    /// How much more is dead: 0 at most where merging just begins, 1 at least where it is to be as fast as it can.
+    fn urgency(&self, dead: u64, total: u64) -> f64 {
+        let to_full_speed = (self.ratio * (FULL_SPEED - 1.0)).min(1.0 - self.ratio).max(0.01);
+        let by_ratio = (dead as f64 / total.max(1) as f64 - self.ratio) / to_full_speed;
+        let by_bytes = (dead as f64 / self.bytes.max(1) as f64 - 1.0) / (FULL_SPEED - 1.0);
+        by_ratio.max(by_bytes)
+    }
+}
+
+/// How fast to copy where so many bytes of all are dead.
+pub(crate) fn rate(dead: u64, total: u64, trigger: Trigger, pause: Duration) -> u64 {
     if pause.is_zero() {
         return u64::MAX;
     }
     let slowest = STEP / pause.as_secs_f64();
-    let to_full_speed = (trigger * (FULL_SPEED - 1.0)).min(1.0 - trigger).max(0.01);
-    let urgency = ((dead_ratio - trigger) / to_full_speed).clamp(0.0, 1.0);
+    let urgency = trigger.urgency(dead, total).clamp(0.0, 1.0);
     if urgency >= 1.0 { u64::MAX } else { (slowest / (1.0 - urgency)) as u64 }
 }
 
@@ -177,6 +208,10 @@ impl MergeCounters {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use esker_log::Error;
+
     use super::*;
 
     #[test]
@@ -192,9 +227,35 @@ mod tests {
     #[test]
     fn the_more_is_dead_the_faster_it_goes() {
         let pause = Duration::from_millis(20);
-        let rates = [0.3, 0.4, 0.425, 0.45, 0.475, 0.5, 0.9].map(|dead| rate(dead, 0.4, pause));
+        let by_ratio = Trigger { ratio: 0.4, bytes: u64::MAX };
+        let rates = [300, 400, 425, 450, 475, 500, 900].map(|dead| rate(dead, 1000, by_ratio, pause));
         assert!(rates.is_sorted() && rates[1] == 50 << 20 && rates[4] < u64::MAX, "{rates:?}");
         assert_eq!(rates[5], u64::MAX);
-        assert_eq!(rate(0.4, 0.4, Duration::ZERO), u64::MAX);
+        assert_eq!(rate(400, 1000, by_ratio, Duration::ZERO), u64::MAX);
+        // However small a part of all it is.
+        let by_bytes = Trigger { bytes: 100, ..by_ratio };
+        let rates = [90, 100, 110, 120, 125].map(|dead| rate(dead, 100_000, by_bytes, pause));
+        assert!(rates.is_sorted() && rates[1] == 50 << 20 && rates[3] < u64::MAX, "{rates:?}");
+        assert_eq!(rates[4], u64::MAX);
+    }
+
+    #[test]
+    fn a_long_pause_ends_when_it_is_not_needed_any_more() {
+        let calls = Cell::new(0);
+        let slow_at_first = || {
+            calls.set(calls.get() + 1);
+            if calls.get() < 3 { 1 } else { u64::MAX }
+        };
+        let mut go_on = |_: u64| Ok(());
+        Throttle::new(&mut go_on, &slow_at_first).copied(1 << 19).unwrap();
+        assert_eq!(calls.get(), 3, "it would have taken six days");
+        let mut told = 0;
+        let mut go_on = |copied: u64| {
+            told += 1;
+            assert_eq!(copied, 1 << 19);
+            if told == 2 { Err(Error::Closed) } else { Ok(()) }
+        };
+        let ended = Throttle::new(&mut go_on, &|| 1).copied(1 << 19);
+        assert!(matches!(ended, Err(Error::Closed)) && told == 2, "{ended:?}");
     }
 }

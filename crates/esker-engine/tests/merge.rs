@@ -131,6 +131,48 @@ fn what_expired_goes() {
     assert_eq!(machine.open(&options()).unwrap().stats().keys, 1);
 }
 
+/// The keys that a merge drops are noted in a buffer's worth of memory.
+#[test]
+fn what_expired_goes_by_and_by_where_memory_is_small() {
+    let machine = Machine::new(SimDisk::new());
+    let mut options = options();
+    options.memory_budget = 1 << 20;
+    options.segment_max_bytes = 1 << 20;
+    let db = machine.open(&options).unwrap();
+    let now = esker_log::clock::Clock::wall(machine.clock.as_ref()).as_millis() as u64;
+    for n in 0..200_u8 {
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(&[n; 1000], b"", now + 1000).unwrap();
+        db.write(batch, None).unwrap();
+    }
+    machine.clock.advance(Duration::from_secs(62));
+    db.delete(b"another").unwrap();
+    fill(&db, b"q", 2_000_000);
+    // 64 KiB of them in each of the merges that it takes.
+    let expired = db.merge(true).unwrap().keys_expired;
+    assert!((60..200).contains(&expired), "{expired}");
+    while db.stats().keys > 1 {
+        assert!(db.merge(true).unwrap().keys_expired > 0);
+    }
+}
+
+/// What `docs/merge.md` says of the headers of frames: they are dead, and merging frees them, once.
+#[test]
+fn small_values_that_were_written_one_by_one_take_less_when_merged() {
+    let machine = Machine::new(SimDisk::new());
+    let mut options = options();
+    options.segment_max_bytes = 64 << 10;
+    let db = machine.open(&options).unwrap();
+    for n in 0..2000_u32 {
+        db.put(format!("key/{n:012}").as_bytes(), &[n as u8; 20]).unwrap();
+    }
+    let before = db.stats().log_bytes;
+    let merged = db.merge(false).unwrap();
+    let after = db.stats().log_bytes;
+    assert!(merged.inputs > 1 && after * 10 < before * 8, "{before} bytes, {after} after {merged:?}");
+    assert_eq!((db.merge(false).unwrap().inputs, db.stats().keys), (0, 2000));
+}
+
 /// A scan that began before goes on over what a merge took out, and the files go when it ends.
 #[test]
 fn a_scan_keeps_what_a_merge_takes_out() {

@@ -770,3 +770,22 @@ fn a_backup_of_a_replica_that_fails_anywhere_costs_nothing() {
     }
     assert!(failed > 100, "{failed}");
 }
+
+/// What a state file names stays within reach when the index files before it are joined.
+#[test]
+fn many_checkpoints_of_one_segment_make_few_files() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    for index in 1..=24 {
+        let entries = [entry(index, 1, &format!("{:02}", index % 7), &index.to_string())];
+        append(&replica, &entries);
+        commit(&replica, &entries);
+        replica.checkpoint().unwrap();
+        let is_checkpoint = |path: &&std::path::PathBuf| path.to_string_lossy().ends_with(".ckpt");
+        let files = disk.files().iter().filter(is_checkpoint).count();
+        assert!(files <= 16, "{index}: {files}");
+        let found = open(&disk.after_crash(CrashMode::ProcessKill));
+        assert_eq!((found.applied().index, contents(&found)), (index, contents(&replica)));
+    }
+    assert_eq!((replica.stats().active_segment, replica.stats().checkpoint_error), (1, None));
+}

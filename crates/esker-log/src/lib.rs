@@ -27,7 +27,7 @@ mod write_back;
 mod writer;
 
 pub use append_queue::{Append, AppendQueue, OnAppended, Written};
-pub use brake::Brake;
+pub use brake::{Brake, Wait};
 pub use commit::{COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits};
 pub use error::{Damage, Error, Result};
 pub use gather::Gather;

@@ -131,6 +131,22 @@ fn submit_and_wait(commit: &GroupCommit<Recorder>, value: &[u8], sync: Option<Sy
     }
 }
 
+/// Who is slowed down however much is let go when the store closes, and its batch is committed.
+#[test]
+fn closing_waits_for_no_brake() {
+    let commit = group_commit(&SimDisk::new(), SyncPolicy::Never, 64);
+    commit.brake().set(Duration::from_secs(3600));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| commit.write(draft(b"slowed"), None));
+        while commit.brake().waited().is_zero() {
+            std::thread::yield_now();
+        }
+        commit.close();
+        assert_eq!(writer.join().unwrap().unwrap(), 1);
+    });
+    assert_eq!(*commit.consumer().applied.lock(), [b"slowed"]);
+}
+
 /// CHECKS 4: everyone in a group whose sync fails is told so, and nothing of it is applied.
 #[test]
 fn a_failed_sync_is_everybodys_answer() {

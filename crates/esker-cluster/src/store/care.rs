@@ -47,12 +47,13 @@ impl Store {
         self.maintain(move || inner.committer.checkpoint()).await
     }
 
-    /// Merges this node's segments: what is worth it, or with `all` everything that may be; says what was done.
+    /// Merges this node's segments: what is worth it, or with `all` everything that may be; says what was done. Ends when nobody
+    /// waits for it any more.
     pub async fn merge(&self, all: bool) -> Result<Compacted> {
         let inner = Arc::clone(&self.inner);
-        self.maintain(move || {
+        self.work(&WorkProgress::default(), move |go_on| {
             let before = inner.committer.stats().log_bytes;
-            let merged = inner.committer.merge(all)?;
+            let merged = inner.committer.merge(all, go_on)?;
             Ok(Compacted { merged, before, after: inner.committer.stats().log_bytes })
         })
         .await

@@ -184,6 +184,7 @@ impl Turn<'_> {
                 RecordKind::Add => {
                     let Sum { value, expiry } = *sums.next().expect("a sum was made for every add");
                     committed.outcome = Outcome::Sum(value);
+                    self.live.note_sum(segment);
                     self.put(record.key, Slot::sum(value, batch.version).expiring(expiry))
                 }
                 RecordKind::Delete => self.tree.remove(record.key),

@@ -1,7 +1,8 @@
 //! When index files are written, and which.
 //!
 //! The log is covered from its beginning without a gap, each segment by a row of index files. What lies behind the last is
-//! replayed at opening. A row that got long is joined into one file, the segment's hint, once the segment is sealed.
+//! replayed at opening. A row that got long is joined into one file, the segment's hint, once the segment is sealed; before that,
+//! its newest files are, so that a segment that fills slowly has few of them, too.
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +29,8 @@ use crate::{Loaded, Saved, SavedFile, Settled};
 
 /// A longer row of index files is joined into one: every file costs an opening a look, every joining costs the bytes once more.
 const ROW_FILES_MAX: usize = 4;
+/// The row of a segment that is not sealed gets as long as this before files of it are joined.
+const ACTIVE_ROW_FILES_MAX: usize = 16;
 
 /// Whether what a frame holds is part of the state.
 type Counts<'a> = dyn Fn(&Frame<'_>) -> bool + 'a;
@@ -58,11 +61,15 @@ impl Checkpoints {
         self.covered
     }
 
-    /// The rows of these segments are not joined any more: a merge reads them.
-    pub(crate) fn forget(&mut self, segments: &[SegmentId]) {
-        segments.iter().for_each(|id| {
-            self.rows.remove(id);
-        });
+    /// The rows of these segments are not joined any more: a merge reads them. Gives those that would have been looked at, for
+    /// [`Checkpoints::remember`].
+    pub(crate) fn forget(&mut self, segments: &[SegmentId]) -> Vec<(SegmentId, usize)> {
+        segments.iter().filter_map(|id| self.rows.remove_entry(id)).collect()
+    }
+
+    /// These rows may be joined after all.
+    pub(crate) fn remember(&mut self, rows: Vec<(SegmentId, usize)>) {
+        self.rows.extend(rows);
     }
 
     /// When a state was put in place that nothing covers, and whose first frame lies at `base`.
@@ -206,22 +213,70 @@ pub(super) fn saved_file(log: &Log, name: &IndexName) -> Result<SavedFile> {
     Ok(SavedFile { name, file, len, identity })
 }
 
-/// Joins the long rows of segments that are covered to their ends.
+/// Joins the long rows. One that cannot be joined does not stand in the way of the others, and is tried again.
+///
+/// Errors: what was wrong with the first such.
 fn join_rows(log: &Log, state: &mut Checkpoints) -> Result<()> {
     let active = state.covered.segment;
-    let whole: Vec<_> = state.rows.range(..active).map(|(id, files)| (*id, *files)).collect();
-    for (segment, files) in whole {
-        if files > ROW_FILES_MAX {
-            join_row(log, segment)?;
+    let mut outcome = Ok(());
+    let rows: Vec<_> = state.rows.iter().map(|(id, files)| (*id, *files)).collect();
+    for (segment, files) in rows {
+        let is_whole = segment < active;
+        let joined = match is_whole {
+            true if files > ROW_FILES_MAX => join_row(log, segment).map(|()| 1),
+            false if files > ACTIVE_ROW_FILES_MAX => join_newest(log, segment),
+            _ => Ok(files),
+        };
+        match joined {
+            Ok(_) if is_whole => {
+                state.rows.remove(&segment);
+            }
+            Ok(files) => {
+                state.rows.insert(segment, files);
+            }
+            Err(error) => outcome = outcome.and(Err(error)),
         }
-        state.rows.remove(&segment);
     }
-    Ok(())
+    outcome
 }
 
 /// Makes one file of a segment's row. A crash before the old files are removed leaves files that the next opening removes.
 fn join_row(log: &Log, segment: SegmentId) -> Result<()> {
-    let files = RowNames::list(log)?.open(log, segment)?;
+    let files = RowNames::list(log)?.open_pooled(log, segment)?;
+    join(log, &files, &IndexName::Hint(segment))?;
+    remove_index_files(log, |name| matches!(name, IndexName::Checkpoint(id, _) if id == segment))
+}
+
+/// Makes one file of the newest of a row that will get longer, and says how many it has then. It takes the place of the first of
+/// them. Those behind it, if they are not removed, lie within what it covers: so everybody knows that they do not count.
+fn join_newest(log: &Log, segment: SegmentId) -> Result<usize> {
+    let files = RowNames::list(log)?.open_pooled(log, segment)?;
+    let entries: Vec<_> = files.iter().map(|file| file.entries + file.ranges.len() as u64).collect();
+    let start = newest_to_join(&entries);
+    let Some(first) = files.get(start) else { return Ok(0) };
+    let from = first.stretch.from;
+    join(log, &files[start..], &IndexName::Checkpoint(segment, from))?;
+    remove_index_files(
+        log,
+        |name| matches!(name, IndexName::Checkpoint(id, at) if id == segment && at > from),
+    )?;
+    Ok(start + 1)
+}
+
+/// From which file of a row on to join, given how many entries each has: from the first that is not larger than all behind it
+/// together. So entries come to lie in a file twice as large each time they are written again, which is seldom; at least two files.
+fn newest_to_join(entries: &[u64]) -> usize {
+    let mut behind: u64 = entries.iter().sum();
+    let first = entries.iter().position(|&entries| {
+        behind -= entries;
+        entries <= behind
+    });
+    let last_two = entries.len().saturating_sub(2);
+    first.map_or(last_two, |first| first.min(last_two))
+}
+
+/// Makes one file of this name of some that join one another.
+fn join(log: &Log, files: &[IndexFile], name: &IndexName) -> Result<()> {
     let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(()) };
     let newest = files.iter().map(|file| file.stretch.last.index).max().unwrap_or_default();
     let stretch = Stretch {
@@ -230,13 +285,13 @@ fn join_row(log: &Log, segment: SegmentId) -> Result<()> {
         ..first.stretch
     };
     let mut writer = IndexWriter::new(log.store(), stretch);
-    merge_index(&files, &cover_of(&files), Bound::Unbounded, Bound::Unbounded, |key, place, _| {
+    merge_index(files, &cover_of(files), Bound::Unbounded, Bound::Unbounded, |key, place, _| {
         writer.push(key, place);
         Ok(())
     })?;
     files.iter().flat_map(|file| &file.ranges).for_each(|range| writer.push_range(range));
-    writer.finish(log.disk().as_ref(), log.dir(), log.store(), &IndexName::Hint(segment))?;
-    remove_index_files(log, |name| matches!(name, IndexName::Checkpoint(id, _) if id == segment))
+    writer.finish(log.disk().as_ref(), log.dir(), log.store(), name)?;
+    Ok(())
 }
 
 /// The names of the index files in the directory, by segment.
@@ -261,26 +316,34 @@ impl RowNames {
         Ok(Self(rows))
     }
 
-    /// Opens the index files of a segment, in order.
-    ///
-    /// Errors: `Damage`, `Io`.
-    pub(super) fn open(&self, log: &Log, segment: SegmentId) -> Result<Vec<IndexFile>> {
-        let open = |name: &IndexName| {
-            IndexFile::open(log.disk().as_ref(), &log.dir().join(name.to_string()), log.store())
-        };
-        self.0.get(&segment).into_iter().flatten().map(open).collect()
+    /// Those of a segment, in order.
+    pub(super) fn of(&self, segment: SegmentId) -> &[IndexName] {
+        self.0.get(&segment).map_or(&[], Vec::as_slice)
     }
 
-    /// The same, each open only while it is read, so that there may be more than a process may open.
+    /// The index files of a segment, in order, each open only while it is read, so that there may be more than a process may open.
+    /// As long as they are in use, none may be joined.
     ///
     /// Errors: `Damage`, `Io`.
     pub(super) fn open_pooled(&self, log: &Log, segment: SegmentId) -> Result<Vec<IndexFile>> {
-        let open = |name: &IndexName| {
+        let mut row: Vec<IndexFile> = Vec::new();
+        for name in self.of(segment) {
             let path = log.dir().join(name.to_string());
-            IndexFile::from_file(log.pooled_file(&path), &path, log.store())
-        };
-        self.0.get(&segment).into_iter().flatten().map(open).collect()
+            let file = IndexFile::from_file(log.pooled_file(&path), &path, log.store())?;
+            // One that lies within the one before was joined into it, and could not be removed.
+            if row.last().is_none_or(|last| file.stretch.from >= last.stretch.to) {
+                row.push(file);
+            }
+        }
+        Ok(row)
     }
+}
+
+/// Opens one index file. It can be read to its end whatever takes its place meanwhile.
+///
+/// Errors: `Damage`, `Io`.
+pub(super) fn open_index_file(log: &Log, name: &IndexName) -> Result<IndexFile> {
+    IndexFile::open(log.disk().as_ref(), &log.dir().join(name.to_string()), log.store())
 }
 
 /// Removes the index files that `is_old` says yes to. If a crash undoes it, the next opening does it again.
@@ -292,4 +355,109 @@ pub(super) fn remove_index_files(log: &Log, is_old: impl Fn(IndexName) -> bool) 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_log::{clock::ManualClock, disk::sim::SimDisk, signal::Signal};
+
+    use super::*;
+    use crate::{Db, Engine, Environment, Merging, Options, Pace};
+
+    const STORE: [u8; 16] = [7; 16];
+
+    /// A store, and its engine.
+    fn store(disk: &SimDisk) -> (Db, Arc<Bitcask>) {
+        let environment = Environment {
+            disk: Arc::new(disk.clone()),
+            clock: Arc::<ManualClock>::default(),
+            store_id: || Ok(STORE),
+            threads: false,
+        };
+        let options = Options { segment_max_bytes: 4096, ..Options::default() };
+        let maintenance = Arc::<Signal>::default();
+        let engine =
+            Arc::new(Bitcask::new(&options, Arc::clone(&environment.clock), Arc::clone(&maintenance)));
+        let db = Db::open_engine(&environment, "/db", options, Arc::clone(&engine) as _, maintenance);
+        (db.unwrap(), engine)
+    }
+
+    fn fill(db: &Db) {
+        (0..40_u8).for_each(|n| {
+            db.put(&[n], &[n; 300]).unwrap();
+        });
+        db.checkpoint().unwrap();
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_joined_does_not_stand_in_the_way_of_others() {
+        let disk = SimDisk::new();
+        let (db, engine) = store(&disk);
+        fill(&db);
+        let rows = || engine.checkpoints.lock().rows.keys().copied().collect::<Vec<_>>();
+        let active = db.stats().active_segment;
+        assert!(active > 3 && rows() == [active], "{:?}", rows());
+        // As if these were rows that could not be joined until now.
+        engine.checkpoints.lock().rows.extend([(1, 5), (2, 5), (3, 5)]);
+        let hint = format!("/db/{}", IndexName::Hint(2));
+        disk.flip_bit(&hint, 20, 3).unwrap();
+        db.checkpoint().unwrap();
+        assert_eq!(rows(), [2, active]);
+        assert!(db.stats().checkpoint_error.is_some_and(|error| error.contains("0002.hint")));
+        // It is tried again.
+        disk.flip_bit(&hint, 20, 3).unwrap();
+        db.checkpoint().unwrap();
+        assert_eq!((rows(), db.stats().checkpoint_error), (vec![active], None));
+    }
+
+    #[test]
+    fn rows_are_joined_again_after_a_merge_that_failed() {
+        let disk = SimDisk::new();
+        let (db, engine) = store(&disk);
+        fill(&db);
+        let rows = [(1, 3), (2, 4)];
+        engine.checkpoints.lock().rows.extend(rows);
+        let log = db.inner().commit.log();
+        let merge = |pace: &mut dyn Pace| {
+            let before = log.appended();
+            engine.merge(log, &mut Merging { before, all: true, pace, save: &mut || Ok(()) })
+        };
+        let is_there = |(id, files)| engine.checkpoints.lock().rows.get(&id) == Some(&files);
+        let cancelled = merge(&mut CopiesUpTo(0));
+        assert!(matches!(cancelled, Err(Error::Cancelled)), "{cancelled:?}");
+        assert!(rows.into_iter().all(is_there));
+        merge(&mut CopiesUpTo(u64::MAX)).unwrap().unwrap();
+        assert!(!rows.into_iter().any(is_there));
+    }
+
+    /// Ends a merge that copies so many bytes at once.
+    struct CopiesUpTo(u64);
+
+    impl Pace for CopiesUpTo {
+        fn copied(&mut self, bytes: u64) -> Result<()> {
+            if bytes > self.0 { Err(Error::Cancelled) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn what_is_joined_gets_twice_as_large() {
+        assert_eq!(newest_to_join(&[1; 17]), 0);
+        let mut with_large = vec![17];
+        with_large.extend([1; 16]);
+        assert_eq!(newest_to_join(&with_large), 1);
+        assert_eq!(newest_to_join(&[1000, 100, 20, 5, 2, 1]), 4);
+        assert_eq!([newest_to_join(&[3]), newest_to_join(&[])], [0, 0]);
+        // However rows grow, few entries are written often.
+        let (mut row, mut written) = (Vec::new(), 0);
+        for n in 0..10_000_u64 {
+            row.push(1 + n % 7);
+            if row.len() > ACTIVE_ROW_FILES_MAX {
+                let joined = row.drain(newest_to_join(&row)..).sum::<u64>();
+                written += joined;
+                row.push(joined);
+            }
+        }
+        let entries: u64 = row.iter().sum();
+        assert!(row.len() <= ACTIVE_ROW_FILES_MAX && written < 12 * entries, "{written} of {entries}");
+    }
 }

@@ -1,6 +1,6 @@
 //! How many bytes of each segment live: what merging chooses by.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use esker_log::SegmentId;
 
@@ -16,6 +16,8 @@ pub(crate) struct Liveness {
     log: Row,
     merged: Row,
     total: u64,
+    /// Log segments with adds: sums that no merge has made records of may be theirs.
+    with_adds: BTreeSet<SegmentId>,
 }
 
 /// Live bytes of segments with numbers close to one another.
@@ -83,8 +85,19 @@ impl Liveness {
         }
     }
 
+    /// An add in this segment came to a sum.
+    pub(crate) fn note_sum(&mut self, segment: SegmentId) {
+        self.with_adds.insert(segment);
+    }
+
+    /// Whether sums that live may come of this segment: it is not all dead then, whatever else is in it.
+    pub(crate) fn may_have_sums(&self, segment: SegmentId) -> bool {
+        self.with_adds.contains(&segment)
+    }
+
     /// Counts something else in: both count disjoint records.
     pub(crate) fn extend(&mut self, other: &Self) {
+        self.with_adds.extend(&other.with_adds);
         for (row, of) in [(&other.log, &mut self.log), (&other.merged, &mut self.merged)] {
             for (segment, bytes) in (row.first..).zip(&row.bytes) {
                 *of.at(segment) += bytes;
@@ -115,6 +128,7 @@ impl Liveness {
 
     /// Gives up the room of segments that are gone: those before the first that is there, of both kinds.
     pub(crate) fn forget_before(&mut self, first_log: SegmentId, first_merged: SegmentId) {
+        self.with_adds = self.with_adds.split_off(&first_log);
         self.log.forget_before(first_log);
         self.merged.forget_before(first_merged);
     }
@@ -133,7 +147,10 @@ mod tests {
         assert_eq!([7, 3, MERGED_FROM + 1, 5, 99].map(|id| live.of_segment(id)), [26, 36, 46, 0, 0]);
         assert_eq!(live.total(), 26 + 36 + 46);
         live.remove(4, slots[1]);
+        [3, 7].into_iter().for_each(|id| live.note_sum(id));
+        assert_eq!([3, 5, 7].map(|id| live.may_have_sums(id)), [true, false, true]);
         live.forget_before(7, MERGED_FROM);
+        assert_eq!([3, 5, 7].map(|id| live.may_have_sums(id)), [false, false, true]);
         assert_eq!((live.of_segment(3), live.of_segment(7), live.total()), (0, 26, 26 + 46));
         let mut more = Liveness::default();
         more.add(4, slots[1]);

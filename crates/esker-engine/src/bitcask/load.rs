@@ -274,6 +274,10 @@ fn open_row(opening: &mut Opening, names: &Names, at: usize, first: u32) -> Resu
     }
     let mut row = Row::empty(first);
     for from in names.checkpoints_of(segment) {
+        if from < row.reach {
+            names.remove_joined(opening, segment, from)?;
+            continue;
+        }
         let file = open_index(opening, &IndexName::Checkpoint(segment, from))?;
         let joins = |file: &IndexFile| {
             let stretch = &file.stretch;
@@ -450,14 +454,19 @@ impl Names {
         Ok(())
     }
 
-    /// Removes the row of a segment that has a hint. The hint's name may so far be in the page cache only.
+    /// Removes the row of a segment that has a hint.
     fn remove_joined_row(&self, opening: &Opening, segment: SegmentId) -> Result<()> {
         if self.checkpoints_of(segment).next().is_none() {
             return Ok(());
         }
-        let synced = opening.disk().sync_dir(opening.dir());
-        synced.map_err(|e| Error::io(format_args!("syncing the names in {}", opening.dir().display()), e))?;
+        sync_names(opening)?;
         self.remove_from_in_row(opening, segment, 0)
+    }
+
+    /// Removes a checkpoint that was joined into the one before.
+    fn remove_joined(&self, opening: &Opening, segment: SegmentId, from: u32) -> Result<()> {
+        sync_names(opening)?;
+        remove(opening, &IndexName::Checkpoint(segment, from))
     }
 
     /// The same, and its hint.
@@ -483,14 +492,22 @@ impl Names {
         let hints = self.hints.iter().map(|&segment| IndexName::Hint(segment));
         let checkpoints =
             self.checkpoints.iter().map(|&(segment, from)| IndexName::Checkpoint(segment, from));
-        for name in hints.chain(checkpoints) {
+        let is_kept = |name: &IndexName| {
             let path = opening.dir().join(name.to_string());
-            if kept.iter().all(|file| file.path != path) {
-                remove(opening, &name)?;
-            }
+            kept.iter().any(|file| file.path == path)
+        };
+        let mut others = hints.chain(checkpoints).filter(|name| !is_kept(name)).peekable();
+        if others.peek().is_some() {
+            sync_names(opening)?;
         }
-        Ok(())
+        others.try_for_each(|name| remove(opening, &name))
     }
+}
+
+/// What took the place of the files that will be removed may so far have its name in the page cache only.
+fn sync_names(opening: &Opening) -> Result<()> {
+    let synced = opening.disk().sync_dir(opening.dir());
+    synced.map_err(|e| Error::io(format_args!("syncing the names in {}", opening.dir().display()), e))
 }
 
 fn remove(opening: &Opening, name: &IndexName) -> Result<()> {
@@ -634,6 +651,9 @@ fn merge_range(files: &[IndexFile], cover: &Cover, lower: Bound<&[u8]>, upper: B
             return Ok(());
         };
         live.add(key.len(), slot);
+        if slot.as_sum().is_some() {
+            live.note_sum(files[number].stretch.segment);
+        }
         let pushed = builder.push(key, slot);
         pushed.map_err(|_| Error::damage(&files[number].path, 0, "the keys do not ascend"))
     })?;

@@ -50,7 +50,7 @@ use std::{
 };
 
 use esker_log::{
-    AppendQueue, Brake, Error, GroupEnd, Index, Log, Position, Result, clock::Clock, signal::Signal,
+    AppendQueue, Brake, Error, GroupEnd, Index, Log, Position, Result, Wait, clock::Clock, signal::Signal,
 };
 use parking_lot::Mutex;
 
@@ -70,8 +70,9 @@ use self::{
     state_file::State,
 };
 use crate::{
-    Committed, Compressor, Engine, KeyRange, Merged, OpenReport, Reader, RequestId, Scan, SnapshotStats,
-    Stats, StoredScan, View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor, merger::Merger,
+    Committed, Compressor, Engine, KeyRange, Merged, OpenReport, Progress, Reader, RequestId, Scan,
+    SnapshotStats, Stats, StoredScan, View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor,
+    merger::Merger,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -362,8 +363,13 @@ impl Replica {
 
     /// How long to wait before a batch of so many bytes is proposed, because merging cannot keep up. Appending itself never waits:
     /// votes and heartbeats are behind it.
-    pub fn drag(&self, bytes: usize) -> Duration {
+    pub fn drag(&self, bytes: usize) -> Wait {
         self.inner.brake.owe(|| bytes)
+    }
+
+    /// Whether who waits so need not any more: merging has caught up, or has ended.
+    pub fn is_released(&self, wait: &Wait) -> bool {
+        self.inner.brake.is_released(wait)
     }
 
     /// Learns from a batch that was made here what its values compressed to.
@@ -407,7 +413,14 @@ impl Replica {
     ///
     /// Errors: as for [`Db::merge`](crate::Db::merge).
     pub fn merge(&self, all: bool) -> Result<Merged> {
-        self.inner.merger.merge_now(self.inner.as_ref(), all)
+        self.merge_with(all, &mut |_, _| Ok(()))
+    }
+
+    /// The same; `progress` as for [`Db::merge_with`](crate::Db::merge_with).
+    ///
+    /// Errors: those of [`Replica::merge`], and what `progress` says.
+    pub fn merge_with(&self, all: bool, progress: Progress<'_>) -> Result<Merged> {
+        self.inner.merger.merge_now(self.inner.as_ref(), all, progress)
     }
 
     /// Appends what is queued, writes a checkpoint and stops the threads.

@@ -109,7 +109,7 @@ impl Replica {
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
             merger: Merger::new(&options),
-            brake: Brake::default(),
+            brake: Brake::new(Arc::clone(&environment.clock)),
             compressor: SharedCompressor::new(options.compression),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
@@ -173,6 +173,7 @@ impl Threads {
         if self.inner.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.inner.brake.release_for_good();
         let saved = self.inner.checkpoint(true);
         self.inner.queue.close();
         self.inner.maintenance.raise();

@@ -194,6 +194,7 @@ impl<C: Consumer> GroupCommit<C> {
         Self {
             log: Arc::clone(writer.log()),
             consumer,
+            brake: Brake::new(Arc::clone(&clock)),
             clock,
             policy,
             limits,
@@ -215,7 +216,6 @@ impl<C: Consumer> GroupCommit<C> {
             sync_due: AtomicU64::new(u64::MAX),
             maintenance,
             counters: CommitCounters::default(),
-            brake: Brake::default(),
         }
     }
 
@@ -349,6 +349,7 @@ impl<C: Consumer> GroupCommit<C> {
 
     /// Takes no more batches and waits until those that were taken are answered. Committers return.
     pub fn close(&self) {
+        self.brake.release_for_good();
         let mut queue = self.queue.lock();
         queue.closed = true;
         self.space.notify_all();

@@ -63,7 +63,7 @@ fn connect(connection: &Connection) -> Result<Client, Failure> {
     client(connection, retry)
 }
 
-/// What takes as long as it takes: the server goes on with it even when nobody waits.
+/// What takes as long as it takes.
 const LONG_TIMEOUT_MS: u64 = 24 * 3_600_000;
 
 fn patient(connection: &Connection) -> Connection {

@@ -2,7 +2,7 @@
 
 use esker_log::SegmentId;
 
-use crate::Options;
+use crate::{Options, merging::FULL_SPEED};
 
 /// A segment, and what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,6 +12,8 @@ pub(crate) struct Candidate {
     pub(crate) bytes: u64,
     /// Of these, what records that live take up.
     pub(crate) live: u64,
+    /// Whether sums may live that only its adds tell of: they are not among these, and become records.
+    pub(crate) has_sums: bool,
     /// Whether it may be merged now. Those that may not count towards the dead bytes all the same.
     pub(crate) eligible: bool,
 }
@@ -28,7 +30,12 @@ impl Candidate {
 
     /// Whether nothing in it lives.
     fn is_dead(&self) -> bool {
-        self.live == 0
+        self.live == 0 && !self.has_sums
+    }
+
+    /// What is copied of it, in bytes, at most: the record of a sum is about half as long as the frame of an add.
+    fn copied(&self) -> u64 {
+        if self.has_sums { self.live.max(self.bytes / 2) } else { self.live }
     }
 }
 
@@ -95,7 +102,11 @@ pub(crate) fn choose(candidates: &[Candidate], policy: &Policy) -> Vec<SegmentId
     let by_ratio = dead as f64 > policy.trigger_ratio * total as f64;
     if by_ratio || dead >= policy.trigger_bytes {
         let part = if by_ratio { WORTHWHILE_PART * policy.trigger_ratio } else { 0.0 };
-        let least = part.max(WORTHWHILE_RATIO);
+        let mut least = part.max(WORTHWHILE_RATIO);
+        if dead as f64 > FULL_SPEED * policy.trigger_bytes as f64 {
+            // They lie thin: then less is worth it, as long as it is not much less than what there is of it everywhere.
+            least = least.min(WORTHWHILE_PART * dead as f64 / total as f64);
+        }
         let mut worth: Vec<_> = eligible().filter(|it| it.dead_ratio() > least).collect();
         worth.sort_by(|a, b| b.dead_ratio().total_cmp(&a.dead_ratio()));
         let copy_bytes_max = policy.copy_bytes_max.min((live / COPY_PART).max(COPY_BYTES_MIN));
@@ -117,7 +128,7 @@ fn up_to(candidates: Vec<&Candidate>, copy_bytes_max: u64) -> Vec<SegmentId> {
     let mut copied = 0;
     let fits = candidates.into_iter().take_while(|it| {
         let is_first = copied == 0;
-        copied += it.live;
+        copied += it.copied();
         is_first || copied <= copy_bytes_max
     });
     fits.take(INPUTS_MAX).map(|it| it.id).collect()
@@ -137,7 +148,7 @@ mod tests {
     };
 
     fn candidate(id: SegmentId, bytes: u64, live: u64) -> Candidate {
-        Candidate { id, bytes, live, eligible: true }
+        Candidate { id, bytes, live, has_sums: false, eligible: true }
     }
 
     #[test]
@@ -146,6 +157,14 @@ mod tests {
         assert_eq!(choose(&all, &POLICY), [2, 4]);
         let busy = Candidate { eligible: false, ..all[1] };
         assert!(choose(&[all[0], busy, all[2]], &POLICY).is_empty());
+    }
+
+    #[test]
+    fn what_has_nothing_but_sums_waits_for_its_turn() {
+        let adds = |id| Candidate { has_sums: true, ..candidate(id, 100, 0) };
+        assert!(choose(&[candidate(1, 100, 100), candidate(2, 100, 100), adds(3)], &POLICY).is_empty());
+        let all = [candidate(1, 100, 100), candidate(2, 100, 30), adds(3), adds(4), adds(5)];
+        assert_eq!(choose(&all, &POLICY), [3, 4], "what they are copied to counts");
     }
 
     #[test]
@@ -163,6 +182,21 @@ mod tests {
         assert!(choose(&all, &POLICY).is_empty());
         assert_eq!(choose(&all, &Policy { trigger_bytes: 40, ..POLICY }), [2]);
         assert!(choose(&all, &Policy { trigger_bytes: 41, ..POLICY }).is_empty());
+    }
+
+    #[test]
+    fn dead_bytes_that_lie_thin_are_had_when_they_are_many() {
+        let mut all: Vec<_> = (1..=10).map(|id| candidate(id, 100, 95)).collect();
+        assert!(choose(&all, &Policy { trigger_bytes: 40, ..POLICY }).is_empty());
+        assert_eq!(choose(&all, &Policy { trigger_bytes: 39, ..POLICY }), [1]);
+        all[6].live = 92;
+        assert_eq!(choose(&all, &Policy { trigger_bytes: 39, ..POLICY }), [7]);
+        // Less than half of what there is everywhere: the others are waited for.
+        all.iter_mut().for_each(|it| it.eligible = false);
+        all.push(candidate(11, 100, 98));
+        assert!(choose(&all, &Policy { trigger_bytes: 1, ..POLICY }).is_empty());
+        all.push(candidate(12, 100, 97));
+        assert_eq!(choose(&all, &Policy { trigger_bytes: 1, ..POLICY }), [12]);
     }
 
     #[test]

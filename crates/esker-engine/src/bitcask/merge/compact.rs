@@ -94,6 +94,7 @@ impl Bitcask {
         let mut sum = None;
         let mut parts = vec![Vec::new(); cuts.len() + 1];
         for group in &groups {
+            merging.pace.copied(0)?;
             let Some(done) = self.merge_these(log, group, &cuts, merging)? else { continue };
             sum = Some(done.merged.plus(sum.unwrap_or_default()));
             reserved.add(done.made.iter().map(|(_, id)| *id));
@@ -101,6 +102,7 @@ impl Bitcask {
         }
         if groups.len() > 1 {
             for pieces in parts.iter().filter(|pieces| !pieces.is_empty()) {
+                merging.pace.copied(0)?;
                 let Some(done) = self.merge_these(log, pieces, &[], merging)? else { continue };
                 sum = Some(done.merged.plus(sum.unwrap_or_default()));
             }
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn groups_are_what_one_merge_takes() {
-        let input = |id, live| Candidate { id, bytes: 100, live, eligible: true };
+        let input = |id, live| Candidate { id, bytes: 100, live, has_sums: false, eligible: true };
         let inputs = [input(1, 40), input(2, 60), input(3, 1), input(4, 100), input(5, 300), input(6, 0)];
         assert_eq!(groups(&inputs, 100), [vec![1, 2], vec![3], vec![4], vec![5], vec![6]]);
         assert!(groups(&[], 100).is_empty());

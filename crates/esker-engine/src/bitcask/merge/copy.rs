@@ -25,10 +25,6 @@ use crate::{
 /// expired for it. The most that the clocks of a cluster may differ, and a proposal wait.
 const EXPIRY_GRACE_MS: u64 = 60_000;
 
-/// Keys that have expired are noted to be dropped from the keydir. When there are so many bytes of them, the rest waits for
-/// another merge.
-const EXPIRED_BYTES_MAX: usize = 64 << 20;
-
 /// Also where nothing is copied, it is looked now and then whether to go on.
 const KEYS_BETWEEN_LOOKS: u64 = 1024;
 
@@ -97,7 +93,8 @@ impl<'a> Copier<'a> {
             return if is_covered { Ok(()) } else { self.note(key, tombstone) };
         };
         let Some(slot) = present.filter(|slot| self.is_entry(*slot, entry)) else { return Ok(()) };
-        let may_drop = self.expired_bytes < EXPIRED_BYTES_MAX;
+        // They are noted in no more memory than what is copied: the rest waits for another merge.
+        let may_drop = self.expired_bytes < self.engine.policy.buffer_bytes;
         if may_drop && slot.is_expired(self.expired_before_ms) {
             self.expired_bytes += key.len() + size_of::<(Vec<u8>, Version)>();
             self.expired.push((key.to_vec(), slot.version()));

@@ -110,6 +110,7 @@ impl Bitcask {
             return Ok(None);
         }
         let generation = log.generation();
+        let rows = self.hold_rows(inputs);
         let copied = match self.copy(log, inputs, cuts, merging.pace) {
             // A snapshot has taken the place of what was being copied.
             Err(_) if log.generation() != generation => return Ok(None),
@@ -127,6 +128,7 @@ impl Bitcask {
         }
         *turn = Some(Installed::new(log, inputs.to_vec(), copied, generation, judged.version)?);
         // From here on it has happened. What fails now is done first the next time.
+        rows.let_go();
         self.finish_merge(turn, log)
     }
 
@@ -149,6 +151,13 @@ impl Bitcask {
         copied
     }
 
+    /// Sees to it that the rows of these segments are not joined for a while.
+    pub(super) fn hold_rows(&self, segments: &[SegmentId]) -> HeldRows<'_> {
+        // None of them is being joined now.
+        let _turn = self.files_turn.lock();
+        HeldRows { engine: self, rows: self.checkpoints.lock().forget(segments) }
+    }
+
     fn candidates(&self, log: &Log, before: Position) -> Vec<Candidate> {
         let before = before.min(self.checkpoints.lock().covered()).segment;
         let live = self.live.lock();
@@ -161,6 +170,7 @@ impl Bitcask {
                 id,
                 bytes: u64::from(end.unwrap_or_else(|| log.appended().offset)),
                 live: beside.needed(id, live.of_segment(id)),
+                has_sums: live.may_have_sums(id),
                 eligible: end.is_some() && (is_merged(id) || id < before) && !compacting.contains(&id),
             }
         };
@@ -173,10 +183,29 @@ impl Bitcask {
         Policy { segment_bytes, copy_bytes_max, ..self.policy }
     }
 
-    /// Whether enough is dead for a merge, as far as that is known without looking at every segment.
+    /// Whether enough is dead for a merge.
     pub(super) fn merge_is_due(&self, log: &Log, before: Position) -> bool {
-        self.cut.lock().is_empty()
-            && !choose(&self.candidates(log, before), &self.merge_policy(log)).is_empty()
+        self.count_cut();
+        !choose(&self.candidates(log, before), &self.merge_policy(log)).is_empty()
+    }
+}
+
+/// Rows that are not joined, for a merge reads them. When it fails, they are again.
+pub(super) struct HeldRows<'a> {
+    engine: &'a Bitcask,
+    rows: Vec<(SegmentId, usize)>,
+}
+
+impl HeldRows<'_> {
+    /// The merge has happened: the rows go with their segments.
+    pub(super) fn let_go(mut self) {
+        self.rows.clear();
+    }
+}
+
+impl Drop for HeldRows<'_> {
+    fn drop(&mut self) {
+        self.engine.checkpoints.lock().remember(std::mem::take(&mut self.rows));
     }
 }
 
@@ -220,10 +249,9 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn new(engine: &'a Bitcask, log: &'a Arc<Log>, ids: &[SegmentId]) -> Result<Self> {
         let inputs = Inputs::open(log, ids)?;
-        // No row is joined or added to meanwhile, and those of the inputs are not joined any more: their files are opened again
+        // No row is added to meanwhile. Those of the inputs are not joined as long as the merge lasts: their files are opened again
         // where too many are open.
         let _turn = engine.files_turn.lock();
-        engine.checkpoints.lock().forget(ids);
         let names = RowNames::list(log)?;
         let mut files = Vec::new();
         for &id in ids {

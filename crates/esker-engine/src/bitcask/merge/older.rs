@@ -1,25 +1,29 @@
 //! Whether something older lies outside a merge: what tombstones are kept for.
 //!
 //! All tombstones of a stretch of keys are looked for at once, in the index files of one segment after the other: so however many
-//! segments a store has, the files of one are open, and each is read once in key order.
+//! segments a store has, one file is open, and each is read once in key order.
 
 use std::{io, ops::Bound};
 
-use esker_log::{Error, Log, Result, SegmentId};
+use esker_log::{Error, Log, Result};
 
 use super::Inputs;
 use crate::{
     Pace, Version,
     bitcask::{
         Bitcask,
-        checkpoint::RowNames,
-        index_file::{IndexCursor, IndexFile},
+        checkpoint::{RowNames, open_index_file},
+        index_file::{IndexCursor, IndexFile, IndexName},
         ranges::RangeTombstone,
     },
 };
 
 /// Where so many entries were looked at, it is looked whether to go on.
 const ENTRIES_BETWEEN_LOOKS: u64 = 4096;
+
+/// A row may be joined while its files are read, one after the other, which are then looked for anew. That needs some checkpoints
+/// between, so it does not happen so often.
+const ROW_TRIES_MAX: u32 = 8;
 
 /// The segments that are not among a merge's inputs.
 pub(super) struct Outside<'a> {
@@ -97,37 +101,46 @@ impl Outside<'_> {
         })
     }
 
-    /// Calls `on_file` with the index files outside, until it says that it needs no more.
+    /// Calls `on_file` with the index files outside, until it says that it needs no more. It may see an entry twice.
     fn for_each_file(&self, on_file: &mut dyn FnMut(&IndexFile) -> Result<bool>) -> Result<()> {
         let segments = self.log.merged().into_iter().chain(self.log.segments());
         let mut names = self.names()?;
         for id in segments.map(|segment| segment.id).filter(|id| !self.inputs.contains(*id)) {
-            let row = match self.open(&names, id) {
-                // Its row was joined since.
-                Err(error) if is_missing(&error) => {
-                    names = self.names()?;
-                    self.open(&names, id)?
+            let mut tries = 0;
+            let goes_on = loop {
+                match self.for_each_of_row(names.of(id), on_file) {
+                    // The row was joined since: what it is now has all that it had.
+                    Err(error) if is_missing(&error) && tries < ROW_TRIES_MAX => {
+                        tries += 1;
+                        names = self.names()?;
+                    }
+                    done => break done?,
                 }
-                opened => opened?,
             };
-            for file in &row {
-                if !on_file(file)? {
-                    return Ok(());
-                }
+            if !goes_on {
+                return Ok(());
             }
         }
         Ok(())
     }
 
+    /// Opens one file after the other. Says whether `on_file` needs more.
+    fn for_each_of_row(
+        &self,
+        row: &[IndexName],
+        on_file: &mut dyn FnMut(&IndexFile) -> Result<bool>,
+    ) -> Result<bool> {
+        for name in row {
+            if !on_file(&open_index_file(self.log, name)?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn names(&self) -> Result<RowNames> {
         let _turn = self.engine.files_turn.lock();
         RowNames::list(self.log)
-    }
-
-    /// Opens the row of a segment: no file of it is removed before all are open.
-    fn open(&self, names: &RowNames, segment: SegmentId) -> Result<Vec<IndexFile>> {
-        let _turn = self.engine.files_turn.lock();
-        names.open(self.log, segment)
     }
 }
 

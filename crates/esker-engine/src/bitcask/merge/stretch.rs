@@ -126,11 +126,13 @@ impl Stretch {
         order
     }
 
-    /// Forgets the keys.
+    /// Forgets the keys. A record that was longer than the limit leaves no buffer behind for good.
     pub(super) fn clear(&mut self) {
         self.keys.clear();
         self.items.clear();
         self.records_end = 0;
+        self.buffer.truncate(self.limit);
+        self.buffer.shrink_to(self.limit);
     }
 }
 
@@ -152,7 +154,9 @@ mod tests {
         let order: Vec<_> =
             stretch.in_file_order().iter().map(|(at, n)| (at.segment, at.offset, *n)).collect();
         assert_eq!(order, [(7, 900, 1), (9, 64, 3), (9, 500, 0)]);
+        stretch.buffer.resize(1 << 20, 0);
         stretch.clear();
         assert!(stretch.has_room(10, 1 << 30) && stretch.iter().next().is_none());
+        assert!(stretch.buffer.capacity() < 1 << 12, "{}", stretch.buffer.capacity());
     }
 }
