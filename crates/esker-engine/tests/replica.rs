@@ -694,10 +694,11 @@ fn filled(replica: &Replica, indexes: std::ops::Range<u64>) {
     commit(replica, &entries);
 }
 
-fn left_of_copy(disk: &SimDisk) -> Vec<std::path::PathBuf> {
-    let is_left =
-        |path: &std::path::PathBuf| path.to_string_lossy().contains("/copy/") && !path.ends_with("LOCK");
-    disk.files().into_iter().filter(is_left).collect()
+const NOTHING: [&str; 0] = [];
+
+fn left_of_copy(disk: &SimDisk) -> Vec<String> {
+    let files = disk.files().into_iter().map(|path| path.to_string_lossy().into_owned());
+    files.filter(|path| path.contains("/copy/") && !path.ends_with("LOCK")).collect()
 }
 
 /// SPEC 2.13: a node of a cluster is backed up as a single store, in a directory, again and again, or as a stream.
@@ -708,7 +709,7 @@ fn a_replica_is_backed_up() {
     filled(&replica, 1..41);
     let first = replica.backup("/backup", &mut |_, _| Ok(())).unwrap();
     assert_eq!((first.version, first.files > 4), (40, true), "{first:?}");
-    assert_eq!(left_of_copy(&disk), [""; 0].map(std::path::PathBuf::from));
+    assert_eq!(left_of_copy(&disk), NOTHING);
     assert_eq!(of_backup(&disk, "/first"), present(&replica));
 
     filled(&replica, 41..50);
@@ -719,7 +720,7 @@ fn a_replica_is_backed_up() {
     let mut bytes = Vec::new();
     made.write_to(&mut bytes, &mut |_, _| Ok(())).unwrap();
     drop(made);
-    assert_eq!(left_of_copy(&disk), [""; 0].map(std::path::PathBuf::from));
+    assert_eq!(left_of_copy(&disk), NOTHING);
     // An archive of the same node may take the place of its directory, and the other way round.
     let shared: Arc<dyn esker_log::disk::Disk> = Arc::new(disk.clone());
     let name = std::path::Path::new("a.tar");
@@ -756,17 +757,45 @@ fn a_backup_of_a_replica_that_fails_anywhere_costs_nothing() {
             disk.clear_faults();
             let what = format!("operation {n}, {fault:?}");
             failed += u32::from(outcome.is_err());
+            if outcome.is_err() && fault != Fault::Crash {
+                assert_eq!(left_of_copy(&disk), NOTHING, "{what}: on the disk of a node that goes on");
+            }
             let left = disk.after_crash(CrashMode::power_loss(n));
             let found = of_backup(&left, "/found");
             assert!(found == now || (found == earlier && outcome.is_err()), "{what}: {outcome:?}");
             drop(replica);
             let replica = open(&left);
             assert_eq!(present(&replica), now, "{what}");
-            assert_eq!(left_of_copy(&left), [""; 0].map(std::path::PathBuf::from), "{what}");
+            assert_eq!(left_of_copy(&left), NOTHING, "{what}");
             filled(&replica, 50..52);
             replica.backup("/backup", &mut |_, _| Ok(())).unwrap();
             assert_eq!(of_backup(&left, "/again"), present(&replica), "{what}");
         }
     }
     assert!(failed > 100, "{failed}");
+}
+
+/// CHECKS 12: whoever cancels a backup, wherever that is, has the space back at once.
+#[test]
+fn a_backup_of_a_replica_that_is_cancelled_leaves_nothing() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    filled(&replica, 1..41);
+    let cancelled_after = |steps: u32| {
+        let mut left = steps;
+        move |_: u64, _: u64| -> esker_engine::Result<()> {
+            left = left.checked_sub(1).ok_or(Error::Cancelled)?;
+            Ok(())
+        }
+    };
+    let mut steps = 0;
+    while let Err(error) = replica.backup("/backup", &mut cancelled_after(steps)) {
+        assert!(matches!(error, Error::Cancelled), "{error}");
+        assert_eq!(left_of_copy(&disk), NOTHING, "cancelled after {steps}");
+        steps += 1;
+    }
+    assert!(steps > 30, "{steps}");
+    let archive = replica.backup_archive(&mut cancelled_after(7));
+    assert!(matches!(archive.map(drop), Err(Error::Cancelled)));
+    assert_eq!(left_of_copy(&disk), NOTHING);
 }

@@ -56,8 +56,8 @@ impl Replica {
     ///
     /// Errors: as for [`Replica::backup`].
     pub fn backup_archive(&self, progress: Progress<'_>) -> Result<BackupArchive> {
-        let Copy { source, removal } = self.copy(progress)?;
-        Ok(backup::into_archive(source).holding(Box::new(removal)))
+        let Copy { source, dir } = self.copy(progress)?;
+        Ok(backup::into_archive(source).holding(Box::new(dir)))
     }
 
     fn fill(&self, fresh: &mut FreshStore, progress: Progress<'_>) -> Result<BackupReport> {
@@ -75,33 +75,45 @@ impl Replica {
     }
 
     fn copy(&self, progress: Progress<'_>) -> Result<Copy> {
-        let (log, dir) = (self.log(), self.log().dir().join(COPY_DIR));
-        let locked = LockedDir::new(Arc::clone(log.disk()), &dir)?;
-        empty(log.disk().as_ref(), &dir)?;
+        let log = self.log();
+        // From here on, whatever fails: nothing of the copy stays on the disk of a node that goes on.
+        let dir = CopyDir::take(log)?;
         // The same each time, so that one backup takes the place of the one before, and never this node's own.
         let store = log.store().map(|byte| !byte);
-        let max = log.segment_max_bytes();
-        let mut fresh = FreshStore::create_in(locked, log.disk().as_ref(), &dir, max, || Ok(store))?;
+        let mut fresh = FreshStore::create_in(dir.0.clone(), log.segment_max_bytes(), || Ok(store))?;
         self.fill(&mut fresh, progress)?;
         let (copy, saved) = fresh.finish()?;
         let source = Source::of(&copy, saved)?;
-        Ok(Copy { source, removal: Removal(copy) })
+        Ok(Copy { source, dir })
     }
 }
 
 /// A copy of the state, as long as it is needed.
 struct Copy {
     source: Source,
-    removal: Removal,
+    /// Dropped behind it.
+    dir: CopyDir,
 }
 
-/// Removes a copy when it is dropped.
-struct Removal(Arc<Log>);
+/// Where a copy is made, one at a time: empty when it is taken, and again when this is dropped.
+struct CopyDir(LockedDir);
 
-impl Drop for Removal {
+impl CopyDir {
+    fn take(log: &Log) -> Result<Self> {
+        let dir = Self(LockedDir::new(Arc::clone(log.disk()), &log.dir().join(COPY_DIR))?);
+        dir.empty()?;
+        Ok(dir)
+    }
+
+    fn empty(&self) -> Result<()> {
+        empty(self.0.disk().as_ref(), self.0.dir())
+    }
+}
+
+impl Drop for CopyDir {
     fn drop(&mut self) {
         // What stays goes when the next copy is made, or the replica opened.
-        let _left = empty(self.0.disk().as_ref(), self.0.dir()).is_err();
+        let _left = self.empty().is_err();
     }
 }
 
