@@ -624,6 +624,55 @@ fn reads_go_on_while_snapshots_are_put_in_place() {
     });
 }
 
+/// CHECKS 12, 13: a snapshot arrives slowly, and a new leader's entries meanwhile, which are applied, saved and forgotten, so that
+/// nothing keeps the segment with the placed values but the snapshot that is to come of them.
+#[test]
+fn a_merge_leaves_what_an_arriving_snapshot_has_placed() {
+    for is_finished in [true, false] {
+        let disk = SimDisk::new();
+        let replica = open(&disk);
+        let write = |indexes: std::ops::RangeInclusive<u64>, term| {
+            for n in indexes {
+                let one = [entry(n, term, &format!("k{:02}", n % 10), &"x".repeat(100))];
+                append(&replica, &one);
+                commit(&replica, &one);
+            }
+        };
+        write(1..=100, 1);
+        let mut install = replica.begin_install();
+        push_rows(&mut install, 3, 500);
+        install.seal().unwrap();
+        let placed_in = replica.log().appended().segment;
+        write(101..=300, 2);
+        replica.checkpoint().unwrap();
+        replica.purge(end(300, 2));
+        assert!(replica.merge(true).unwrap().inputs > 2, "what lies before it is merged");
+        assert_eq!(replica.log().segments()[0].id, placed_in);
+        if !is_finished {
+            drop(install);
+            assert!(replica.merge(true).unwrap().inputs > 2);
+            assert!(replica.log().segments()[0].id > placed_in, "given up, it is as dead as anything");
+            assert_eq!(contents(&replica).len(), 10);
+            continue;
+        }
+        finish(&mut install, end(1000, 3)).unwrap();
+        let expected: Vec<_> = (0..3).map(|n| row(&format!("s{n:03}"), &"v".repeat(100), 500)).collect();
+        assert_eq!(contents(&replica), expected);
+        let found = open(&disk.after_crash(CrashMode::DropUnsynced));
+        assert_eq!(contents(&found), expected);
+        assert_eq!(found.reader().verify(&mut |_, _| Ok(())).unwrap().damage, []);
+        // Also while whoever brought it still has it.
+        write(1001..=1100, 3);
+        replica.checkpoint().unwrap();
+        replica.purge(end(1100, 3));
+        assert!(replica.merge(true).unwrap().inputs > 2);
+        assert!(replica.log().segments()[0].id > placed_in);
+        let expected = contents(&replica);
+        assert_eq!(expected.len(), 13);
+        assert_eq!(contents(&open(&disk.crash(CrashMode::DropUnsynced))), expected);
+    }
+}
+
 /// A snapshot cannot take back what was applied.
 #[test]
 fn a_snapshot_older_than_the_state_is_refused() {
