@@ -589,6 +589,39 @@ fn what_a_snapshot_replaced_is_closed_behind_its_last_reader() {
     assert_eq!(keys.count(), 100);
 }
 
+/// What a chunk of a snapshot takes in memory is what is in it, whatever lies between that in the log and was read over.
+#[test]
+fn values_of_a_snapshot_hold_no_more_than_themselves() {
+    let disk = SimDisk::new();
+    let mut options = options();
+    options.segment_max_bytes = 4 << 20;
+    let replica = Replica::open(&environment(&disk), DIR, options, Hooks::default()).unwrap();
+    let mut entries = Vec::new();
+    let mut add = |key: String, len: usize| {
+        let next = entries.len() as u64 + 1;
+        entries.push(entry(next, 1, &key, &"v".repeat(len)));
+    };
+    // Behind one another, then with gaps that are read over, then with larger ones.
+    (0..500).for_each(|n| add(format!("a/{n:03}"), 100));
+    for (prefix, other, gap) in [("b", "x", 3000), ("c", "y", 6000)] {
+        for n in 0..100 {
+            add(format!("{prefix}/{n:03}"), 100);
+            add(format!("{other}/{n:03}"), gap);
+        }
+    }
+    append(&replica, &entries);
+    commit(&replica, &entries);
+    let mut items = replica.snapshot().items_behind(b"");
+    let stored = items.by_ref().map(Result::unwrap).map(|item| (item.key[0], item.stored.into_bytes()));
+    let kept: Vec<_> = stored.filter(|(prefix, _)| b"bc".contains(prefix)).collect();
+    assert_eq!(kept.len(), 200);
+    let alone = kept.into_iter().filter_map(|(_, value)| value.try_into_mut().ok());
+    let alone = alone.filter(|value| value.capacity() < 1000).count();
+    // But for those in the one read that the row before them let expect more of.
+    assert!(alone > 150, "{alone}");
+    drop(items);
+}
+
 /// CHECKS 12: whenever a snapshot takes the place of the state, a read finds one or the other.
 #[test]
 fn reads_go_on_while_snapshots_are_put_in_place() {
