@@ -881,3 +881,39 @@ fn a_backup_of_a_replica_that_is_cancelled_leaves_nothing() {
     assert!(matches!(archive.map(drop), Err(Error::Cancelled)));
     assert_eq!(left_of_copy(&disk), NOTHING);
 }
+
+/// Whoever watches a backup sees it go on, from nothing to all there is, in one unit.
+#[test]
+fn a_backup_of_a_replica_says_in_bytes_how_far_it_is() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    filled(&replica, 1..41);
+    for _ in 0..2 {
+        let mut steps = Vec::new();
+        let report = replica.backup("/backup", &mut |done, total| {
+            steps.push((done, total));
+            Ok(())
+        });
+        let report = report.unwrap();
+        let (first, last) = (steps[0], steps[steps.len() - 1]);
+        assert_eq!(last.0, last.1, "{steps:?}");
+        // What lives, and then that again, with index files and what else a store has.
+        let live = replica.stats().live_bytes;
+        assert_eq!((first.1, last.1), (2 * live, live + report.bytes));
+        assert!(first.0 > 100 && first.0 < live / 10, "{steps:?}");
+        for pair in steps.windows(2) {
+            let ((before, before_of), (done, of)) = (pair[0], pair[1]);
+            assert!(before <= done && done <= of && before_of <= of, "{steps:?}");
+            let parts = [(before, before_of), (done, of)].map(|(done, of)| done as f64 / of as f64);
+            assert!(parts[1] > parts[0] - 0.1, "{steps:?}");
+        }
+    }
+    let mut steps = Vec::new();
+    let archive = replica.backup_archive(&mut |done, total| {
+        steps.push((done, total));
+        Ok(())
+    });
+    drop(archive.unwrap());
+    let live = replica.stats().live_bytes;
+    assert_eq!(steps.last(), Some(&(live, live)), "{steps:?}");
+}
