@@ -24,7 +24,7 @@ use super::{
 use crate::Version;
 
 /// What a tar file consists of.
-const BLOCK_BYTES: u64 = 512;
+pub(super) const BLOCK_BYTES: u64 = 512;
 /// Two blocks of zeros end it.
 const END_BYTES: usize = 2 * BLOCK_BYTES as usize;
 /// An archive holds one backup, the first.

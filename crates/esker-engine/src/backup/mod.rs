@@ -15,6 +15,8 @@
 mod archive;
 mod check;
 mod directory;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod list;
 mod restore;
 mod source;
