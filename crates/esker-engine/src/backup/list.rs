@@ -166,7 +166,7 @@ impl List {
         })
     }
 
-    /// Whether this is a list that a store can be made of: what [`restore`](super::restore) refuses is no intact backup.
+    /// Whether this is a list that a store can be made of: what a restore refuses is no intact backup.
     ///
     /// Errors: `Damage` of `path`, which is where the list comes from.
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
