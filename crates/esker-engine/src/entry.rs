@@ -11,8 +11,8 @@ pub type Version = esker_log::Index;
 
 /// A value as read: the buffer its record was read into, a part of one, or the cache's, so that no byte is copied twice.
 ///
-/// A scan reads neighbours together, up to 128 KiB, and a value of it holds what was read with it: who keeps few of many for
-/// long makes them vectors.
+/// A scan reads neighbours together, up to 128 KiB, and a value of it may hold what was read with it, if most of that came from the
+/// scan as well: who keeps few of many for long makes them vectors.
 #[derive(Debug, Clone)]
 pub struct Value(Held);
 

@@ -24,6 +24,8 @@ mod request;
 mod stored;
 mod verify;
 
+#[cfg(fuzzing)]
+pub use backup::fuzzing as backup_fuzzing;
 pub use backup::{
     BackupArchive, BackupReport, Progress, RestoreReport, restore, restore_archive, unpack_archive,
     verify_archive,

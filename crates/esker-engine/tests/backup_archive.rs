@@ -232,6 +232,38 @@ fn an_archive_of_something_else_is_refused() {
     assert!(damage_in(&[b'x'; 4096]).unwrap() > 0);
 }
 
+/// CHECKS 35: what a store reads as a whole is not taken in as long as whoever made the archive likes.
+#[test]
+fn an_archive_with_an_endless_manifest_is_refused_before_it_is_read() {
+    use io::Read as _;
+    struct Counted<R>(R, u64);
+    impl<R: io::Read> io::Read for Counted<R> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let read = self.0.read(into)?;
+            self.1 += read as u64;
+            Ok(read)
+        }
+    }
+    for name in ["MANIFEST.0000000001", "STORE.0000000001"] {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(1 << 32);
+        header.set_mode(0o600);
+        header.set_cksum();
+        let archive = || Counted(header.as_bytes().as_slice().chain(io::repeat(0).take(1 << 21)), 0);
+        let (path, disk) = (Path::new(NAME), shared(&SimDisk::new()));
+        let mut input = archive();
+        let report = verify_archive(&mut input, path, &mut |_| Ok(())).unwrap();
+        assert!(report.damage[0].what.contains("too long"), "{report:?}");
+        assert!(input.1 <= 512, "{} bytes were read", input.1);
+        let refused = restore_archive(&disk, &mut archive(), path, RESTORED, &mut |_| Ok(())).unwrap_err();
+        assert!(refused.to_string().contains("too long"), "{refused}");
+        let refused = unpack_archive(&disk, &mut archive(), path, UNPACKED, &mut |_| Ok(())).unwrap_err();
+        assert!(refused.to_string().contains("too long"), "{refused}");
+    }
+}
+
 /// CHECKS 4, 9: what cannot be read ends the backup with an error, and nothing else.
 #[test]
 fn a_backup_that_meets_an_error_at_any_operation_is_cut_off_and_says_so() {

@@ -589,6 +589,39 @@ fn what_a_snapshot_replaced_is_closed_behind_its_last_reader() {
     assert_eq!(keys.count(), 100);
 }
 
+/// What a chunk of a snapshot takes in memory is what is in it, whatever lies between that in the log and was read over.
+#[test]
+fn values_of_a_snapshot_hold_no_more_than_themselves() {
+    let disk = SimDisk::new();
+    let mut options = options();
+    options.segment_max_bytes = 4 << 20;
+    let replica = Replica::open(&environment(&disk), DIR, options, Hooks::default()).unwrap();
+    let mut entries = Vec::new();
+    let mut add = |key: String, len: usize| {
+        let next = entries.len() as u64 + 1;
+        entries.push(entry(next, 1, &key, &"v".repeat(len)));
+    };
+    // Behind one another, then with gaps that are read over, then with larger ones.
+    (0..500).for_each(|n| add(format!("a/{n:03}"), 100));
+    for (prefix, other, gap) in [("b", "x", 3000), ("c", "y", 6000)] {
+        for n in 0..100 {
+            add(format!("{prefix}/{n:03}"), 100);
+            add(format!("{other}/{n:03}"), gap);
+        }
+    }
+    append(&replica, &entries);
+    commit(&replica, &entries);
+    let mut items = replica.snapshot().items_behind(b"");
+    let stored = items.by_ref().map(Result::unwrap).map(|item| (item.key[0], item.stored.into_bytes()));
+    let kept: Vec<_> = stored.filter(|(prefix, _)| b"bc".contains(prefix)).collect();
+    assert_eq!(kept.len(), 200);
+    let alone = kept.into_iter().filter_map(|(_, value)| value.try_into_mut().ok());
+    let alone = alone.filter(|value| value.capacity() < 1000).count();
+    // But for those in the one read that the row before them let expect more of.
+    assert!(alone > 150, "{alone}");
+    drop(items);
+}
+
 /// CHECKS 12: whenever a snapshot takes the place of the state, a read finds one or the other.
 #[test]
 fn reads_go_on_while_snapshots_are_put_in_place() {
@@ -622,6 +655,55 @@ fn reads_go_on_while_snapshots_are_put_in_place() {
         }
         done.store(1, Ordering::Relaxed);
     });
+}
+
+/// CHECKS 12, 13: a snapshot arrives slowly, and a new leader's entries meanwhile, which are applied, saved and forgotten, so that
+/// nothing keeps the segment with the placed values but the snapshot that is to come of them.
+#[test]
+fn a_merge_leaves_what_an_arriving_snapshot_has_placed() {
+    for is_finished in [true, false] {
+        let disk = SimDisk::new();
+        let replica = open(&disk);
+        let write = |indexes: std::ops::RangeInclusive<u64>, term| {
+            for n in indexes {
+                let one = [entry(n, term, &format!("k{:02}", n % 10), &"x".repeat(100))];
+                append(&replica, &one);
+                commit(&replica, &one);
+            }
+        };
+        write(1..=100, 1);
+        let mut install = replica.begin_install();
+        push_rows(&mut install, 3, 500);
+        install.seal().unwrap();
+        let placed_in = replica.log().appended().segment;
+        write(101..=300, 2);
+        replica.checkpoint().unwrap();
+        replica.purge(end(300, 2));
+        assert!(replica.merge(true).unwrap().inputs > 2, "what lies before it is merged");
+        assert_eq!(replica.log().segments()[0].id, placed_in);
+        if !is_finished {
+            drop(install);
+            assert!(replica.merge(true).unwrap().inputs > 2);
+            assert!(replica.log().segments()[0].id > placed_in, "given up, it is as dead as anything");
+            assert_eq!(contents(&replica).len(), 10);
+            continue;
+        }
+        finish(&mut install, end(1000, 3)).unwrap();
+        let expected: Vec<_> = (0..3).map(|n| row(&format!("s{n:03}"), &"v".repeat(100), 500)).collect();
+        assert_eq!(contents(&replica), expected);
+        let found = open(&disk.after_crash(CrashMode::DropUnsynced));
+        assert_eq!(contents(&found), expected);
+        assert_eq!(found.reader().verify(&mut |_, _| Ok(())).unwrap().damage, []);
+        // Also while whoever brought it still has it.
+        write(1001..=1100, 3);
+        replica.checkpoint().unwrap();
+        replica.purge(end(1100, 3));
+        assert!(replica.merge(true).unwrap().inputs > 2);
+        assert!(replica.log().segments()[0].id > placed_in);
+        let expected = contents(&replica);
+        assert_eq!(expected.len(), 13);
+        assert_eq!(contents(&open(&disk.crash(CrashMode::DropUnsynced))), expected);
+    }
 }
 
 /// A snapshot cannot take back what was applied.
@@ -694,10 +776,11 @@ fn filled(replica: &Replica, indexes: std::ops::Range<u64>) {
     commit(replica, &entries);
 }
 
-fn left_of_copy(disk: &SimDisk) -> Vec<std::path::PathBuf> {
-    let is_left =
-        |path: &std::path::PathBuf| path.to_string_lossy().contains("/copy/") && !path.ends_with("LOCK");
-    disk.files().into_iter().filter(is_left).collect()
+const NOTHING: [&str; 0] = [];
+
+fn left_of_copy(disk: &SimDisk) -> Vec<String> {
+    let files = disk.files().into_iter().map(|path| path.to_string_lossy().into_owned());
+    files.filter(|path| path.contains("/copy/") && !path.ends_with("LOCK")).collect()
 }
 
 /// SPEC 2.13: a node of a cluster is backed up as a single store, in a directory, again and again, or as a stream.
@@ -708,7 +791,7 @@ fn a_replica_is_backed_up() {
     filled(&replica, 1..41);
     let first = replica.backup("/backup", &mut |_, _| Ok(())).unwrap();
     assert_eq!((first.version, first.files > 4), (40, true), "{first:?}");
-    assert_eq!(left_of_copy(&disk), [""; 0].map(std::path::PathBuf::from));
+    assert_eq!(left_of_copy(&disk), NOTHING);
     assert_eq!(of_backup(&disk, "/first"), present(&replica));
 
     filled(&replica, 41..50);
@@ -719,7 +802,7 @@ fn a_replica_is_backed_up() {
     let mut bytes = Vec::new();
     made.write_to(&mut bytes, &mut |_, _| Ok(())).unwrap();
     drop(made);
-    assert_eq!(left_of_copy(&disk), [""; 0].map(std::path::PathBuf::from));
+    assert_eq!(left_of_copy(&disk), NOTHING);
     // An archive of the same node may take the place of its directory, and the other way round.
     let shared: Arc<dyn esker_log::disk::Disk> = Arc::new(disk.clone());
     let name = std::path::Path::new("a.tar");
@@ -756,13 +839,16 @@ fn a_backup_of_a_replica_that_fails_anywhere_costs_nothing() {
             disk.clear_faults();
             let what = format!("operation {n}, {fault:?}");
             failed += u32::from(outcome.is_err());
+            if outcome.is_err() && fault != Fault::Crash {
+                assert_eq!(left_of_copy(&disk), NOTHING, "{what}: on the disk of a node that goes on");
+            }
             let left = disk.after_crash(CrashMode::power_loss(n));
             let found = of_backup(&left, "/found");
             assert!(found == now || (found == earlier && outcome.is_err()), "{what}: {outcome:?}");
             drop(replica);
             let replica = open(&left);
             assert_eq!(present(&replica), now, "{what}");
-            assert_eq!(left_of_copy(&left), [""; 0].map(std::path::PathBuf::from), "{what}");
+            assert_eq!(left_of_copy(&left), NOTHING, "{what}");
             filled(&replica, 50..52);
             replica.backup("/backup", &mut |_, _| Ok(())).unwrap();
             assert_eq!(of_backup(&left, "/again"), present(&replica), "{what}");
@@ -788,4 +874,65 @@ fn many_checkpoints_of_one_segment_make_few_files() {
         assert_eq!((found.applied().index, contents(&found)), (index, contents(&replica)));
     }
     assert_eq!((replica.stats().active_segment, replica.stats().checkpoint_error), (1, None));
+}
+
+/// CHECKS 12: whoever cancels a backup, wherever that is, has the space back at once.
+#[test]
+fn a_backup_of_a_replica_that_is_cancelled_leaves_nothing() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    filled(&replica, 1..41);
+    let cancelled_after = |steps: u32| {
+        let mut left = steps;
+        move |_: u64, _: u64| -> esker_engine::Result<()> {
+            left = left.checked_sub(1).ok_or(Error::Cancelled)?;
+            Ok(())
+        }
+    };
+    let mut steps = 0;
+    while let Err(error) = replica.backup("/backup", &mut cancelled_after(steps)) {
+        assert!(matches!(error, Error::Cancelled), "{error}");
+        assert_eq!(left_of_copy(&disk), NOTHING, "cancelled after {steps}");
+        steps += 1;
+    }
+    assert!(steps > 30, "{steps}");
+    let archive = replica.backup_archive(&mut cancelled_after(7));
+    assert!(matches!(archive.map(drop), Err(Error::Cancelled)));
+    assert_eq!(left_of_copy(&disk), NOTHING);
+}
+
+/// Whoever watches a backup sees it go on, from nothing to all there is, in one unit.
+#[test]
+fn a_backup_of_a_replica_says_in_bytes_how_far_it_is() {
+    let disk = SimDisk::new();
+    let replica = open(&disk);
+    filled(&replica, 1..41);
+    for _ in 0..2 {
+        let mut steps = Vec::new();
+        let report = replica.backup("/backup", &mut |done, total| {
+            steps.push((done, total));
+            Ok(())
+        });
+        let report = report.unwrap();
+        let (first, last) = (steps[0], steps[steps.len() - 1]);
+        assert_eq!(last.0, last.1, "{steps:?}");
+        // What lives, and then that again, with index files and what else a store has.
+        let live = replica.stats().live_bytes;
+        assert_eq!((first.1, last.1), (2 * live, live + report.bytes));
+        assert!(first.0 > 100 && first.0 < live / 10, "{steps:?}");
+        for pair in steps.windows(2) {
+            let ((before, before_of), (done, of)) = (pair[0], pair[1]);
+            assert!(before <= done && done <= of && before_of <= of, "{steps:?}");
+            let parts = [(before, before_of), (done, of)].map(|(done, of)| done as f64 / of as f64);
+            assert!(parts[1] > parts[0] - 0.1, "{steps:?}");
+        }
+    }
+    let mut steps = Vec::new();
+    let archive = replica.backup_archive(&mut |done, total| {
+        steps.push((done, total));
+        Ok(())
+    });
+    drop(archive.unwrap());
+    let live = replica.stats().live_bytes;
+    assert_eq!(steps.last(), Some(&(live, live)), "{steps:?}");
 }

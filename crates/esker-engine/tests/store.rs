@@ -51,6 +51,36 @@ fn one(i: u32) -> WriteBatch {
     batch
 }
 
+/// Whoever keeps what a scan gives keeps that, and not what was read over between it. Where all that is read is asked for, nothing
+/// is copied.
+#[test]
+fn values_of_a_scan_hold_no_more_than_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options();
+    options.segment_max_bytes = 16 << 20;
+    let db = Db::open(dir.path(), options).unwrap();
+    let put = |key: String, len: usize| {
+        let mut batch = WriteBatch::new();
+        batch.put(key.as_bytes(), &vec![1; len]).unwrap();
+        db.write(batch, Some(SyncPolicy::Never)).unwrap();
+    };
+    for n in 0..1000 {
+        put(format!("gaps/{n:05}"), 100);
+        put(format!("between/{n:05}"), 3000);
+    }
+    (0..1000).for_each(|n| put(format!("row/{n:05}"), 1000));
+    let copied = |prefix: &'static str| {
+        let mut scan = db.scan(&KeyRange::prefix(prefix), false);
+        let kept: Vec<_> = scan.by_ref().map(|item| item.unwrap().value.unwrap().into_bytes()).collect();
+        assert_eq!(kept.len(), 1000);
+        let copied = kept.iter().filter(|value| value.is_unique()).count();
+        drop(scan);
+        copied
+    };
+    assert_eq!(copied("gaps/"), 1000);
+    assert!(copied("row/") < 20, "{}", copied("row/"));
+}
+
 #[test]
 fn many_writers_share_a_sync() {
     let dir = tempfile::tempdir().unwrap();

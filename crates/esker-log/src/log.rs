@@ -129,7 +129,7 @@ pub struct Log {
     /// to run at once, the other would take the same lost bytes for synced.
     pub(crate) sync_turn: Mutex<()>,
     pub(crate) counters: LogCounters,
-    _lock: Box<dyn DirLock>,
+    _lock: Arc<dyn DirLock>,
 }
 
 impl Log {
@@ -140,7 +140,7 @@ impl Log {
         store: StoreId,
         options: LogOptions,
         manifest: Manifest,
-        lock: Box<dyn DirLock>,
+        lock: Arc<dyn DirLock>,
     ) -> Self {
         Self {
             merges: Mutex::new(MergeState::new(manifest, options.generation)),

@@ -2,8 +2,12 @@
 //!
 //! What was merged, or written in key order, lies in the order in which a scan asks for it. So when a record lies shortly behind
 //! the one before it, the next read takes more than the record, and twice as much each time that it was right.
+//!
+//! What is given is a part of what was read together, so that no byte is copied; but as long as somebody keeps it, all of that
+//! stays in memory. So where most of what was read is not asked for, it is a copy: gaps are read over, or the next record
+//! is somewhere else after all. Whoever keeps all that is given holds about three times that at most.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
@@ -27,6 +31,14 @@ pub struct ReadAhead {
     last: Option<(SegmentId, u64)>,
     /// How much the next read takes if the record lies behind the last one.
     window: usize,
+    /// How much memory the buffer takes: it may have served for a longer read.
+    held: usize,
+    /// How many of its bytes were asked for.
+    asked: usize,
+    /// Whether more was read than one record.
+    is_ahead: bool,
+    /// Whether most of it will be asked for, as far as can be told: of what was read ahead before, most was.
+    is_dense: bool,
 }
 
 impl ReadAhead {
@@ -45,7 +57,7 @@ impl ReadAhead {
         self.last = Some((at.segment, u64::from(at.offset) + at.len() as u64));
     }
 
-    /// A verified record of `segment`: a part of what was read together, all of which stays in memory as long as the part does.
+    /// A verified record of `segment`: a part of what was read together, if most of that is asked for, else a copy.
     ///
     /// Errors: as for [`Segment::read_record`].
     pub fn read(&mut self, segment: &Arc<Segment>, at: &RecordLocation) -> Result<Bytes> {
@@ -54,20 +66,30 @@ impl ReadAhead {
             self.segment = Some(Arc::clone(segment));
             self.buffer = Bytes::new();
             self.window = WINDOW_MIN;
+            self.is_ahead = false;
         }
         if let Some(from) = self.position_of(at)
             && segment.is_intact(&self.buffer[from..from + len], at)
         {
             self.note(at);
-            return Ok(self.buffer.slice(from..from + len));
+            return Ok(self.part(from..from + len));
         }
         // Also where what was read ahead is no record: it may not have been written when it was read.
         self.fill(segment, at)?;
         self.note(at);
         match self.buffer.get(..len) {
-            Some(record) if segment.is_intact(record, at) => Ok(self.buffer.slice(..len)),
+            Some(record) if segment.is_intact(record, at) => Ok(self.part(0..len)),
             // Says what is wrong with it.
             _ => segment.read_record(at).map(Bytes::from),
+        }
+    }
+
+    /// A record in the buffer.
+    fn part(&mut self, record: Range<usize>) -> Bytes {
+        self.asked += record.len();
+        match self.is_dense || is_most(self.asked, self.held) {
+            true => self.buffer.slice(record),
+            false => Bytes::copy_from_slice(&self.buffer[record]),
         }
     }
 
@@ -87,11 +109,14 @@ impl ReadAhead {
     fn fill(&mut self, segment: &Segment, at: &RecordLocation) -> Result<()> {
         let (offset, len) = (u64::from(at.offset), at.len());
         let is_next = self.is_next(at);
+        self.is_dense = is_next && self.is_ahead && is_most(self.asked, self.buffer.len());
+        (self.is_ahead, self.asked) = (is_next, 0);
         let wanted = if is_next { len.max(self.window) } else { len };
         self.window = if is_next { (2 * self.window).min(WINDOW_MAX) } else { WINDOW_MIN };
         // If nobody has a part of it any more, it is used again.
         let mut buffer = std::mem::take(&mut self.buffer).try_into_mut().unwrap_or_default();
         buffer.resize(wanted, 0);
+        self.held = buffer.capacity();
         let mut filled = 0;
         while filled < wanted {
             match segment.file.read_at(&mut buffer[filled..], offset + filled as u64) {
@@ -110,4 +135,8 @@ impl ReadAhead {
         (self.buffer, self.start) = (buffer.freeze(), offset);
         Ok(())
     }
+}
+
+fn is_most(asked: usize, of: usize) -> bool {
+    2 * asked >= of
 }

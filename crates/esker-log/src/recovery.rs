@@ -51,11 +51,12 @@ pub struct FoundSegment {
     pub sealed_end: Option<u32>,
 }
 
-/// A data directory that no other process has open.
+/// A data directory that no other process has open, as long as this, a clone of it, or a log opened in it is there.
+#[derive(Clone)]
 pub struct LockedDir {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    lock: Box<dyn DirLock>,
+    lock: Arc<dyn DirLock>,
 }
 
 impl LockedDir {
@@ -65,7 +66,17 @@ impl LockedDir {
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self> {
         disk.create_dir_all(dir).map_err(|e| Error::io(format_args!("creating {}", dir.display()), e))?;
         let lock = lock_dir(disk.as_ref(), dir)?;
-        Ok(Self { disk, dir: dir.to_owned(), lock })
+        Ok(Self { disk, dir: dir.to_owned(), lock: lock.into() })
+    }
+
+    /// The disk that holds it.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 }
 
@@ -76,7 +87,7 @@ pub struct Opening {
     dir: PathBuf,
     options: LogOptions,
     store: StoreId,
-    lock: Box<dyn DirLock>,
+    lock: Arc<dyn DirLock>,
     segments: Vec<FoundSegment>,
     merged: Vec<FoundSegment>,
     manifest: Manifest,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// No small file is longer. A manifest of this length names eleven million segments.
-const SMALL_BYTES_MAX: u64 = 256 << 20;
+pub const SMALL_BYTES_MAX: u64 = 256 << 20;
 
 const TEMPORARY_SUFFIX: &str = ".tmp";
 

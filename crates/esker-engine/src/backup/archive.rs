@@ -3,10 +3,11 @@
 //! Every length is known before the first byte, so the archive's is, too. `BACKUP` has the checksums of all files, its own among
 //! them, and comes behind them: whoever has read it, and found what it says, has everything. A stream that was cut off lacks it.
 //!
-//! Reading takes nothing from an archive on trust: names are those of a backup's files, so that none leads elsewhere, and
-//! lengths and checksums are what the list at the end says, or it is damage.
+//! Reading takes nothing from an archive on trust: names are those of a store's files, each once, so that none leads elsewhere;
+//! what is read into memory is bounded; and lengths and checksums are what the list at the end says, or it is damage.
 
 use std::{
+    collections::HashSet,
     io::{self, Read, Write},
     path::Path,
 };
@@ -16,14 +17,14 @@ use tar::{Archive, Entry, EntryType, Header};
 
 use super::{
     BackupReport, Progress,
-    list::{FileChecksum, List, Listed, parse_stored_name, stored_name},
+    list::{FileChecksum, List, Listed, is_of_store, is_too_long, parse_stored_name, stored_name},
     restore::mismatch,
     source::Source,
 };
 use crate::Version;
 
 /// What a tar file consists of.
-const BLOCK_BYTES: u64 = 512;
+pub(super) const BLOCK_BYTES: u64 = 512;
 /// Two blocks of zeros end it.
 const END_BYTES: usize = 2 * BLOCK_BYTES as usize;
 /// An archive holds one backup, the first.
@@ -160,9 +161,32 @@ fn header(name: &str, len: u64) -> Result<Header> {
     Ok(header)
 }
 
+/// An archive of any files, whether a store can be made of them or not.
+#[cfg(any(test, fuzzing))]
+pub(super) fn of_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+    const MEMORY: &str = "memory takes everything";
+    let mut out = Vec::new();
+    let mut writer = Writer { out: &mut out, done: 0, total: 0, progress: &mut |_, _| Ok(()) };
+    let mut write = |name: &str, bytes: &[u8]| {
+        let mut read = |piece: &mut [u8], at: u64| {
+            piece.copy_from_slice(&bytes[at as usize..][..piece.len()]);
+            Ok(())
+        };
+        writer.file(name, bytes.len() as u64, &mut read).expect(MEMORY)
+    };
+    let mut list = List { store: [7; 16], number: NUMBER, version: 1, files: Vec::new() };
+    for (name, bytes) in files {
+        let checksum = write(&stored_name(name, NUMBER), bytes);
+        list.files.push(listed(name, bytes.len() as u64, checksum));
+    }
+    write(BACKUP_NAME, &list.encode());
+    writer.write(&[0; END_BYTES]).expect(MEMORY);
+    out
+}
+
 /// Where the files of an archive go as they are read, one after another.
 pub(super) trait Sink {
-    /// A file of the store begins.
+    /// A file of the store begins. None comes twice, and those that a store reads as a whole are of bounded length.
     fn begin(&mut self, name: &str) -> Result<()>;
 
     /// The next bytes of it.
@@ -202,17 +226,25 @@ impl Reader<'_> {
         sink: &mut dyn Sink,
         progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<List> {
-        let (mut files, mut done) = (Vec::new(), 0);
+        let (mut files, mut done, mut names) = (Vec::new(), 0, HashSet::new());
         // Raw: none of the format's extensions is in our archives, and some have a reader take as much as they like.
         for entry in archive.entries().map_err(|e| self.failed(e))?.raw(true) {
             let mut entry = entry.map_err(|e| self.failed(e))?;
             let stored = self.name(&entry)?;
             if stored == BACKUP_NAME {
                 let list = self.list(&mut entry)?;
+                list.check(self.path)?;
                 self.compare(&list, &files)?;
                 return Ok(list);
             }
-            let name = parse_stored_name(&stored).ok_or_else(|| self.foreign())?;
+            let name = parse_stored_name(&stored).filter(|name| is_of_store(name));
+            let name = name.ok_or_else(|| self.foreign())?;
+            if is_too_long(name, entry.size()) {
+                return Err(Error::damage(self.path, 0, format_args!("its {name} is too long to be one")));
+            }
+            if !names.insert(name.to_owned()) {
+                return Err(Error::damage(self.path, 0, format_args!("{name} is in it twice")));
+            }
             let file = self.copy(&mut entry, name, sink, &mut |bytes| progress(done + bytes))?;
             done += file.len;
             files.push(file);

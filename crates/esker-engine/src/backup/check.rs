@@ -3,7 +3,7 @@
 use std::{io::Read, path::Path};
 
 use esker_log::{
-    Damage, Error, Result,
+    Error, Result,
     disk::{Disk, OpenMode},
     recovery::BACKUP_NAME,
 };
@@ -28,6 +28,9 @@ pub(crate) fn verify(disk: &dyn Disk, dir: &Path, progress: Progress<'_>) -> Res
         }
         other => other?,
     };
+    if let Err(Error::Damage(found)) = list.check(&dir.join(BACKUP_NAME)) {
+        report.damage.push(found);
+    }
     for listed in &list.files {
         let path = dir.join(listed.stored_name());
         let done = report.bytes;
@@ -37,10 +40,6 @@ pub(crate) fn verify(disk: &dyn Disk, dir: &Path, progress: Progress<'_>) -> Res
         }
         report.files += 1;
         report.bytes += listed.len;
-    }
-    if list.find(esker_log::recovery::STORE_NAME).is_none() {
-        let what = "it lists no store".into();
-        report.damage.push(Damage { path: dir.join(BACKUP_NAME), offset: 0, what });
     }
     Ok(report)
 }

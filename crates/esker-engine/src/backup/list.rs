@@ -1,16 +1,18 @@
 //! `BACKUP`: what a backup consists of. Written last, so that a backup that has it is whole; `docs/format.md` has the bytes.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use esker_log::{
     Error, Result,
     disk::{Disk, FileIdentity},
     format::{FORMAT_VERSION, Invalid, StoreId, check_head},
-    recovery::{BACKUP_NAME, invalid_header},
-    small_file::read_small,
+    manifest::MANIFEST_NAME,
+    recovery::{BACKUP_NAME, STORE_NAME, invalid_header},
+    segment::parse_segment_name,
+    small_file::{SMALL_BYTES_MAX, read_small},
 };
 
-use crate::Version;
+use crate::{Version, bitcask::is_index_file};
 
 const MAGIC: &[u8; 8] = b"ESKBACKP";
 const CHECKSUM_LEN: usize = 4;
@@ -48,6 +50,20 @@ pub(crate) fn stored_name(name: &str, number: u64) -> String {
 pub(crate) fn parse_stored_name(stored: &str) -> Option<&str> {
     let (name, number) = stored.rsplit_once('.')?;
     (number.len() >= 10 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+/// The files that every store has, and that are read into memory as a whole.
+const CONTROL_FILES: [&str; 2] = [STORE_NAME, MANIFEST_NAME];
+
+/// Whether this names something that a store is made of. Nothing else is part of a backup: under other names, files would say
+/// something of the directory that they are restored to, or go when it is opened.
+pub(crate) fn is_of_store(name: &str) -> bool {
+    CONTROL_FILES.contains(&name) || parse_segment_name(name).is_some() || is_index_file(name)
+}
+
+/// Whether a file is longer than one of its name can be: the control files are read as a whole.
+pub(crate) fn is_too_long(name: &str, len: u64) -> bool {
+    CONTROL_FILES.contains(&name) && len > SMALL_BYTES_MAX
 }
 
 /// The checksum of a whole file, as it is read or written from front to back.
@@ -150,6 +166,29 @@ impl List {
         })
     }
 
+    /// Whether this is a list that a store can be made of: what a restore refuses is no intact backup.
+    ///
+    /// Errors: `Damage` of `path`, which is where the list comes from.
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+        let damage = |what: String| Err(Error::damage(path, 0, what));
+        let mut names = HashSet::with_capacity(self.files.len());
+        for Listed { name, len, .. } in &self.files {
+            if !is_of_store(name) {
+                return damage(format!("it lists {name}, which no store has"));
+            }
+            if is_too_long(name, *len) {
+                return damage(format!("it lists {name} with {len} bytes, which none has"));
+            }
+            if !names.insert(name.as_str()) {
+                return damage(format!("it lists {name} twice"));
+            }
+        }
+        match CONTROL_FILES.iter().find(|name| !names.contains(*name)) {
+            Some(missing) => damage(format!("it lists no {missing}, which every store has")),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&Listed> {
         self.files.iter().find(|file| file.name == name)
     }
@@ -224,6 +263,34 @@ mod tests {
             let mut list = some();
             list.files[0].name = name.into();
             assert!(List::decode(&list.encode()).is_err(), "{name:?}");
+        }
+    }
+
+    /// CHECKS 8, 35: what cannot be restored is not intact.
+    #[test]
+    fn a_list_that_no_store_can_be_made_of_is_seen() {
+        let file = |name: &str| Listed { name: name.into(), number: 3, len: 70, checksum: 8, origin: None };
+        let list = |names: &[&str]| List { files: names.iter().map(|name| file(name)).collect(), ..some() };
+        let why = |list: List| list.check(Path::new("BACKUP")).map_err(|error| error.to_string());
+        let whole = ["STORE", "MANIFEST", "0000000001.log", "0000000001.hint", "0000000002-0000000064.ckpt"];
+        assert_eq!(why(list(&whole)), Ok(()));
+        assert_eq!(why(list(&["STORE", "MANIFEST", "0000000002.merged", "0000000002.merged.hint"])), Ok(()));
+        for missing in ["STORE", "MANIFEST"] {
+            let rest: Vec<_> = whole.into_iter().filter(|name| *name != missing).collect();
+            assert!(why(list(&rest)).unwrap_err().contains(&format!("no {missing}")));
+        }
+        for other in ["LOCK", "BACKUP", "REPLICA", "MANIFEST.tmp", "cat.jpg", "1.log", "copy"] {
+            let found = why(list(&[&whole[..], &[other]].concat())).unwrap_err();
+            assert!(found.contains(&format!("{other}, which no store has")), "{found}");
+        }
+        for twice in whole {
+            let found = why(list(&[&whole[..], &[twice]].concat())).unwrap_err();
+            assert!(found.contains(&format!("{twice} twice")), "{found}");
+        }
+        for (name, is_refused) in [("STORE", true), ("MANIFEST", true), ("0000000001.log", false)] {
+            let mut long = list(&whole);
+            long.files.iter_mut().filter(|file| file.name == name).for_each(|file| file.len = 1 << 40);
+            assert_eq!(why(long).is_err(), is_refused, "{name}");
         }
     }
 

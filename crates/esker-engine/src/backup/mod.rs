@@ -15,6 +15,8 @@
 mod archive;
 mod check;
 mod directory;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod list;
 mod restore;
 mod source;
@@ -96,4 +98,103 @@ pub fn unpack_archive(
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<BackupReport> {
     directory::unpack(disk, input, path, dir.as_ref(), progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_log::{disk::sim::SimDisk, recovery::BACKUP_NAME};
+
+    use super::{
+        list::{FileChecksum, List, Listed},
+        *,
+    };
+
+    type Files = Vec<(&'static str, &'static str)>;
+
+    /// A backup that can be restored, and those that differ from it in what makes it impossible.
+    fn backups() -> (Files, Vec<Files>) {
+        let whole: Files = vec![
+            ("STORE", "which store"),
+            ("MANIFEST", "which segments"),
+            ("0000000001.log", "what was written"),
+            ("0000000001.hint", "where it is"),
+        ];
+        let with = |name: &'static str| {
+            let mut files = whole.clone();
+            files.push((name, "too much"));
+            files
+        };
+        let without = |name: &str| -> Files { whole.iter().filter(|file| file.0 != name).copied().collect() };
+        let bad = vec![
+            without("STORE"),
+            without("MANIFEST"),
+            with("STORE"),
+            with("MANIFEST"),
+            with("0000000001.log"),
+            with("LOCK"),
+            with("REPLICA"),
+            with("BACKUP"),
+            with("MANIFEST.tmp"),
+            with("cat.jpg"),
+        ];
+        (whole, bad)
+    }
+
+    fn in_directory(disk: &SimDisk, files: &Files) {
+        let listed = |(name, bytes): &(&str, &str)| Listed {
+            name: (*name).into(),
+            number: 1,
+            len: bytes.len() as u64,
+            checksum: FileChecksum::of(bytes.as_bytes()),
+            origin: None,
+        };
+        let list = List { store: [7; 16], number: 1, version: 1, files: files.iter().map(listed).collect() };
+        // Of a name that comes twice, the checksum of the first is not right; what is said of the list does not depend on it.
+        for (file, (_, bytes)) in list.files.iter().zip(files) {
+            disk.write_file(Path::new("/backup").join(file.stored_name()), bytes.as_bytes());
+        }
+        disk.write_file(Path::new("/backup").join(BACKUP_NAME), &list.encode());
+    }
+
+    /// CHECKS 8, 35: what verifies can be restored, and what cannot be is refused before anything is written.
+    #[test]
+    fn a_directory_verifies_if_it_can_be_restored() {
+        let (whole, bad) = backups();
+        let backups = [(whole, true)].into_iter().chain(bad.into_iter().map(|files| (files, false)));
+        for (files, is_whole) in backups {
+            let sim = SimDisk::new();
+            in_directory(&sim, &files);
+            let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+            let report = verify(disk.as_ref(), Path::new("/backup"), &mut |_, _| Ok(())).unwrap();
+            let says_so = report.damage.iter().any(|damage| damage.what.starts_with("it lists"));
+            assert_eq!((report.damage.is_empty(), says_so), (is_whole, !is_whole), "{files:?}: {report:?}");
+            let restored = restore(&disk, "/backup", "/restored", &mut |_, _| Ok(()));
+            assert_eq!(restored.is_ok(), is_whole, "{files:?}: {restored:?}");
+            let is_touched = sim.files().iter().any(|path| path.starts_with("/restored"));
+            assert_eq!(is_touched, is_whole, "{files:?}: {:?}", sim.files());
+        }
+    }
+
+    /// The same of archives, of which it is known at the end only what is missing: until then there is no store, and no backup.
+    #[test]
+    fn an_archive_verifies_if_it_can_be_restored() {
+        let (whole, bad) = backups();
+        let backups = [(whole, true)].into_iter().chain(bad.into_iter().map(|files| (files, false)));
+        for (files, is_whole) in backups {
+            let bytes = archive::of_files(files.iter().map(|(name, bytes)| (*name, bytes.as_bytes())));
+            let (sim, name) = (SimDisk::new(), Path::new("a.tar"));
+            let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+            let verified = verify_archive(&mut &bytes[..], name, &mut |_| Ok(()));
+            let is_intact = verified.as_ref().is_ok_and(|report| report.damage.is_empty());
+            let restored = restore_archive(&disk, &mut &bytes[..], name, "/restored", &mut |_| Ok(()));
+            let unpacked = unpack_archive(&disk, &mut &bytes[..], name, "/unpacked", &mut |_| Ok(()));
+            assert_eq!(
+                (is_intact, restored.is_ok(), unpacked.is_ok()),
+                (is_whole, is_whole, is_whole),
+                "{files:?}: {verified:?} {restored:?} {unpacked:?}"
+            );
+            assert_eq!(sim.file_bytes("/unpacked/BACKUP").is_some(), is_whole);
+            assert_eq!(sim.file_bytes("/restored/MANIFEST").unwrap() == b"which segments", is_whole);
+        }
+    }
 }

@@ -9,6 +9,7 @@ use esker_log::{
     Error, LockedDir, Result,
     disk::{Disk, File, OpenMode},
     manifest::MANIFEST_NAME,
+    recovery::BACKUP_NAME,
     segment::{is_merged, parse_segment_name},
     small_file::{read_small, write_durably},
 };
@@ -40,6 +41,7 @@ pub fn restore(
 ) -> Result<RestoreReport> {
     let (backup_dir, data_dir) = (backup_dir.as_ref(), data_dir.as_ref());
     let list = List::require(disk.as_ref(), backup_dir)?;
+    list.check(&backup_dir.join(BACKUP_NAME))?;
     let target = Target::begin(disk, data_dir)?;
     let disk = disk.as_ref();
     let mut done = 0;
@@ -66,9 +68,7 @@ pub fn restore(
         }
         done += file.len;
     }
-    let manifest =
-        manifest.ok_or_else(|| Error::damage(backup_dir.join(MANIFEST_NAME), 0, "the file is missing"))?;
-    target.finish(&list, &manifest)?;
+    target.finish(&list, &manifest.expect("the list was checked: it has one"))?;
     Ok(RestoreReport { version: list.version, files: list.files.len() as u64, bytes: list.bytes() })
 }
 
@@ -85,10 +85,7 @@ pub fn restore_archive(
     let target = Target::begin(disk, data_dir.as_ref())?;
     let mut filling = Filling { target: &target, file: None, manifest: None };
     let list = archive::read(input, path, &mut filling, progress)?;
-    let manifest = filling
-        .manifest
-        .ok_or_else(|| Error::damage(path, 0, format_args!("{MANIFEST_NAME} is missing in it")))?;
-    target.finish(&list, &manifest)?;
+    target.finish(&list, &filling.manifest.expect("an archive without one is refused"))?;
     Ok(RestoreReport { version: list.version, files: list.files.len() as u64, bytes: list.bytes() })
 }
 

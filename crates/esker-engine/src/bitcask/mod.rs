@@ -532,6 +532,11 @@ impl Engine for Bitcask {
     }
 }
 
+/// Whether this is the name of a hint or a checkpoint.
+pub(crate) fn is_index_file(name: &str) -> bool {
+    IndexName::parse(name).is_some()
+}
+
 /// Reads and checks every hint and checkpoint in `dir`; says how many there are.
 pub(crate) fn verify_index_files(
     disk: &dyn Disk,

@@ -152,8 +152,10 @@ impl Mergeable for Inner {
             return Position::default();
         }
         let kept = self.shared.with_entries(|entries| entries.first_position());
+        // What an arriving snapshot has placed seems dead until it is installed, and is all there is from then on.
+        let placed = self.shared.placing.lock().first();
         // An older mark is of use only until the index files reach the newer one, and they do.
-        kept.map_or(saved.reached, |kept| kept.min(saved.reached))
+        kept.into_iter().chain(placed).fold(saved.reached, Ord::min)
     }
 
     fn save(&self) -> Result<()> {

@@ -5,7 +5,9 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use esker_log::{Error, LockedDir, Log, Result, disk::Disk, format::StoreId, recovery::STORE_NAME};
+use esker_log::{
+    Error, LockedDir, Log, Result, disk::Disk, format::StoreId, record::record_len, recovery::STORE_NAME,
+};
 
 use super::Replica;
 use crate::{
@@ -25,8 +27,8 @@ impl Replica {
     ///
     /// It is never to be a member of a cluster: what this node has promised the others is not in it.
     ///
-    /// Errors: `InvalidRequest` if `dir` is not empty, `Damage`, `DiskFull`, `Io`, and what `progress` says, which gets (keys
-    /// done, keys in all).
+    /// Errors: `InvalidRequest` if `dir` is not empty, `Damage`, `DiskFull`, `Io`, and what `progress` says, which gets (bytes
+    /// done, bytes in all).
     pub fn copy_to(
         &self,
         dir: impl AsRef<Path>,
@@ -44,64 +46,85 @@ impl Replica {
     /// store. Everything is copied each time.
     ///
     /// Errors: `InvalidRequest` if `dir` holds something else; `Locked` if another backup is under way; `Damage`, `DiskFull`,
-    /// `Io`, and what `progress` says, which gets (keys done, keys in all) and then (bytes done, bytes in all).
+    /// `Io`, and what `progress` says, which gets (bytes done, bytes in all): what lives counts twice, when it is copied and when
+    /// the copy is backed up, and how long that is with its index files is known once it is made.
     pub fn backup(&self, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<BackupReport> {
-        let copy = self.copy(progress)?;
-        let written = copy.source.bytes();
-        let report = backup::into_dir(self.log().disk(), &copy.source, dir.as_ref(), progress)?;
-        Ok(BackupReport { bytes_copied: report.bytes_copied + written, ..report })
+        let mut copied = 0;
+        let copy = self.copy(&mut |done, total| {
+            copied = done;
+            progress(done, 2 * total)
+        })?;
+        let report = backup::into_dir(self.log().disk(), &copy.source, dir.as_ref(), &mut |done, total| {
+            progress(copied + done, copied + total)
+        })?;
+        Ok(BackupReport { bytes_copied: report.bytes_copied + copy.source.bytes(), ..report })
     }
 
     /// Makes ready a backup of the state at this instant as one stream of bytes; it restores as a single store.
     ///
-    /// Errors: as for [`Replica::backup`].
+    /// Errors: as for [`Replica::backup`]; `progress` gets (bytes copied, bytes that live).
     pub fn backup_archive(&self, progress: Progress<'_>) -> Result<BackupArchive> {
-        let Copy { source, removal } = self.copy(progress)?;
-        Ok(backup::into_archive(source).holding(Box::new(removal)))
+        let Copy { source, dir } = self.copy(progress)?;
+        Ok(backup::into_archive(source).holding(Box::new(dir)))
     }
 
     fn fill(&self, fresh: &mut FreshStore, progress: Progress<'_>) -> Result<BackupReport> {
         let snapshot = self.snapshot();
         fresh.at_version(snapshot.last.index);
         let mut report = BackupReport { version: snapshot.last.index, ..BackupReport::default() };
-        for (done, item) in snapshot.view.stored(&KeyRange::all(), false).enumerate() {
+        // As the engine counts what lives; but that goes on changing, and sums of adds, which it does not count, become records.
+        let (live, mut done) = (self.inner.engine.stats().live_bytes, 0);
+        for item in snapshot.view.stored(&KeyRange::all(), false) {
             let item = item?;
             fresh.put(&item.key, item.version, item.flags, &item.stored)?;
             report.bytes_copied += (item.key.len() + item.stored.len()) as u64;
-            progress(done as u64 + 1, snapshot.keys())?;
+            done += record_len(item.key.len(), item.stored.len()) as u64;
+            progress(done, live.max(done))?;
         }
         report.bytes = report.bytes_copied;
         Ok(report)
     }
 
     fn copy(&self, progress: Progress<'_>) -> Result<Copy> {
-        let (log, dir) = (self.log(), self.log().dir().join(COPY_DIR));
-        let locked = LockedDir::new(Arc::clone(log.disk()), &dir)?;
-        empty(log.disk().as_ref(), &dir)?;
+        let log = self.log();
+        // From here on, whatever fails: nothing of the copy stays on the disk of a node that goes on.
+        let dir = CopyDir::take(log)?;
         // The same each time, so that one backup takes the place of the one before, and never this node's own.
         let store = log.store().map(|byte| !byte);
-        let max = log.segment_max_bytes();
-        let mut fresh = FreshStore::create_in(locked, log.disk().as_ref(), &dir, max, || Ok(store))?;
+        let mut fresh = FreshStore::create_in(dir.0.clone(), log.segment_max_bytes(), || Ok(store))?;
         self.fill(&mut fresh, progress)?;
         let (copy, saved) = fresh.finish()?;
         let source = Source::of(&copy, saved)?;
-        Ok(Copy { source, removal: Removal(copy) })
+        Ok(Copy { source, dir })
     }
 }
 
 /// A copy of the state, as long as it is needed.
 struct Copy {
     source: Source,
-    removal: Removal,
+    /// Dropped behind it.
+    dir: CopyDir,
 }
 
-/// Removes a copy when it is dropped.
-struct Removal(Arc<Log>);
+/// Where a copy is made, one at a time: empty when it is taken, and again when this is dropped.
+struct CopyDir(LockedDir);
 
-impl Drop for Removal {
+impl CopyDir {
+    fn take(log: &Log) -> Result<Self> {
+        let dir = Self(LockedDir::new(Arc::clone(log.disk()), &log.dir().join(COPY_DIR))?);
+        dir.empty()?;
+        Ok(dir)
+    }
+
+    fn empty(&self) -> Result<()> {
+        empty(self.0.disk().as_ref(), self.0.dir())
+    }
+}
+
+impl Drop for CopyDir {
     fn drop(&mut self) {
         // What stays goes when the next copy is made, or the replica opened.
-        let _left = empty(self.0.disk().as_ref(), self.0.dir()).is_err();
+        let _left = self.empty().is_err();
     }
 }
 

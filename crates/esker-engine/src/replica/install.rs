@@ -134,7 +134,8 @@ impl Install {
     }
 
     /// Puts the snapshot in place of the state. When it returns, the new state is durable; if it fails, the old one
-    /// stands, also after a crash. Nothing may be applied meanwhile. To be called once, but for a full disk.
+    /// stands, also after a crash. Nothing may be applied meanwhile. To be called once, but for a full disk; then there is
+    /// nothing more to do here.
     ///
     /// Errors: as for [`Install::seal`], `InvalidRequest` (older than the state), `Io`.
     pub fn finish(
@@ -170,6 +171,8 @@ impl Install {
         inner.swap_in(&state.base.mark);
         let first = state.base.mark.position;
         *saved = Saved { state, reached: first };
+        // From here on the base keeps what was placed.
+        inner.shared.placing.lock().end(self.installation, inner.engine.as_ref());
         drop(saved);
         inner.retire_before(first, self.installation);
         Ok(())
@@ -276,6 +279,11 @@ impl Placing {
             return Err(Error::InvalidRequest("another snapshot is being installed".into()));
         }
         self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Where the first frame lies of the installation that is under way, if one was written.
+    pub(super) fn first(&self) -> Option<Position> {
+        self.placed.map(|placed| placed.first)
     }
 
     fn placed(&self, installation: u64) -> Result<Placed> {

@@ -48,20 +48,18 @@ impl FreshStore {
         segment_max_bytes: u64,
         new_store: impl FnOnce() -> io::Result<StoreId>,
     ) -> Result<Self> {
-        let locked = LockedDir::new(Arc::clone(disk), dir)?;
-        Self::create_in(locked, disk.as_ref(), dir, segment_max_bytes, new_store)
+        Self::create_in(LockedDir::new(Arc::clone(disk), dir)?, segment_max_bytes, new_store)
     }
 
     /// The same in a directory that is locked already, so that it could be emptied first.
     pub(crate) fn create_in(
         locked: LockedDir,
-        disk: &dyn Disk,
-        dir: &Path,
         segment_max_bytes: u64,
         new_store: impl FnOnce() -> io::Result<StoreId>,
     ) -> Result<Self> {
+        let (disk, dir) = (Arc::clone(locked.disk()), locked.dir().to_owned());
         let doing = |e| Error::io(format_args!("preparing {}", dir.display()), e);
-        if disk.list(dir).map_err(doing)?.iter().any(|found| found.name != "LOCK") {
+        if disk.list(&dir).map_err(doing)?.iter().any(|found| found.name != "LOCK") {
             let why = format!("{} is not empty: the new store wants a directory of its own", dir.display());
             return Err(Error::InvalidRequest(why));
         }
@@ -69,7 +67,7 @@ impl FreshStore {
         let opening = Opening::begin_in(locked, options, new_store)?;
         let writer = opening.recover(Position::default(), Default::default(), &mut |_| Ok(()))?.writer;
         disk.remove(&dir.join(STORE_NAME)).map_err(doing)?;
-        disk.sync_dir(dir).map_err(doing)?;
+        disk.sync_dir(&dir).map_err(doing)?;
         Ok(Self { writer, filling: None, outputs: Vec::new(), version: 0 })
     }
 
