@@ -6,7 +6,7 @@ mod common;
 
 use common::{Machine, model::contents, small_options, survival::modes};
 use esker_engine::{Db, KeyRange, Options, SyncPolicy};
-use esker_log::disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk};
+use esker_log::disk::sim::{CrashMode, Fault, FaultPlan, OpKind, Ops, SimDisk};
 
 /// So many files a row has before some of them are joined.
 const FILES_MAX: usize = 16;
@@ -144,4 +144,29 @@ fn what_goes_wrong_while_a_row_is_joined_is_made_up_for() {
             break;
         }
     }
+}
+
+/// As long as they cannot be removed, files come behind them.
+#[test]
+fn files_that_were_joined_and_stay_do_not_hide_those_behind_them() {
+    let machine = with_long_row();
+    let db = machine.open(&options()).unwrap();
+    let removals = FaultPlan::from_nth(Ops::Only(OpKind::Remove), 1, Fault::Io).on_path(".ckpt");
+    machine.disk.inject(removals);
+    for n in 101..104 {
+        db.checkpoint().unwrap();
+        assert!(db.stats().checkpoint_error.is_some());
+        write(&db, n);
+    }
+    // The checkpoint's own file gets its name, the joined one does not.
+    machine.disk.inject(FaultPlan::from_nth(Ops::Only(OpKind::Rename), 2, Fault::Io).on_path(".ckpt"));
+    db.checkpoint().unwrap();
+    assert!(row(&machine) > FILES_MAX);
+    let expected = contents(&db);
+    let found = Machine::new(machine.disk.after_crash(CrashMode::ProcessKill));
+    let again = found.open(&options()).unwrap();
+    assert_eq!((contents(&again), again.open_report().replayed), (expected, 0));
+    machine.disk.clear_faults();
+    db.checkpoint().unwrap();
+    assert_eq!((row(&machine) < 3, db.stats().checkpoint_error), (true, None));
 }
