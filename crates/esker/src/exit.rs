@@ -74,8 +74,9 @@ impl From<EngineError> for Failure {
     fn from(e: EngineError) -> Self {
         match &e {
             EngineError::Damage(_) => Self::Damage(format!(
-                "{e}\nNothing was changed. Restore that file from a backup; if there is none, keep a copy of the data \
-                 directory before anything else is tried."
+                "{e}\nNothing was changed. Restore the whole store from a backup (`esker admin restore`); if there is \
+                 none, save what is intact into a new directory with `esker admin repair`, which changes nothing \
+                 either. `esker verify --data-dir` lists all that is damaged."
             )),
             EngineError::Locked { .. } => Self::Error(format!(
                 "{e}\nStop the other process, or give this one a directory of its own with --data-dir."

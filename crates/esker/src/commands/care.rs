@@ -100,7 +100,7 @@ fn repair_to(data_dir: &Path, new_dir: &Path, json: bool) -> Result<(), Failure>
         true => Ok(()),
         false => {
             let (parts, keys) = (report.lost_parts.len() as u64, report.lost_keys.len() as u64);
-            let (parts, keys) = (output::count(parts, "damaged stretch"), output::count(keys, "lost write"));
+            let (parts, keys) = (output::count(parts, "damaged part"), output::count(keys, "lost write"));
             Err(Failure::Damage(format!("{parts}, {keys} known by name: see above")))
         }
     }
