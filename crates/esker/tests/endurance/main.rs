@@ -52,8 +52,16 @@ impl Plan {
             return Self { measured, interval: Duration::from_secs(1), size, arguments };
         }
         let size = Size { connections: 4, small_keys: 2000, large_keys: 8, queued: 1000 };
-        let arguments =
-            &["--wal-sync-policy", "never", "--segment-max-bytes", "1MiB", "--checkpoint-ops", "2000"];
+        let arguments = &[
+            "--wal-sync-policy",
+            "never",
+            "--segment-max-bytes",
+            "1MiB",
+            "--checkpoint-ops",
+            "2000",
+            "--cache-max-size",
+            "1MiB",
+        ];
         Self { measured, interval: Duration::from_millis(100), size, arguments }
     }
 }
