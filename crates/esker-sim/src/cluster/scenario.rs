@@ -215,6 +215,14 @@ fn stored_item(item: StoredItem) -> (Key, Versioned) {
     (item.key.into(), Versioned { value, version: item.version })
 }
 
+/// In words.
+fn first_difference(expected: &[(RequestId, Committed)], found: &[(RequestId, Committed)]) -> String {
+    match expected.iter().zip(found).find(|(expected, found)| expected != found) {
+        Some((expected, found)) => format!("{expected:?} and {found:?}"),
+        None => format!("{} and {} of them", expected.len(), found.len()),
+    }
+}
+
 /// CHECKS 26, and what was acknowledged is there.
 fn check_replicas(history: &History, replicas: BTreeMap<u64, Contents>) -> Vec<Failure> {
     let mut failures = Vec::new();
@@ -222,7 +230,10 @@ fn check_replicas(history: &History, replicas: BTreeMap<u64, Contents>) -> Vec<F
         failures.extend(check_end_state(history, &expected.state));
         for (node, contents) in &replicas {
             if contents.requests != expected.requests {
-                let message = format!("nodes {first} and {node} remember different requests");
+                let message = format!(
+                    "nodes {first} and {node} remember different requests: {}",
+                    first_difference(&expected.requests, &contents.requests)
+                );
                 failures.push(Failure::new("replicas", message, Vec::new()));
             }
         }
