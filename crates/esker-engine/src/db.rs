@@ -199,6 +199,7 @@ impl Db {
                 position: frame.position,
                 payload: frame.payload,
                 records: frame.header.records,
+                floor_ms: 0,
             };
             engine.apply(&segments, &[batch], &mut outcomes)
         })?;
@@ -553,6 +554,8 @@ fn applied(draft: &Draft) -> Applied<'_> {
         position: draft.position,
         payload: &draft.payload,
         records: draft.records,
+        // Of what was written here, and judged once: a merge keeps what came of it.
+        floor_ms: 0,
     }
 }
 

@@ -40,6 +40,9 @@ pub struct Applied<'a> {
     pub payload: &'a [u8],
     /// How many records.
     pub records: u32,
+    /// In milliseconds since 1970: what expired by then is absent for this batch, whatever time it says itself. Replicas have
+    /// it of the log, see [`floor_of`](crate::judge::floor_of); 0 where no other replica has to come to the same.
+    pub floor_ms: u64,
 }
 
 /// A read that would have to wait for the disk: do it where blocking is allowed.
@@ -285,6 +288,10 @@ pub trait Engine: Send + Sync + 'static {
         batches: &[Applied<'_>],
         outcomes: &mut Vec<Committed>,
     ) -> Result<()>;
+
+    /// Says how late it was in what was applied so far, in milliseconds since 1970, where that is not known of batches applied
+    /// here: after an opening, and when a snapshot has come.
+    fn note_stamp(&self, stamp_ms: u64);
 
     /// The present value of a key. `Absent` and `Found` at once; `Cold` only if the value is not in memory.
     ///

@@ -59,19 +59,32 @@ pub(crate) fn stamp_of(record: &Record<'_>) -> u64 {
     record.key.try_into().map_or(0, u64::from_be_bytes)
 }
 
-/// Whether what expires then is absent now. Without a stamp `now` is 0, and nothing is.
+/// A batch may say a time that is so much behind the latest: the most that the clocks of a cluster may differ, and a proposal
+/// wait.
+const GRACE_MS: u64 = 60_000;
+
+/// What expired by this time is absent for everybody, in milliseconds since 1970, `stamp_ms` being the latest time that an applied
+/// batch said.
+///
+/// So a merge may drop it, on one replica sooner than on another: clocks that jump back bring it back on neither. A function of
+/// the log alone.
+pub(crate) fn floor_of(stamp_ms: u64) -> u64 {
+    stamp_ms.saturating_sub(GRACE_MS)
+}
+
+/// Whether what expires then is absent now. At 0 nothing is.
 pub(crate) fn is_expired(expiry: Option<u64>, now: u64) -> bool {
     expiry.is_some_and(|expiry| expiry <= now)
 }
 
-/// Judges a batch. Errors: those of [`State::integer`].
-pub(crate) fn judge(payload: &[u8], state: &dyn State) -> Result<Verdict> {
-    let mut now = 0;
+/// Judges a batch, which sees no time before `floor_ms`. Errors: those of [`State::integer`].
+pub(crate) fn judge(payload: &[u8], floor_ms: u64, state: &dyn State) -> Result<Verdict> {
+    let mut now = floor_ms;
     let mut adds = Adds::default();
     for record in records(payload) {
         match record.kind {
             RecordKind::Request => {}
-            RecordKind::Stamp => now = stamp_of(&record),
+            RecordKind::Stamp => now = now.max(stamp_of(&record)),
             RecordKind::Condition => {
                 let present = state.version(record.key).filter(|(_, expiry)| !is_expired(*expiry, now));
                 let present = present.map(|(version, _)| version);
@@ -219,9 +232,13 @@ mod tests {
     }
 
     fn verdict(build: impl FnOnce(&mut WriteBatch)) -> Verdict {
+        verdict_from(0, build)
+    }
+
+    fn verdict_from(floor_ms: u64, build: impl FnOnce(&mut WriteBatch)) -> Verdict {
         let mut batch = WriteBatch::new();
         build(&mut batch);
-        judge(&batch.into_payload().0, &state()).unwrap()
+        judge(&batch.into_payload().0, floor_ms, &state()).unwrap()
     }
 
     fn sums(values: &[i64]) -> Verdict {
@@ -275,6 +292,18 @@ mod tests {
         };
         assert_eq!(at(999, absent), Verdict::Void(Refusal::Condition(Some(6))));
         assert_eq!(at(1000, absent), sums(&[]));
+    }
+
+    #[test]
+    fn a_stamp_does_not_go_behind_the_floor() {
+        let absent = |batch: &mut WriteBatch| {
+            batch.require(b"soon", Condition::Absent).unwrap();
+            batch.put(b"soon", b"x").unwrap();
+            batch.stamp(999);
+        };
+        assert_eq!(verdict_from(999, absent), Verdict::Void(Refusal::Condition(Some(6))));
+        assert_eq!(verdict_from(1000, absent), sums(&[]));
+        assert_eq!(floor_of(60_999), 999);
     }
 
     #[test]

@@ -22,7 +22,9 @@ use crate::{
     Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Merged, Merging,
     Meta, Outcome, Saved, Scan, Settled, StoredItem, StoredScan, Version, View,
     bitcask::wall_ms,
-    judge::{State, Sum, VERIFIED, Verdict, deleted_range, is_expired, judge, parse_integer, stamp_of},
+    judge::{
+        State, Sum, VERIFIED, Verdict, deleted_range, floor_of, is_expired, judge, parse_integer, stamp_of,
+    },
     stored::Stored,
 };
 
@@ -44,22 +46,30 @@ pub struct MemoryEngine {
     /// A state that is being gathered to take the place of the present one.
     replacement: Mutex<Map>,
     clock: Arc<dyn Clock>,
+    /// The latest time that an applied batch said.
+    stamp_ms: AtomicU64,
 }
 
 impl MemoryEngine {
     /// An empty engine; `clock` says what has expired.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { map: RwLock::default(), live_bytes: AtomicU64::new(0), replacement: Mutex::default(), clock }
+        Self {
+            map: RwLock::default(),
+            live_bytes: AtomicU64::new(0),
+            replacement: Mutex::default(),
+            clock,
+            stamp_ms: AtomicU64::new(0),
+        }
     }
 
     fn now_ms(&self) -> u64 {
-        wall_ms(self.clock.as_ref())
+        wall_ms(self.clock.as_ref()).max(floor_of(self.stamp_ms.load(Ordering::Acquire)))
     }
 
     /// Applies a batch whose adds come to `sums`.
     fn apply_to(&self, map: &mut Map, batch: &Applied<'_>, sums: &[Sum]) -> Committed {
         let mut committed = Committed::applied(batch.version, 0);
-        let (mut now, mut sums) = (0, sums.iter());
+        let (mut now, mut sums) = (batch.floor_ms, sums.iter());
         for (_, record) in Records::new(batch.payload).map(|record| record.expect(VERIFIED)) {
             let gone = match record.kind {
                 RecordKind::Put => self.put(map, record.key, held(&record, batch.version)),
@@ -73,12 +83,14 @@ impl MemoryEngine {
                 RecordKind::DeleteRange => {
                     let range = deleted_range(&record);
                     let gone: Vec<_> = map.extract_if(.., |key, _| range.contains(key)).collect();
-                    committed.existed += gone.len() as u32;
+                    committed.existed +=
+                        gone.iter().filter(|(_, held)| !is_expired(held.expiry, now)).count() as u32;
                     self.count_out(&gone);
                     continue;
                 }
                 RecordKind::Stamp => {
-                    now = stamp_of(&record);
+                    now = now.max(stamp_of(&record));
+                    self.note_stamp(now);
                     continue;
                 }
                 RecordKind::Request | RecordKind::Condition => continue,
@@ -138,7 +150,7 @@ impl Engine for MemoryEngine {
         let mut shared = self.map.write();
         let map = Arc::make_mut(&mut shared);
         for batch in batches {
-            outcomes.push(match judge(batch.payload, map)? {
+            outcomes.push(match judge(batch.payload, batch.floor_ms, map)? {
                 Verdict::Applies(sums) => self.apply_to(map, batch, &sums),
                 Verdict::Void(refusal) => {
                     Committed { outcome: Outcome::Refused(refusal), ..Committed::applied(batch.version, 0) }
@@ -146,6 +158,10 @@ impl Engine for MemoryEngine {
             });
         }
         Ok(())
+    }
+
+    fn note_stamp(&self, stamp_ms: u64) {
+        self.stamp_ms.fetch_max(stamp_ms, Ordering::AcqRel);
     }
 
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {

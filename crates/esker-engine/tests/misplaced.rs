@@ -354,7 +354,7 @@ fn merged_segments_of_another_generation_are_found() {
     for n in 0..KEYS {
         install.push(&key(n), 0, &[9; VALUE_LEN], 300 + n).unwrap();
     }
-    install.finish(last, StoredMembership { bytes: b"m".to_vec(), at: last }, Vec::new()).unwrap();
+    install.finish(last, StoredMembership { bytes: b"m".to_vec(), at: last }, Vec::new(), 0).unwrap();
     drop(install);
     append_and_apply(&replica, 501..701);
     merge_upto(&replica, 700);

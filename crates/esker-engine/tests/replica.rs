@@ -202,7 +202,7 @@ fn a_snapshot_takes_the_place_of_everything() {
     }
     let untouched = contents(&open(&target.after_crash(CrashMode::DropUnsynced)));
     assert_eq!(untouched, [row("gone", "old", 1)]);
-    install.finish(last, membership.clone(), requests).unwrap();
+    install.finish(last, membership.clone(), requests, snapshot.stamp_ms).unwrap();
 
     let check = |replica: &Replica| {
         assert_eq!(contents(replica), contents(&from));
@@ -256,7 +256,7 @@ fn end(index: u64, term: u64) -> GroupEnd {
 }
 
 fn finish(install: &mut Install, last: GroupEnd) -> esker_engine::Result<()> {
-    install.finish(last, StoredMembership::default(), [])
+    install.finish(last, StoredMembership::default(), [], 0)
 }
 
 #[test]

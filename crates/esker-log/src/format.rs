@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The format version this build writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Identifies a store: drawn at random when it is created, part of every file.
 pub type StoreId = [u8; 16];

@@ -47,6 +47,8 @@ pub(crate) enum SnapshotData {
 pub(crate) struct Incoming {
     pub(crate) install: Install,
     pub(crate) requests: Arc<[(RequestId, Committed)]>,
+    /// The latest time that an entry up to there said, in milliseconds since 1970.
+    pub(crate) stamp_ms: u64,
     pub(crate) _turn: Installing,
 }
 
@@ -121,7 +123,8 @@ impl StateMachine {
     ) -> io::Result<Option<Box<Incoming>>> {
         let finish = move || {
             let requests = Arc::clone(&incoming.requests);
-            let finished = incoming.install.finish(last, membership, requests.iter().copied());
+            let (requests, stamp_ms) = (requests.iter().copied(), incoming.stamp_ms);
+            let finished = incoming.install.finish(last, membership, requests, stamp_ms);
             (incoming, finished)
         };
         let (incoming, finished) = if self.blocking_threads {

@@ -431,7 +431,7 @@ impl Cluster {
             let item = item.unwrap();
             install.push(&item.key, 0, &item.value.unwrap(), item.version).unwrap();
         }
-        install.finish(snapshot.last, snapshot.membership, Vec::new()).unwrap();
+        install.finish(snapshot.last, snapshot.membership, Vec::new(), snapshot.stamp_ms).unwrap();
         replica.close().unwrap();
     }
 

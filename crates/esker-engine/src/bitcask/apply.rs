@@ -22,7 +22,7 @@ use super::{
     read,
 };
 use crate::{
-    Applied, Committed, Outcome, Version,
+    Applied, Committed, Engine as _, Outcome, Version,
     judge::{self, State, Sum, VERIFIED, Verdict, deleted_range, judge, parse_integer, stamp_of},
 };
 
@@ -52,13 +52,14 @@ impl Bitcask {
 
     fn apply_plain(&self, batches: &[Applied<'_>], outcomes: &mut Vec<Committed>) {
         let operations = batches.iter().map(|batch| batch.records as usize).sum();
-        let mut cut = Vec::new();
+        let (mut cut, first) = (Vec::new(), outcomes.len());
         let mut live = self.live.lock();
         self.keydir.apply(operations, |tree| {
             let mut turn = Turn { tree, live: &mut live, cut: &mut cut, stamp: 0 };
             outcomes.extend(batches.iter().map(|batch| turn.apply(batch, &[])));
-            self.stamp_ms.fetch_max(turn.stamp, Ordering::AcqRel);
+            self.note_stamp(turn.stamp);
         });
+        leave_out_expired(batches, &mut outcomes[first..], &cut);
         self.note_applied(batches);
         self.count_later(cut);
     }
@@ -66,7 +67,7 @@ impl Bitcask {
     fn apply_judged(&self, segments: &dyn Segments, batch: &Applied<'_>) -> Result<Committed> {
         self.check_floor(batch)?;
         let state = Present { keydir: &self.keydir, segments };
-        let verdict = judge(batch.payload, &state)?;
+        let verdict = judge(batch.payload, batch.floor_ms, &state)?;
         let mut committed = Committed::applied(batch.version, 0);
         let mut live = self.live.lock();
         match &verdict {
@@ -76,9 +77,10 @@ impl Bitcask {
                 committed = self.keydir.apply(batch.records as usize, |tree| {
                     let mut turn = Turn { tree, live: &mut live, cut: &mut cut, stamp: 0 };
                     let committed = turn.apply(batch, sums);
-                    self.stamp_ms.fetch_max(turn.stamp, Ordering::AcqRel);
+                    self.note_stamp(turn.stamp);
                     committed
                 });
+                leave_out_expired(std::slice::from_ref(batch), std::slice::from_mut(&mut committed), &cut);
                 self.count_later(cut);
             }
         }
@@ -110,9 +112,9 @@ impl Bitcask {
 
     /// Keeps what was cut out of the keydir until somebody has the time to count and drop it. With the lock of what lives held: a
     /// merge that finds nothing here may forget the segments it led to.
-    fn count_later(&self, cut: Vec<Tree<Slot>>) {
+    fn count_later(&self, cut: Vec<CutOut>) {
         if !cut.is_empty() {
-            self.cut.lock().extend(cut);
+            self.cut.lock().extend(cut.into_iter().map(|it| it.tree));
             self.maintenance.raise();
         }
     }
@@ -157,12 +159,30 @@ fn plain_turn(batches: &[Applied<'_>]) -> usize {
     plain.count()
 }
 
+/// What a range delete cut out of the keydir.
+struct CutOut {
+    tree: Tree<Slot>,
+    version: Version,
+    /// What had expired by then was not there, whether or not a merge has dropped it yet; 0: nothing that can be known.
+    expired_by: u64,
+}
+
+/// Counts keys that had expired out of what range deletes came to. With no lock of the keydir held: all of them are looked at.
+fn leave_out_expired(batches: &[Applied<'_>], outcomes: &mut [Committed], cut: &[CutOut]) {
+    for cut in cut.iter().filter(|cut| cut.expired_by > 0) {
+        let at = batches.partition_point(|batch| batch.version < cut.version);
+        let expired = cut.tree.iter().filter(|(_, slot)| slot.is_expired(cut.expired_by)).count();
+        let existed = &mut outcomes[at].existed;
+        *existed = existed.saturating_sub(u32::try_from(expired).unwrap_or(u32::MAX));
+    }
+}
+
 /// A turn of the keydir's lock.
 struct Turn<'a> {
     tree: &'a mut Tree<Slot>,
     live: &'a mut Liveness,
     /// What range deletes cut out.
-    cut: &'a mut Vec<Tree<Slot>>,
+    cut: &'a mut Vec<CutOut>,
     /// The latest time that a batch said.
     stamp: u64,
 }
@@ -174,7 +194,7 @@ impl Turn<'_> {
         let payload_offset = offset + FRAME_HEADER_LEN as u32;
         let mut committed = Committed::applied(batch.version, 0);
         let mut sums = sums.iter();
-        let mut now = 0;
+        let mut now = batch.floor_ms;
         for (at, record) in Records::new(batch.payload).map(|record| record.expect(VERIFIED)) {
             let old = match record.kind {
                 RecordKind::Put => {
@@ -191,11 +211,12 @@ impl Turn<'_> {
                 RecordKind::DeleteRange => {
                     let range = deleted_range(&record);
                     let [start, end] = [&range.start, &range.end].map(|it| it.as_ref().map(Vec::as_slice));
-                    committed.existed = committed.existed.saturating_add(self.cut(start, end));
+                    committed.existed =
+                        committed.existed.saturating_add(self.cut(start, end, batch.version, now));
                     None
                 }
                 RecordKind::Stamp => {
-                    now = stamp_of(&record);
+                    now = now.max(stamp_of(&record));
                     self.stamp = self.stamp.max(now);
                     None
                 }
@@ -214,11 +235,12 @@ impl Turn<'_> {
         self.tree.insert(key, slot)
     }
 
-    fn cut(&mut self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> u32 {
-        let cut = self.tree.remove_range(start, end);
-        let keys = u32::try_from(cut.len()).unwrap_or(u32::MAX);
+    fn cut(&mut self, start: Bound<&[u8]>, end: Bound<&[u8]>, version: Version, now: u64) -> u32 {
+        let tree = self.tree.remove_range(start, end);
+        let keys = u32::try_from(tree.len()).unwrap_or(u32::MAX);
         if keys > 0 {
-            self.cut.push(cut);
+            let expired_by = if self.live.has_expiring() { now } else { 0 };
+            self.cut.push(CutOut { tree, version, expired_by });
         }
         keys
     }

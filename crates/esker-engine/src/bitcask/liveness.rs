@@ -16,6 +16,8 @@ pub(crate) struct Liveness {
     log: Row,
     merged: Row,
     total: u64,
+    /// How many keys expire some time.
+    expiring: u64,
     /// Log segments with adds: sums that no merge has made records of may be theirs.
     with_adds: BTreeSet<SegmentId>,
 }
@@ -69,6 +71,7 @@ impl Liveness {
 
     /// A record came to live.
     pub(crate) fn add(&mut self, key_len: usize, slot: Slot) {
+        self.expiring += u64::from(slot.expiry().is_some());
         if slot.as_sum().is_none() {
             let bytes = record_len(key_len, slot.value_len() as usize) as u64;
             *self.row(slot.segment()).at(slot.segment()) += bytes;
@@ -78,6 +81,7 @@ impl Liveness {
 
     /// A record died.
     pub(crate) fn remove(&mut self, key_len: usize, slot: Slot) {
+        self.expiring -= u64::from(slot.expiry().is_some());
         if slot.as_sum().is_none() {
             let bytes = record_len(key_len, slot.value_len() as usize) as u64;
             *self.row(slot.segment()).at(slot.segment()) -= bytes;
@@ -104,6 +108,7 @@ impl Liveness {
             }
         }
         self.total += other.total;
+        self.expiring += other.expiring;
     }
 
     /// Counts something out that was counted in.
@@ -114,6 +119,7 @@ impl Liveness {
             }
         }
         self.total -= other.total;
+        self.expiring -= other.expiring;
     }
 
     /// What lives in a segment, in bytes.
@@ -124,6 +130,11 @@ impl Liveness {
     /// What lives in all of them, in bytes.
     pub(crate) fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Whether there is a key that expires some time.
+    pub(crate) fn has_expiring(&self) -> bool {
+        self.expiring > 0
     }
 
     /// Gives up the room of segments that are gone: those before the first that is there, of both kinds.
@@ -147,6 +158,11 @@ mod tests {
         assert_eq!([7, 3, MERGED_FROM + 1, 5, 99].map(|id| live.of_segment(id)), [26, 36, 46, 0, 0]);
         assert_eq!(live.total(), 26 + 36 + 46);
         live.remove(4, slots[1]);
+        assert!(!live.has_expiring());
+        live.add(4, Slot::sum(1, 5).expiring(Some(1)));
+        assert!(live.has_expiring());
+        live.remove(4, Slot::sum(1, 5).expiring(Some(1)));
+        assert!(!live.has_expiring());
         [3, 7].into_iter().for_each(|id| live.note_sum(id));
         assert_eq!([3, 5, 7].map(|id| live.may_have_sums(id)), [true, false, true]);
         live.forget_before(7, MERGED_FROM);

@@ -78,8 +78,10 @@ use self::{
 };
 use crate::{
     Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Merged,
-    Merging, Meta, Options, Saved, Scan, Settled, StoredScan, Value, View, judge::VERIFIED,
-    merging::MergeCounters, stored::Stored,
+    Merging, Meta, Options, Saved, Scan, Settled, StoredScan, Value, View,
+    judge::{VERIFIED, floor_of},
+    merging::MergeCounters,
+    stored::Stored,
 };
 
 /// A checkpoint is due when so many sealed segments are not covered: until they are, nothing in them can be merged. They come to about
@@ -189,8 +191,9 @@ impl Bitcask {
         self.keydir.get(key).filter(|slot| slot.expiry().is_none() || !slot.is_expired(self.now_ms()))
     }
 
+    /// By what is read is judged whether it has expired: this machine's clock, but not before a merge may have dropped it.
     fn now_ms(&self) -> u64 {
-        wall_ms(self.clock.as_ref())
+        wall_ms(self.clock.as_ref()).max(floor_of(self.stamp_ms.load(Ordering::Acquire)))
     }
 
     /// What a key holds, as far as it is in memory.
@@ -387,6 +390,10 @@ impl Engine for Bitcask {
         outcomes: &mut Vec<Committed>,
     ) -> Result<()> {
         self.apply_all(segments, batches, outcomes)
+    }
+
+    fn note_stamp(&self, stamp_ms: u64) {
+        self.stamp_ms.fetch_max(stamp_ms, Ordering::AcqRel);
     }
 
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {

@@ -130,6 +130,7 @@ impl Inner {
             applied: machine.applied,
             membership: machine.membership.clone(),
             requests: machine.requests.to_list(),
+            stamp_ms: machine.stamp_ms,
             void: void.range(in_segment).copied().collect(),
         };
         (mark, void)

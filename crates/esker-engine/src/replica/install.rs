@@ -133,7 +133,7 @@ impl Install {
         self.keep_failure(appended)
     }
 
-    /// Puts the snapshot in place of the state. When it returns, the new state is durable; if it fails, the old one
+    /// Puts the snapshot in place of the state; `stamp_ms` as in [`Snapshot`](super::Snapshot). When it returns, the new state is durable; if it fails, the old one
     /// stands, also after a crash. Nothing may be applied meanwhile. To be called once, but for a full disk; then there is
     /// nothing more to do here.
     ///
@@ -143,6 +143,7 @@ impl Install {
         last: GroupEnd,
         membership: StoredMembership,
         requests: impl IntoIterator<Item = (RequestId, Committed)>,
+        stamp_ms: u64,
     ) -> Result<()> {
         self.check()?;
         let inner = Arc::clone(&self.inner);
@@ -162,6 +163,7 @@ impl Install {
             applied: last,
             membership,
             requests: requests.into_iter().collect(),
+            stamp_ms,
             void: Arc::default(),
         };
         let base =
@@ -202,6 +204,7 @@ impl Inner {
         let goes_on = self.shared.with_entries(|entries| entries.install(last));
         self.engine.finish_replacement(base.position);
         *machine = Machine::at(base);
+        self.engine.note_stamp(base.stamp_ms);
         drop(machine);
         if !goes_on {
             *log_end = last;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use esker_log::{
     GroupEnd, Position, Result,
     format::{FRAME_HEADER_LEN, FrameKind},
-    record::{RecordKind, Records, decode_record},
+    record::{RecordKind, Records},
     segments::Segments,
 };
 
@@ -13,7 +13,10 @@ use super::{
     requests::Requests,
     state_file::{Mark, StoredMembership},
 };
-use crate::{Applied, Committed, Engine, RequestId, judge::stamp_of};
+use crate::{
+    Applied, Committed, Engine, RequestId,
+    judge::{floor_of, stamp_of},
+};
 
 /// A committed entry on its way to be applied.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,8 @@ pub(super) struct Machine {
     pub(super) applied: GroupEnd,
     pub(super) membership: StoredMembership,
     pub(super) requests: Requests,
+    /// The latest time that an entry said, in milliseconds since 1970.
+    pub(super) stamp_ms: u64,
     /// Everything in the log before this is decided: applied or void.
     pub(super) settled: Position,
 }
@@ -51,6 +56,7 @@ impl Machine {
             applied: mark.applied,
             membership: mark.membership.clone(),
             requests: mark.requests.iter().copied().collect(),
+            stamp_ms: mark.stamp_ms,
             settled: mark.position,
         }
     }
@@ -71,7 +77,8 @@ impl Machine {
         let mut requests = Vec::with_capacity(entries.len());
         let mut in_run = HashSet::new();
         for entry in entries {
-            let request = request_of(entry);
+            let head = Head::of(entry.kind, entry.payload);
+            let request = head.request.filter(|id| !id.is_comparison());
             // A repeated request may stand in the run that is being gathered.
             if request.is_some_and(|id| !in_run.insert(id)) {
                 self.flush(engine, segments, &mut run, &mut requests, outcomes)?;
@@ -82,7 +89,7 @@ impl Machine {
                 repeats.push(entry.position);
                 outcomes.push(outcome);
             } else if entry.kind == FrameKind::Records {
-                run.push(applied(entry));
+                run.push(applied(entry, floor_of(self.stamp_ms)));
                 requests.push(request);
             } else {
                 self.flush(engine, segments, &mut run, &mut requests, outcomes)?;
@@ -91,6 +98,7 @@ impl Machine {
             if entry.kind == FrameKind::Membership {
                 self.membership = StoredMembership { at: entry.id, bytes: entry.payload.to_vec() };
             }
+            self.stamp_ms = self.stamp_ms.max(head.stamp_ms);
             self.applied = entry.id;
             self.settled = entry.end();
         }
@@ -122,32 +130,38 @@ impl Machine {
     }
 }
 
-fn applied<'a>(entry: &CommittedEntry<'a>) -> Applied<'a> {
+fn applied<'a>(entry: &CommittedEntry<'a>, floor_ms: u64) -> Applied<'a> {
     Applied {
         version: entry.id.index,
         position: entry.position,
         payload: entry.payload,
         records: entry.records,
+        floor_ms,
     }
 }
 
-/// The id of the client's request that an entry is, if it says.
-fn request_of(entry: &CommittedEntry<'_>) -> Option<RequestId> {
-    first_request(entry.kind, entry.payload).filter(|id| !id.is_comparison())
+/// What comes before the conditions and operations of an entry.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Head {
+    /// The request's id, if it says.
+    pub(super) request: Option<RequestId>,
+    /// What time it says that it is, in milliseconds since 1970; 0: it does not.
+    pub(super) stamp_ms: u64,
 }
 
-/// The id that an entry's records begin with, if they do.
-pub(super) fn first_request(kind: FrameKind, payload: &[u8]) -> Option<RequestId> {
-    if kind != FrameKind::Records {
-        return None;
+impl Head {
+    pub(super) fn of(kind: FrameKind, payload: &[u8]) -> Self {
+        let mut head = Self::default();
+        if kind != FrameKind::Records {
+            return head;
+        }
+        for (_, record) in Records::new(payload).flatten() {
+            match record.kind {
+                RecordKind::Request => head.request = RequestId::from_bytes(record.key),
+                RecordKind::Stamp => head.stamp_ms = stamp_of(&record),
+                _ => break,
+            }
+        }
+        head
     }
-    let (record, _) = decode_record(payload).ok()?;
-    if record.kind == RecordKind::Request { RequestId::from_bytes(record.key) } else { None }
-}
-
-/// The time that an entry's stamp says; 0 if it has none.
-pub(super) fn stamp_in(payload: &[u8]) -> u64 {
-    let stamp =
-        Records::new(payload).flatten().map(|(_, record)| record).find(|it| it.kind == RecordKind::Stamp);
-    stamp.map_or(0, |record| stamp_of(&record))
 }

@@ -66,13 +66,13 @@ pub use self::{
 use self::{
     entries::Entries,
     install::Placing,
-    machine::{CommittedEntry, Machine, first_request, stamp_in},
+    machine::{CommittedEntry, Head, Machine},
     state_file::State,
 };
 use crate::{
     Committed, Compressor, Engine, KeyRange, Merged, OpenReport, Progress, Reader, RequestId, Scan,
     SnapshotStats, Stats, StoredScan, View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor,
-    merger::Merger,
+    judge::floor_of, merger::Merger,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -185,6 +185,8 @@ pub struct Snapshot {
     pub last: GroupEnd,
     /// The membership at that entry.
     pub membership: StoredMembership,
+    /// The latest time that an entry up to there said, in milliseconds since 1970.
+    pub stamp_ms: u64,
     view: View,
     requests: RequestList,
 }
@@ -307,7 +309,7 @@ impl Replica {
         }
         let mut outcomes = Vec::with_capacity(entries.len());
         let is_comparison = |entry: &CommittedEntry<'_>| {
-            first_request(entry.kind, entry.payload).is_some_and(|id| id.is_comparison())
+            Head::of(entry.kind, entry.payload).request.is_some_and(|id| id.is_comparison())
         };
         for part in committed.split_inclusive(is_comparison) {
             let applied = machine.apply(inner.engine.as_ref(), inner.log().as_ref(), part, &mut outcomes);
@@ -318,7 +320,7 @@ impl Replica {
             }
             if let Some(last) = part.last().filter(|last| is_comparison(last)) {
                 let keys = inner.engine.view(inner.log()).stored(&KeyRange::all(), true);
-                let now_ms = stamp_in(last.payload);
+                let now_ms = Head::of(last.kind, last.payload).stamp_ms.max(floor_of(machine.stamp_ms));
                 *inner.comparison.lock() = Some(Comparison { at: last.id.index, keys, now_ms });
             }
         }
@@ -391,6 +393,7 @@ impl Replica {
             membership: machine.membership.clone(),
             view: self.inner.engine.view(self.inner.log()),
             requests: machine.requests.to_list(),
+            stamp_ms: machine.stamp_ms,
         }
     }
 

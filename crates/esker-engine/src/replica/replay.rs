@@ -54,6 +54,7 @@ impl Replay {
             engine.begin_replacement();
         }
         let start = mark.unwrap_or(&state.base.mark).clone();
+        engine.note_stamp(start.stamp_ms);
         let mut entries = Entries::new(start.applied, cached_bytes_max);
         entries.add_void(start.void.iter().copied());
         let replay = Self {

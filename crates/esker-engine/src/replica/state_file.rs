@@ -22,6 +22,8 @@ const MAGIC: &[u8; 8] = b"ESKREPLI";
 /// Bytes of a remembered request; version 1 had no outcome in it.
 const REQUEST_LEN: usize = 37;
 const REQUEST_LEN_1: usize = 28;
+/// From this version on a mark says how late it was.
+const STAMPED_VERSION: u32 = 3;
 const POSITION_LEN: usize = 8;
 
 /// A membership, and the entry that holds it.
@@ -44,6 +46,8 @@ pub(super) struct Mark {
     pub(super) applied: GroupEnd,
     pub(super) membership: StoredMembership,
     pub(super) requests: RequestList,
+    /// The latest time that an applied entry said, in milliseconds since 1970.
+    pub(super) stamp_ms: u64,
     /// Where entries lie that do not count, in the position's segment before it: the hint of that segment is yet to be
     /// written.
     pub(super) void: Arc<[Position]>,
@@ -61,6 +65,7 @@ impl Default for Mark {
             applied: GroupEnd::default(),
             membership: StoredMembership::default(),
             requests: Arc::default(),
+            stamp_ms: 0,
             void: Arc::default(),
         }
     }
@@ -163,10 +168,8 @@ impl State {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
         let body = bytes.len().saturating_sub(4).max(12);
-        format::check_head(bytes, MAGIC, body)?;
-        let is_first_version = bytes[8..12] == 1_u32.to_le_bytes();
-        let request_len = if is_first_version { REQUEST_LEN_1 } else { REQUEST_LEN };
-        let mut reader = Reader { rest: &bytes[12..body], request_len };
+        let version = format::check_head(bytes, MAGIC, body)?;
+        let mut reader = Reader { rest: &bytes[12..body], version };
         let state = reader.state().ok_or(Invalid::Bad("a field is cut off or makes no sense"))?;
         if reader.rest.is_empty() { Ok(state) } else { Err(Invalid::Bad("bytes behind the last field")) }
     }
@@ -218,6 +221,7 @@ fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
         out.push(kind);
         put_u64(out, detail);
     }
+    put_u64(out, mark.stamp_ms);
     put_u32(out, mark.void.len() as u32);
     mark.void.iter().for_each(|position| put_position(out, *position));
 }
@@ -247,8 +251,8 @@ pub(crate) fn read_log_bounds(disk: &dyn Disk, dir: &Path) -> Result<Option<LogB
 /// What is left to read.
 struct Reader<'a> {
     rest: &'a [u8],
-    /// Of the file's version.
-    request_len: usize,
+    /// The file's.
+    version: u32,
 }
 
 impl<'a> Reader<'a> {
@@ -260,7 +264,7 @@ impl<'a> Reader<'a> {
 
     /// A part of the same file.
     fn within<'b>(&self, rest: &'b [u8]) -> Reader<'b> {
-        Reader { rest, request_len: self.request_len }
+        Reader { rest, version: self.version }
     }
 
     fn u32(&mut self) -> Option<u32> {
@@ -295,21 +299,23 @@ impl<'a> Reader<'a> {
         let (log_end, applied) = (self.end()?, self.end()?);
         let membership = StoredMembership { at: self.end()?, bytes: self.bytes()? };
         let count = self.u32()? as usize;
-        let requests = self.take(count.checked_mul(self.request_len)?)?;
-        let requests = requests.chunks_exact(self.request_len).map(|bytes| self.within(bytes).request());
+        let request_len = if self.version == 1 { REQUEST_LEN_1 } else { REQUEST_LEN };
+        let requests = self.take(count.checked_mul(request_len)?)?;
+        let requests = requests.chunks_exact(request_len).map(|bytes| self.within(bytes).request());
         let requests = requests.collect::<Option<RequestList>>()?;
+        let stamp_ms = if self.version < STAMPED_VERSION { 0 } else { self.u64()? };
         let count = self.u32()? as usize;
         let void = self.take(count.checked_mul(POSITION_LEN)?)?;
         let void = void.chunks_exact(POSITION_LEN).map(|bytes| self.within(bytes).position());
         let void = void.collect::<Option<Arc<[_]>>>()?;
-        Some(Mark { position, log_end, applied, membership, requests, void })
+        Some(Mark { position, log_end, applied, membership, requests, stamp_ms, void })
     }
 
     fn request(&mut self) -> Option<(RequestId, Committed)> {
         let id = RequestId::from_bytes(self.take(crate::REQUEST_ID_LEN)?)?;
         let (version, existed) = (self.u64()?, self.u32()?);
-        let outcome = match self.request_len {
-            REQUEST_LEN_1 => Outcome::Applied,
+        let outcome = match self.version {
+            1 => Outcome::Applied,
             _ => Outcome::from_parts(self.take(1)?[0], self.u64()?)?,
         };
         Some((id, Committed { version, existed, outcome }))
@@ -335,6 +341,7 @@ mod tests {
             applied: GroupEnd { index: 8, term: 2 },
             membership: StoredMembership { at: GroupEnd { index: 1, term: 1 }, bytes: b"members".to_vec() },
             requests: (0..u64::from(n)).map(|s| (id(s), Committed::applied(s, 1))).collect(),
+            stamp_ms: 1000 * u64::from(n),
             void: [Position { segment: n, offset: 64 }].into(),
         };
         let at = |offset| Position { segment: 1, offset };

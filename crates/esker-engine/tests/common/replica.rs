@@ -518,7 +518,7 @@ fn install(
     // From here on either state may be found.
     known.committed = known.committed.max(last);
     let id = agreed.id(last);
-    install.finish(id, agreed.memberships[last as usize].clone(), agreed.requests_at(last))?;
+    install.finish(id, agreed.memberships[last as usize].clone(), agreed.requests_at(last), 0)?;
     if known_log == Some(id.term) {
         known.durable_log = known.durable_log.max(last);
     } else {

@@ -70,6 +70,7 @@ pub(super) struct Call {
 /// A snapshot of which a part has come.
 pub(super) struct Arrival {
     meta: SnapshotMeta,
+    stamp_ms: u64,
     install: Install,
     last_key: Vec<u8>,
     requests: Vec<(RequestId, Committed)>,
@@ -247,8 +248,9 @@ impl Arrivals {
         let is_present = state.arriving.as_ref().is_some_and(|it| Arc::ptr_eq(it, &call.arriving));
         let whole = arrival.take().filter(|_| is_present && !state.is_installing).ok_or_else(superseded)?;
         *state = State { is_installing: true, ..State::default() };
-        let Arrival { meta, install, requests, .. } = whole;
-        let incoming = Incoming { install, requests: requests.into(), _turn: Installing(Arc::clone(self)) };
+        let Arrival { meta, stamp_ms, install, requests, .. } = whole;
+        let requests = requests.into();
+        let incoming = Incoming { install, requests, stamp_ms, _turn: Installing(Arc::clone(self)) };
         Ok(LibrarySnapshot { meta, snapshot: SnapshotData::Incoming(Box::new(incoming)) })
     }
 
@@ -292,7 +294,8 @@ impl Arrival {
             return Err("a snapshot of nothing".into());
         }
         let install = replica.begin_install();
-        Ok(Self { meta, install, last_key: Vec::new(), requests: Vec::new(), items: 0 })
+        let (last_key, requests) = (Vec::new(), Vec::new());
+        Ok(Self { meta, stamp_ms: head.stamp_ms, install, last_key, requests, items: 0 })
     }
 
     /// Takes in a chunk; after a hitch it can be given again. Waits for the disk. True: it was the last, and all is durable.
@@ -395,7 +398,7 @@ mod tests {
         assert!(arrivals.hand_over(&second).await.is_err());
         let SnapshotData::Incoming(mut incoming) = whole.snapshot else { panic!("it came in") };
         let last = esker_log::GroupEnd { index: 9, term: 1 };
-        incoming.install.finish(last, Default::default(), []).unwrap();
+        incoming.install.finish(last, Default::default(), [], 0).unwrap();
         drop(incoming);
         let keys = replica.reader().scan(&KeyRange::all(), true).map(|item| item.unwrap().key);
         assert_eq!(keys.collect::<Vec<_>>(), [b"a", b"b", b"c", b"d"]);

@@ -57,7 +57,7 @@ fn checksum(chunk: &wire::SnapshotChunk) -> u32 {
 }
 
 /// What a transfer begins with. The id names the state, not the transfer: replicas are equal at the same entry.
-fn head(meta: &SnapshotMeta, vote: &Vote) -> wire::SnapshotHead {
+fn head(meta: &SnapshotMeta, stamp_ms: u64, vote: &Vote) -> wire::SnapshotHead {
     let last = log_id_to_wire(meta.last_log_id.as_ref());
     let membership = &meta.last_membership;
     wire::SnapshotHead {
@@ -67,6 +67,7 @@ fn head(meta: &SnapshotMeta, vote: &Vote) -> wire::SnapshotHead {
         membership: Some(membership_to_wire(membership.membership())),
         membership_at: log_id_to_wire(membership.log_id().as_ref()),
         id: last.map_or(String::new(), |last| format!("{}-{}", last.term, last.index)),
+        stamp_ms,
     }
 }
 
@@ -80,7 +81,7 @@ pub(crate) async fn through_chunks(
         panic!("only what a state machine gives is sent");
     };
     let arrivals = std::sync::Arc::<Arrivals>::default();
-    let call = arrivals.begin(1, &head(&snapshot.meta, &Vote::new(1, 1)), to).unwrap();
+    let call = arrivals.begin(1, &head(&snapshot.meta, outgoing.stamp_ms, &Vote::new(1, 1)), to).unwrap();
     let mut producer = send::Producer::new(outgoing, &[], false);
     loop {
         let (next, chunk) = producer.next().await.unwrap();

@@ -31,7 +31,7 @@ pub(crate) async fn send(
         return Err(PeerError::Failed("this snapshot has no content to send".into()));
     };
     let sending = shared.outgoing.begin(&outgoing, caller.to.node);
-    let head = head(&snapshot.meta, vote);
+    let head = head(&snapshot.meta, outgoing.stamp_ms, vote);
     let (chunks, queue) = mpsc::channel(WINDOW as usize);
     let mut replies = peer.snapshot(caller, ReceiverStream::new(queue).boxed());
     let first = wire::SnapshotChunk { head: Some(head), ..wire::SnapshotChunk::default() };

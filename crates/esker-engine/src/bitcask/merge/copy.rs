@@ -19,11 +19,8 @@ use crate::{
         location,
         ranges::{Cover, RangeTombstone},
     },
+    judge::floor_of,
 };
-
-/// A batch is judged by the stamp of whoever proposed it, and that may be so much behind the latest: then it must find what had not
-/// expired for it. The most that the clocks of a cluster may differ, and a proposal wait.
-const EXPIRY_GRACE_MS: u64 = 60_000;
 
 /// Also where nothing is copied, it is looked now and then whether to go on.
 const KEYS_BETWEEN_LOOKS: u64 = 1024;
@@ -74,7 +71,7 @@ impl<'a> Copier<'a> {
             outputs,
             expired: Vec::new(),
             expired_bytes: 0,
-            expired_before_ms: engine.stamp_ms.load(Ordering::Acquire).saturating_sub(EXPIRY_GRACE_MS),
+            expired_before_ms: floor_of(engine.stamp_ms.load(Ordering::Acquire)),
             keys: 0,
         }
     }

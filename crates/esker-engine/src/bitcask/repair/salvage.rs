@@ -208,7 +208,7 @@ impl<'a> Salvage<'a> {
                 "the conditional or counting write of version {version} was judged against a state that lacks what merges left out"
             ));
         }
-        if let Verdict::Applies(sums) = judge(payload, &present)? {
+        if let Verdict::Applies(sums) = judge(payload, 0, &present)? {
             let mut sums = sums.iter();
             for (at, record) in records {
                 let sum = if record.kind == RecordKind::Add { sums.next() } else { None };
