@@ -494,8 +494,8 @@ mod tests {
             assert!(SegmentHeader::decode(&bad).is_err(), "bit {bit}");
         }
         let mut newer = bytes;
-        newer[8] = 3;
-        assert_eq!(SegmentHeader::decode(&checksummed(newer)), Err(Invalid::Newer(3)));
+        newer[8] = FORMAT_VERSION as u8 + 1;
+        assert_eq!(SegmentHeader::decode(&checksummed(newer)), Err(Invalid::Newer(FORMAT_VERSION + 1)));
         assert_eq!(decode_store(&encode_store(&[8; 16])), Ok(([8; 16], FORMAT_VERSION)));
     }
 

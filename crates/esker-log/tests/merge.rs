@@ -9,6 +9,7 @@ use std::path::Path;
 use esker_log::{
     Error, LogOptions, MergedWriter, Result, SegmentId,
     disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
+    format::FORMAT_VERSION,
     manifest::MANIFEST_NAME,
     record::{RecordKind, encode_record},
     segment::{MERGED_BIT, is_merged, parse_segment_name, segment_name},
@@ -521,7 +522,7 @@ fn the_dead_are_removed_only_when_told() {
 /// A store of the first version is told apart from then on, so that a build that knows no other does not take what is
 /// written for damage.
 #[test]
-fn a_store_of_the_first_version_is_one_of_the_second_from_then_on() {
+fn a_store_of_the_first_version_is_one_of_today_from_then_on() {
     let disk = SimDisk::new();
     let (mut store, mut run) = (Store::open(&disk).unwrap(), Run::default());
     run.put(&mut store, 1).unwrap();
@@ -535,7 +536,7 @@ fn a_store_of_the_first_version_is_one_of_the_second_from_then_on() {
     }
     let mut store = Store::open(&disk).unwrap();
     run.check(&store).unwrap();
-    assert_eq!(disk.durable_bytes(path("STORE")).unwrap()[8], 2);
+    assert_eq!(disk.durable_bytes(path("STORE")).unwrap()[8], FORMAT_VERSION as u8);
     run.put(&mut store, 2).unwrap();
     drop(store);
     run.check(&Store::open(&disk).unwrap()).unwrap();

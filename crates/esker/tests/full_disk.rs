@@ -35,11 +35,18 @@ const SMALL: usize = 1 << 10;
 #[derive(Default)]
 struct Met {
     stop: AtomicBool,
+    /// The server is being killed: calls may break.
+    dying: AtomicBool,
     acknowledged: [AtomicU64; WRITERS as usize],
     refused: [AtomicU64; WRITERS as usize],
 }
 
 impl Met {
+    /// Whether the server is being killed.
+    fn is_dying(&self) -> bool {
+        self.dying.load(Ordering::Acquire)
+    }
+
     fn forget(&self) {
         self.acknowledged.iter().chain(&self.refused).for_each(|count| count.store(0, Ordering::Release));
     }
@@ -78,11 +85,14 @@ impl Writer {
                 }
                 Err(Error::Server { status: 507, code: ErrorCode::DiskFull, message }) => {
                     assert!(message.contains("disk is full"), "{message}");
-                    self.reads_what_it_wrote(&client, &key).await;
+                    if !self.reads_what_it_wrote(&client, &key, &met).await {
+                        return self;
+                    }
                     met.refused[self.number as usize].fetch_add(1, Ordering::AcqRel);
                 }
-                // The server was killed: nobody knows what became of this one.
-                Err(_) => {
+                Err(error) => {
+                    assert!(met.is_dying(), "{error:?}");
+                    // Nobody knows what became of this one.
                     self.keys.entry(key).or_insert_with(|| vec![None]).push(Some(value));
                     return self;
                 }
@@ -91,10 +101,15 @@ impl Writer {
         self
     }
 
-    async fn reads_what_it_wrote(&self, client: &Client, key: &str) {
-        let found = client.get(key.as_bytes()).await.expect("reads go on");
-        let found = found.map(|entry| entry.value.to_vec());
+    /// False: the server was killed meanwhile.
+    async fn reads_what_it_wrote(&self, client: &Client, key: &str, met: &Met) -> bool {
+        let found = match client.get(key.as_bytes()).await {
+            Ok(found) => found.map(|entry| entry.value.to_vec()),
+            Err(_) if met.is_dying() => return false,
+            Err(error) => panic!("reads go on: {error:?}"),
+        };
         assert_eq!(Some(&found), self.keys.get(key).map_or(Some(&None), |known| known.last()), "{key}");
+        true
     }
 
     /// Holds what is there against what may be there, and takes it for known.
@@ -137,6 +152,13 @@ impl Work {
             }
         };
         tokio::time::timeout(Duration::from_secs(120), within).await.expect("it comes to that");
+    }
+
+    /// Kills the server under the writers.
+    async fn end_with(self, server: &mut Server) -> Vec<Writer> {
+        self.met.dying.store(true, Ordering::Release);
+        server.kill();
+        self.end().await
     }
 
     async fn end(mut self) -> Vec<Writer> {
@@ -201,15 +223,13 @@ async fn a_disk_that_somebody_else_fills_costs_nothing_acknowledged() {
     health_tells(&client(&server), &image).await;
     image.free();
     work.until(acknowledged, 100, || ()).await;
-    server.kill();
-    let mut writers = work.end().await;
+    let mut writers = work.end_with(&mut server).await;
 
     server = start(&image.data());
     check_all(&mut writers, &server, "killed after it was full").await;
     let work = Work::begin(writers, &client(&server));
     work.until(refused, 20, || image.fill()).await;
-    server.kill();
-    let mut writers = work.end().await;
+    let mut writers = work.end_with(&mut server).await;
 
     image.fill();
     server = start(&image.data());
