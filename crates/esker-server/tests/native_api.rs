@@ -382,6 +382,7 @@ fn damage_found_is_counted() {
     let server = TestServer::start();
     fill(&server, 100);
     assert_eq!(server.metric("esker_damage_found_total"), 0.0);
+    assert_eq!(server.request("GET", "/health", b"").json(), json!({"status": "ok"}));
     let intact = damage_values(server.dir.path());
     server.request("GET", "/api/v1/kv/k000007", b"").error(500, "damaged");
     assert_eq!(server.metric("esker_damage_found_total"), 1.0);
@@ -389,6 +390,16 @@ fn damage_found_is_counted() {
     let places = report["damage"].as_array().unwrap().len();
     assert!(places > 0, "{report}");
     assert_eq!(server.metric("esker_damage_found_total"), 1.0 + places as f64);
+    let status = server.request("GET", "/api/v1/cluster/status", b"").json();
+    let met = &status["storage"]["damage"];
+    assert_eq!((&status["healthy"], &met["times"]), (&json!(false), &json!(1 + places)), "{status}");
+    assert_eq!(met["last"], report["damage"][places - 1]);
+    let file = met["last"]["file"].as_str().unwrap();
+    assert!(status["trouble"].as_str().unwrap().starts_with(file), "{status}");
+    for path in ["/health", "/ready"] {
+        let answer = server.request("GET", path, b"");
+        assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("damaged")));
+    }
     intact.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
 }
 

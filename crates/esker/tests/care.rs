@@ -413,3 +413,40 @@ async fn a_node_of_a_cluster_is_backed_up() {
     }
     on(3, &["put", "goes on", "v"]);
 }
+
+/// Where the log's first segment has this.
+fn place(dir: &Path, of: &str) -> (PathBuf, usize) {
+    let segment = dir.join("0000000001.log");
+    let bytes = fs::read(&segment).unwrap();
+    let at = bytes.windows(of.len()).position(|window| window == of.as_bytes());
+    (segment, at.unwrap_or_else(|| panic!("no {of} in {}", text(dir))))
+}
+
+/// CHECKS 8: who reads is told of which file and which key, and from then on whoever asks how the server fares.
+#[test]
+fn damage_that_an_export_meets_is_named_and_remembered() {
+    let (dir, mut server) = server();
+    succeeds(&server.run(&["status"]));
+    // In the middle of what is sent, and of its last piece.
+    let (segment, at) = place(&dir.path().join("data"), "k295");
+    flip(&segment, at + 20);
+    let file = dir.path().join("all.jsonl");
+    for to in ["-", text(&file)] {
+        let exported = server.run(&["export", to]);
+        fails(&exported, 5, "0000000001.log is damaged at byte ");
+        fails(&exported, 5, "k295");
+        assert!(!file.exists());
+    }
+    fails(&server.run(&["get", "k295"]), 5, "0000000001.log is damaged");
+    assert_eq!(server.ok(&["get", "k001"]), "vvvvvvv\n");
+    let status = server.run(&["status", "--json"]);
+    fails(&status, 5, "met 3 times since the start");
+    let status = json(std::str::from_utf8(&status.stdout).unwrap());
+    assert_eq!((&status["healthy"], &status["storage"]["damage"]["times"]), (&false.into(), &3.into()));
+    assert_eq!(status["storage"]["damage"]["last"]["file"], text(&segment));
+    // Set right, it is forgotten by the next start.
+    flip(&segment, at + 20);
+    server.kill();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    succeeds(&server.run(&["status"]));
+}
