@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use esker_log::{
-    Error, Result, SegmentId,
+    Damage, Error, Result, SegmentId,
     disk::{DirEntry, Disk, OpenMode},
     format::{SEGMENT_HEADER_LEN, SegmentHeader, StoreId},
     is_merged,
@@ -46,7 +46,7 @@ impl Source {
             )));
         }
         let store = identify(disk, dir, &names, report)?;
-        let manifest = read_manifest(disk, dir, &store, report)?;
+        let manifest = read_manifest(disk, dir, &store, &names, report)?;
         let mut source = Self {
             segments: BTreeMap::new(),
             manifest: manifest.clone().unwrap_or_default(),
@@ -92,7 +92,9 @@ impl Source {
             found.end = end.min(found.end);
         }
         source.find_index_files(disk, dir, &names, &store, report)?;
-        source.note_missing(dir, report);
+        if manifest.is_some() {
+            source.note_missing(dir, report);
+        }
         Ok(source)
     }
 
@@ -170,21 +172,39 @@ fn identify(disk: &dyn Disk, dir: &Path, names: &[DirEntry], report: &mut Repair
     }
 }
 
+/// What the manifest says; `None` if that is lost, which is a loss of its own: it alone knows which segments were to be there.
 fn read_manifest(
     disk: &dyn Disk,
     dir: &Path,
     store: &StoreId,
+    names: &[DirEntry],
     report: &mut RepairReport,
 ) -> Result<Option<Manifest>> {
-    match Manifest::read(disk, dir, store) {
-        Err(Error::Damage(damage)) => {
-            report
-                .notices
-                .push(format!("{damage}: every segment is read; what was deleted may have come back"));
-            Ok(None)
+    let damage = match Manifest::read(disk, dir, store) {
+        Err(Error::Damage(damage)) => damage,
+        // As long as the log is whole, what merges made beside it was never installed.
+        Ok(None) if lacks_segments(names) && names.iter().any(|found| is_of_merged(&found.name)) => {
+            Damage { path: dir.join(MANIFEST_NAME), offset: 0, what: "the file is missing".into() }
         }
-        other => other,
-    }
+        other => return other.map(|found| Some(found.unwrap_or_default())),
+    };
+    report.notices.push(format!(
+        "{damage}: every segment that is there is read, and whether one is missing is not known; what was deleted may have come back"
+    ));
+    let len = names.iter().find(|found| found.name == MANIFEST_NAME).map_or(0, |found| found.len);
+    report.lost_parts.push(lost(&damage.path, damage.offset, len, &damage.what));
+    Ok(None)
+}
+
+fn is_of_merged(name: &str) -> bool {
+    parse_segment_name(name).is_some_and(is_merged)
+}
+
+/// Whether there are fewer log segments than the number of the last one says.
+fn lacks_segments(names: &[DirEntry]) -> bool {
+    let ids = names.iter().filter_map(|found| parse_segment_name(&found.name)).filter(|id| !is_merged(*id));
+    let (count, last) = ids.fold((0, 0), |(count, last), id| (count + 1, id.max(last)));
+    count < last
 }
 
 /// A segment's header, if it is whole.
