@@ -6,7 +6,7 @@ use esker_log::{
     Damage, Error, Log, Result,
     disk::{DirEntry, Disk},
     format::{Invalid, SEGMENT_HEADER_LEN, SegmentHeader, StoreId},
-    manifest::{MANIFEST_NAME, Manifest, MergedSegment},
+    manifest::{MANIFEST_NAME, Manifest, MergedSegment, is_unfinished_restore, unfinished_restore},
     recovery::{BACKUP_NAME, check_segment_header, open_for_scan, read_store, sealed_end_of_previous},
     scan::{FrameScanner, Step},
     segment::{Segment, is_merged, parse_segment_name, segment_name},
@@ -50,12 +50,15 @@ pub(crate) fn verify_open(
 /// What opening would mend without loss, such as a torn tail, is in the report's notices. `progress` gets (bytes done,
 /// bytes in all), and its error ends it.
 ///
-/// Errors: `InvalidRequest` if there is no store in `dir`, `UnsupportedFormat`, `Io`. Damage is in the report.
+/// Errors: `InvalidRequest` if there is no store in `dir`, or a restore that did not come to its end, `UnsupportedFormat`, `Io`. Damage is in the report.
 pub fn verify_dir(disk: &dyn Disk, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<VerifyReport> {
     let dir = dir.as_ref();
     let names = list(disk, dir)?;
     if names.iter().any(|found| found.name == BACKUP_NAME) {
         return backup::verify(disk, dir, progress);
+    }
+    if let Ok(true) = is_unfinished_restore(disk, dir) {
+        return Err(unfinished_restore(dir));
     }
     let total = names.iter().map(|found| found.len).sum();
     let segments: Vec<_> = names.iter().filter_map(|found| parse_segment_name(&found.name)).collect();

@@ -7,7 +7,7 @@ use esker_log::{
     disk::{DirEntry, Disk, OpenMode},
     format::{SEGMENT_HEADER_LEN, SegmentHeader, StoreId},
     is_merged,
-    manifest::{MANIFEST_NAME, Manifest},
+    manifest::{MANIFEST_NAME, Manifest, is_unfinished_restore, unfinished_restore},
     recovery::{STORE_NAME, open_for_scan, read_store},
     segment::{Segment, parse_segment_name, segment_name},
 };
@@ -44,6 +44,9 @@ impl Source {
                 "{} belongs to a node of a cluster: wipe it, and it comes back from the others",
                 dir.display()
             )));
+        }
+        if let Ok(true) = is_unfinished_restore(disk, dir) {
+            return Err(unfinished_restore(dir));
         }
         let store = identify(disk, dir, &names, report)?;
         let manifest = read_manifest(disk, dir, &store, &names, report)?;
