@@ -450,3 +450,50 @@ fn damage_that_an_export_meets_is_named_and_remembered() {
     let server = Server::start(&dir.path().join("data"), &[]);
     succeeds(&server.run(&["status"]));
 }
+
+/// A path that is wrong is not a backup that is broken.
+#[test]
+fn what_is_not_there_or_something_else_is_called_so() {
+    let dir = TempDir::new().unwrap();
+    let (none, new) = (dir.path().join("none"), dir.path().join("new"));
+    let (notes, empty) = (dir.path().join("notes.txt"), dir.path().join("empty"));
+    fs::write(&notes, "milk, eggs\n".repeat(100)).unwrap();
+    fs::create_dir(&empty).unwrap();
+    let verify = |path: &Path| run(&["verify", "--data-dir", text(path)]);
+    let restore = |path: &Path| run(&["admin", "restore", text(path), "--data-dir", text(&new)]);
+    let repair = |path: &Path| run(&["admin", "repair", "--data-dir", text(path), "--output", text(&new)]);
+    let back_up = |path: &Path| run(&["admin", "backup", text(&new), "--data-dir", text(path)]);
+    for output in [verify(&none), restore(&none), repair(&none), back_up(&none)] {
+        fails(&output, 1, "No such file or directory");
+    }
+    fails(&repair(&notes), 1, "is no directory");
+    fails(&back_up(&notes), 1, "is no directory");
+    fails(&verify(&empty), 1, "there is no Esker store in");
+    fails(&repair(&empty), 1, "there is no Esker store in");
+    fails(&restore(&empty), 1, "there is no complete backup in");
+    assert!(!none.exists() && !new.exists());
+    for output in [verify(&notes), restore(&notes)] {
+        fails(&output, 1, "notes.txt is no archive of a backup");
+    }
+}
+
+/// A backup that is found damaged in the middle leaves no store, and what is there says why.
+#[test]
+fn a_restore_that_did_not_come_to_its_end_is_named() {
+    let (dir, server) = server();
+    let (file, new) = (dir.path().join("b.tar"), dir.path().join("new"));
+    server.ok(&["admin", "backup", "--output", text(&file)]);
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let restore = || run(&["admin", "restore", text(&file), "--data-dir", text(&new)]);
+    fails(&restore(), 5, "cut off");
+    let again = "run the restore to it again";
+    let (code, told) = Server::try_start(&new, &[]).err().unwrap();
+    assert!(code == Some(1) && told.contains(again), "{code:?}: {told}");
+    fails(&run(&["verify", "--data-dir", text(&new)]), 1, again);
+    fails(&run(&["admin", "repair", "--data-dir", text(&new)]), 1, again);
+    fails(&run(&["admin", "backup", text(&dir.path().join("x")), "--data-dir", text(&new)]), 1, again);
+    fs::write(&file, &whole).unwrap();
+    succeeds(&restore());
+    assert_eq!(everything(&Server::start(&new, &[])), everything(&server));
+}

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     block_on,
-    care::{disk, show},
+    care::{disk, require_dir, show},
     client, patient, progress,
     status::size,
 };
@@ -64,9 +64,7 @@ fn report(done: &Summary, json: bool) -> Result<(), Failure> {
 }
 
 fn offline(data_dir: &Path, to: &Path, json: bool) -> Result<(), Failure> {
-    if !data_dir.is_dir() {
-        return Err(Failure::Error(format!("{} is no directory", data_dir.display())));
-    }
+    require_dir(data_dir)?;
     let bar = progress::bar(Some(0), json);
     let db = Db::open(data_dir, Options::default())?;
     let made = db.backup(to, &mut show(&bar))?;

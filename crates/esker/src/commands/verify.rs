@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cli::{Connection, VerifyArgs},
     exit::Failure,
-    output,
+    files, output,
 };
 
 pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failure> {
@@ -41,10 +41,7 @@ pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failu
 
 /// Changes nothing in `dir`, so that a backup or a read-only mount can be checked as well.
 fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
-    let is_archive = dir.is_file();
-    if !is_archive && !dir.is_dir() {
-        return Err(Failure::Error(format!("{} is no directory, and no archive", dir.display())));
-    }
+    let is_archive = !files::is_dir(dir).map_err(Failure::doing(dir.display()))?;
     if !is_archive
         && is_locked(&dir.join("LOCK"))
             .map_err(|e| Failure::Error(format!("looking at {}: {e}", dir.display())))?
