@@ -17,7 +17,7 @@ use esker_log::{Wait, clock::Clock};
 use futures_util::future::Either;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-pub use self::care::{BackupStream, WorkProgress};
+pub use self::care::{BackupStream, WorkProgress, is_backup_name};
 use crate::{
     Batch, ClusterView, Consistency, Error, Limits, MemberChange, Result, Scan, ScanOptions, WriteOptions,
     metrics::StoreMetrics,

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use esker_client::{BackupStream, Client, Error as ClientError, Retry};
+use esker_cluster::is_backup_name;
 use esker_engine::{Db, Options, unpack_archive, verify_archive};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -42,6 +43,12 @@ struct Summary {
 pub(super) fn run(connection: &Connection, args: &BackupArgs) -> Result<(), Failure> {
     if let (Some(data_dir), Some(to)) = (&args.data_dir, &args.to) {
         return offline(data_dir, to, args.json);
+    }
+    if let Some(name) = args.name.as_deref().filter(|name| !is_backup_name(name)) {
+        return Err(Failure::Usage(format!(
+            "`{}` is no name for a backup: 1 to 255 bytes, without / and not beginning with a point",
+            name.escape_debug()
+        )));
     }
     // Who asks twice would have it done twice.
     let client = client(&patient(connection), Retry::never())?;
