@@ -143,7 +143,7 @@ fn report_repair(report: &RepairReport, new_dir: &Path, json: bool) -> Result<()
             "output": new_dir.display().to_string(),
         }));
     }
-    report.notices.iter().for_each(|notice| eprintln!("noticed: {notice}"));
+    report.notices.iter().for_each(|notice| output::note(format_args!("noticed: {notice}")));
     for part in &report.lost_parts {
         let (path, saved) = (part.path.display(), output::count(part.saved, "record"));
         output::line(format_args!("{path}:{}-{}: {}; {saved} in it saved", part.from, part.to, part.what))?;

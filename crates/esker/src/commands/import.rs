@@ -102,7 +102,8 @@ pub(super) async fn run(connection: &Connection, args: ImportArgs) -> Result<(),
     let skipped = match outcome {
         Ok(skipped) => skipped + done.skipped.load(Ordering::Relaxed),
         Err(failure) => {
-            eprintln!("esker: {} imported before this:", output::count(imported, "key"));
+            // What was under way on other connections may be, too.
+            output::note(format_args!("esker: at least {} imported before this:", output::count(imported, "key")));
             return Err(failure);
         }
     };
@@ -118,9 +119,9 @@ fn report(summary: &Summary, json: bool) -> Result<(), Failure> {
     let Summary { imported, bytes, skipped, took_ms } = summary;
     let rate = imported * 1000 / took_ms.max(&1);
     let size = super::status::size(*bytes);
-    let took = Duration::from_millis(*took_ms);
+    let took = output::took(*took_ms);
     let (keys, skipped) = (output::count(*imported, "key"), output::count(*skipped, "line"));
-    output::line(format_args!("imported {keys}, {size}, in {took:.1?} ({rate} keys/s), {skipped} skipped"))
+    output::line(format_args!("imported {keys}, {size}, in {took} ({rate} keys/s), {skipped} skipped"))
 }
 
 fn format(args: &ImportArgs) -> Result<Format, Failure> {
@@ -189,7 +190,7 @@ impl Filler {
                 }
                 Err(bad) if self.skip_bad && !bad.fatal => {
                     self.skipped += 1;
-                    self.bar.suspend(|| eprintln!("esker: {name}: {bad}: skipped"));
+                    self.bar.suspend(|| output::note(format_args!("esker: {name}: {bad}: skipped")));
                 }
                 Err(bad) => {
                     self.flush();
@@ -303,7 +304,7 @@ impl Lane {
                 return Err(Failure::Error(bad));
             }
             self.done.skipped.fetch_add(1, Ordering::Relaxed);
-            self.bar.suspend(|| eprintln!("esker: {bad}: skipped"));
+            self.bar.suspend(|| output::note(format_args!("esker: {bad}: skipped")));
         }
         Ok(())
     }
