@@ -116,7 +116,10 @@ async fn a_scan_that_meets_damage_says_where() {
     let error = stream.next().await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::Damaged), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("0000000001.log is damaged at byte 64") && text.contains("after 1 items"), "{text}");
+    assert!(
+        text.contains("0000000001.log is damaged at byte 64") && text.contains("after 1 items"),
+        "{text}"
+    );
     assert!(stream.next().await.is_none());
 }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use esker_engine::{
-    BackupArchive, BackupReport, Committed, Damage, Db, Entry, KeyRange, Lookup, Merged, Meta, Progress, Reader,
-    Stats, Version,
+    BackupArchive, BackupReport, Committed, Damage, Db, Entry, KeyRange, Lookup, Merged, Meta, Progress,
+    Reader, Stats, Version,
 };
 use esker_log::{Wait, clock::Clock};
 use futures_util::future::Either;

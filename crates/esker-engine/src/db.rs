@@ -24,9 +24,9 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, BackupArchive, BackupReport, Committed, Compressor, DamageMet, Engine, Entry, GROUP, KeyRange, Loading,
-    Lookup, Merged, Meta, OpenReport, Options, Progress, Reader, Scan, SnapshotStats, Stats, SyncPolicy,
-    VerifyReport, Version, WriteBatch,
+    Applied, BackupArchive, BackupReport, Committed, Compressor, DamageMet, Engine, Entry, GROUP, KeyRange,
+    Loading, Lookup, Merged, Meta, OpenReport, Options, Progress, Reader, Scan, SnapshotStats, Stats,
+    SyncPolicy, VerifyReport, Version, WriteBatch,
     backup::{self, Source},
     bitcask::{Bitcask, wall_ms},
     compressor::SharedCompressor,

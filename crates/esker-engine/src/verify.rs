@@ -167,7 +167,9 @@ fn live_segments(
 ) -> Vec<u32> {
     let first = match bounds {
         Some(bounds) => bounds.first,
-        None if report.damage.iter().any(|found| found.path.ends_with(STATE_NAME)) => found.first().copied().unwrap_or(1),
+        None if report.damage.iter().any(|found| found.path.ends_with(STATE_NAME)) => {
+            found.first().copied().unwrap_or(1)
+        }
         None => 1,
     };
     let (gone, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|id| manifest.is_gone(*id));

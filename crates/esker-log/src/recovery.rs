@@ -146,8 +146,7 @@ impl Opening {
             Ok(true) => unfinished_restore(&dir),
             _ => error,
         };
-        let store =
-            read_or_create_store(disk.as_ref(), &dir, has_files, new_store).map_err(not_restored)?;
+        let store = read_or_create_store(disk.as_ref(), &dir, has_files, new_store).map_err(not_restored)?;
         let manifest = Manifest::read(disk.as_ref(), &dir, &store).map_err(not_restored)?.unwrap_or_default();
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
         let mut opening = Self {

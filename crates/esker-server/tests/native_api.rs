@@ -366,8 +366,11 @@ fn a_stream_that_meets_damage_says_so_in_its_last_line() {
     assert_eq!(head.status, 200);
     let answer = client.read_body(head);
     assert!(!answer.complete);
-    let lines: Vec<Value> =
-        answer.body.split_inclusive(|&byte| byte == b'\n').map(|it| serde_json::from_slice(it).unwrap()).collect();
+    let lines: Vec<Value> = answer
+        .body
+        .split_inclusive(|&byte| byte == b'\n')
+        .map(|it| serde_json::from_slice(it).unwrap())
+        .collect();
     let (last, items) = lines.split_last().unwrap();
     assert!((1..4900).contains(&items.len()) && items.iter().all(|item| item["key"].is_string()));
     let message = last["error"]["message"].as_str().unwrap();

@@ -50,7 +50,8 @@ use std::{
 };
 
 use esker_log::{
-    AppendQueue, Brake, Damage, Error, GroupEnd, Index, Log, Position, Result, Wait, clock::Clock, signal::Signal,
+    AppendQueue, Brake, Damage, Error, GroupEnd, Index, Log, Position, Result, Wait, clock::Clock,
+    signal::Signal,
 };
 use parking_lot::Mutex;
 
@@ -70,8 +71,10 @@ use self::{
     state_file::State,
 };
 use crate::{
-    Committed, Compressor, DamageMet, Engine, KeyRange, Merged, OpenReport, Progress, Reader, RequestId, Scan,
-    SnapshotStats, Stats, StoredScan, View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor,
+    Committed, Compressor, DamageMet, Engine, KeyRange, Merged, OpenReport, Progress, Reader, RequestId,
+    Scan, SnapshotStats, Stats, StoredScan, View, WriteBatch,
+    bitcask::wall_ms,
+    compressor::SharedCompressor,
     judge::floor_of,
     merger::{Mergeable as _, Merger},
 };

@@ -86,9 +86,9 @@ fn restore_to(from: &Path, data_dir: &Path, json: bool) -> Result<(), Failure> {
 /// An error of a backup, with what can be done about it.
 fn of_backup(e: EngineError) -> Failure {
     match e {
-        EngineError::Damage(_) => {
-            Failure::Damage(format!("{e}\nThis backup cannot be restored: take another one, or a whole copy of it."))
-        }
+        EngineError::Damage(_) => Failure::Damage(format!(
+            "{e}\nThis backup cannot be restored: take another one, or a whole copy of it."
+        )),
         e => e.into(),
     }
 }

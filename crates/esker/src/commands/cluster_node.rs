@@ -120,7 +120,9 @@ pub(super) fn start(
 /// A process whose disk hangs is of no use, and may not even be able to stop in order: whoever looks after it shall notice.
 async fn end_with_the_disk(raft: Arc<RaftNode>) {
     raft.disk_given_up().await;
-    output::note("esker: the disk has not answered for a minute: giving up. Look at the disk, then start the node again");
+    output::note(
+        "esker: the disk has not answered for a minute: giving up. Look at the disk, then start the node again",
+    );
     std::process::exit(DISK_GIVEN_UP);
 }
 

@@ -103,7 +103,10 @@ pub(super) async fn run(connection: &Connection, args: ImportArgs) -> Result<(),
         Ok(skipped) => skipped + done.skipped.load(Ordering::Relaxed),
         Err(failure) => {
             // What was under way on other connections may be, too.
-            output::note(format_args!("esker: at least {} imported before this:", output::count(imported, "key")));
+            output::note(format_args!(
+                "esker: at least {} imported before this:",
+                output::count(imported, "key")
+            ));
             return Err(failure);
         }
     };

@@ -96,7 +96,8 @@ mod tests {
     async fn damage_is_told_until_the_node_is_restarted_and_leaves_it_ready() {
         let (service, _dir) = test_service();
         let front = service.front();
-        let damage = |offset| esker_engine::Damage { path: "f.log".into(), offset, what: "a checksum".into() };
+        let damage =
+            |offset| esker_engine::Damage { path: "f.log".into(), offset, what: "a checksum".into() };
         front.damage_found(&damage(64));
         front.damage_found(&damage(128));
         let status = front.store.status();
@@ -104,7 +105,10 @@ mod tests {
         let answer = condition(status).unwrap();
         assert_eq!(answer.status, "damaged");
         let trouble = answer.trouble.unwrap();
-        assert!(trouble.starts_with("f.log is damaged at byte 128: a checksum") && trouble.contains("2 times"), "{trouble}");
+        assert!(
+            trouble.starts_with("f.log is damaged at byte 128: a checksum") && trouble.contains("2 times"),
+            "{trouble}"
+        );
         for answered in [health(State(Arc::clone(front))).await, ready(State(Arc::clone(front))).await] {
             assert_eq!(answered.ok().unwrap().status(), 200);
         }
