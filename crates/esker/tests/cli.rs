@@ -341,7 +341,10 @@ fn imports_name_the_line_that_the_server_refuses() {
     let text: String =
         (1..=50).map(|n| format!("k{n},{}\n", "v".repeat(if n == 33 { 11 } else { 10 }))).collect();
     let args = ["import", "-", "--format", "csv", "--no-header", "--connections", "2", "--json"];
-    fails(&server.with_input(&args, text.as_bytes()), 1, "line 33: ");
+    let stopped = server.with_input(&args, text.as_bytes());
+    fails(&stopped, 1, "line 33: ");
+    let imported = server.ok(&["scan", "--keys-only"]).lines().count();
+    assert!(stderr(&stopped).contains(&format!("at least {imported} key")), "{stopped:?}");
     let done = server.with_input(&[&args[..], &["--skip-bad"]].concat(), text.as_bytes());
     assert!(done.status.success() && stderr(&done).contains("line 33: "), "{done:?}");
     let summary: Value = serde_json::from_slice(&done.stdout).unwrap();
