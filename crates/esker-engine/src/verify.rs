@@ -80,7 +80,8 @@ pub fn verify_dir(disk: &dyn Disk, dir: impl AsRef<Path>, progress: Progress<'_>
     };
     report.files += 1;
     let bounds = verify_state_file(disk, dir, &names, &mut report)?;
-    let manifest = verify_manifest(disk, dir, &names, &store, &mut report)?;
+    let first = bounds.as_ref().map_or(1, |bounds| bounds.first);
+    let manifest = verify_manifest(disk, dir, &names, (&store, first), &mut report)?;
     let known = Known { disk, dir, store: &store, manifest: manifest.as_ref() };
     let (merged, log): (Vec<_>, Vec<_>) = segments.into_iter().partition(|id| is_merged(*id));
     let segments = match &manifest {
@@ -129,20 +130,26 @@ fn verify_state_file(
     }
 }
 
-/// What the manifest says, or what holds as long as there is none; `None` if it is damaged.
+/// What the manifest says, or what holds as long as there is none; `None` if it is damaged or was lost. `first` is the log's
+/// first segment.
 fn verify_manifest(
     disk: &dyn Disk,
     dir: &Path,
     names: &[DirEntry],
-    store: &StoreId,
+    (store, first): (&StoreId, u32),
     report: &mut VerifyReport,
 ) -> Result<Option<Manifest>> {
-    let Some(found) = names.iter().find(|found| found.name == MANIFEST_NAME) else {
-        return Ok(Some(Manifest::default()));
+    if let Some(found) = names.iter().find(|found| found.name == MANIFEST_NAME) {
+        report.files += 1;
+        report.bytes += found.len;
+    }
+    let read = match Manifest::read(disk, dir, store) {
+        Ok(None) if lacks_manifest(names, first) => {
+            Err(Error::damage(dir.join(MANIFEST_NAME), 0, "the file is missing"))
+        }
+        other => other,
     };
-    report.files += 1;
-    report.bytes += found.len;
-    match Manifest::read(disk, dir, store) {
+    match read {
         Err(Error::Damage(found)) => {
             report.notices.push(format!(
                 "every segment in {} is checked, for only its {MANIFEST_NAME} could say which of them count; whether one is missing is \
@@ -154,6 +161,16 @@ fn verify_manifest(
         }
         other => Ok(Some(other?.unwrap_or_default())),
     }
+}
+
+/// Whether a store must have had a manifest: it has merged segments, and not every log segment from the first to the last. As
+/// long as the log is whole, what merges made beside it may never have been installed.
+pub(crate) fn lacks_manifest(names: &[DirEntry], first: u32) -> bool {
+    let ids = names.iter().filter_map(|found| parse_segment_name(&found.name));
+    let (merged, log): (Vec<_>, Vec<_>) = ids.partition(|id| is_merged(*id));
+    let row = log.iter().max().map_or(0, |last| (last + 1).saturating_sub(first));
+    let there = log.iter().filter(|id| **id >= first).count();
+    !merged.is_empty() && there < row as usize
 }
 
 /// The segments that are part of the log, as far as none is missing. Without a state file that says which is the first,

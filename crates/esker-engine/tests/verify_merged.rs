@@ -73,6 +73,13 @@ fn without_its_manifest_every_segment_is_checked() {
             [3, 4].into_iter().for_each(|id| disk.remove(Path::new(&path(&segment_name(id)))).unwrap());
         }
         disk.flip_bit(path(MANIFEST_NAME), 30, 2).unwrap();
+        if gone {
+            let lost = disk.copied();
+            lost.remove(Path::new(&path(MANIFEST_NAME))).unwrap();
+            let report = verify(&lost);
+            assert_eq!((report.damage.len(), report.damage[0].what.as_str()), (1, "the file is missing"));
+            assert_eq!(report.records, records);
+        }
         let report = verify(&disk);
         let damaged: Vec<_> = report.damage.iter().map(|found| found.path.clone()).collect();
         assert_eq!(damaged, [Path::new(&path(MANIFEST_NAME))], "{report:?}");

@@ -16,6 +16,7 @@ use super::{LostPart, RepairReport};
 use crate::{
     bitcask::index_file::{IndexFile, IndexName},
     replica::STATE_NAME,
+    verify::lacks_manifest,
 };
 
 /// A segment, and how far it goes.
@@ -185,8 +186,7 @@ fn read_manifest(
 ) -> Result<Option<Manifest>> {
     let damage = match Manifest::read(disk, dir, store) {
         Err(Error::Damage(damage)) => damage,
-        // As long as the log is whole, what merges made beside it was never installed.
-        Ok(None) if lacks_segments(names) && names.iter().any(|found| is_of_merged(&found.name)) => {
+        Ok(None) if lacks_manifest(names, 1) => {
             Damage { path: dir.join(MANIFEST_NAME), offset: 0, what: "the file is missing".into() }
         }
         other => return other.map(|found| Some(found.unwrap_or_default())),
@@ -197,17 +197,6 @@ fn read_manifest(
     let len = names.iter().find(|found| found.name == MANIFEST_NAME).map_or(0, |found| found.len);
     report.lost_parts.push(lost(&damage.path, damage.offset, len, &damage.what));
     Ok(None)
-}
-
-fn is_of_merged(name: &str) -> bool {
-    parse_segment_name(name).is_some_and(is_merged)
-}
-
-/// Whether there are fewer log segments than the number of the last one says.
-fn lacks_segments(names: &[DirEntry]) -> bool {
-    let ids = names.iter().filter_map(|found| parse_segment_name(&found.name)).filter(|id| !is_merged(*id));
-    let (count, last) = ids.fold((0, 0), |(count, last), id| (count + 1, id.max(last)));
-    count < last
 }
 
 /// A segment's header, if it is whole.
