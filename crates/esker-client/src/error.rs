@@ -147,6 +147,8 @@ impl fmt::Display for Error {
             }
             Self::NotLeader { message, .. } => write!(f, "the nodes disagree about who leads: {message}"),
             Self::OutcomeUnknown { message, .. } => f.write_str(message),
+            // It was found out behind the head of the answer.
+            Self::Server { status: 200, code, message } => write!(f, "{message} ({code})"),
             Self::Server { status, code, message } => write!(f, "{message} ({status} {code})"),
             Self::Unreachable { endpoint, source } => {
                 let cause = root(source.as_ref());

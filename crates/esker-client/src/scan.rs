@@ -1,7 +1,8 @@
 //! A scan: items as they come, one line each, and the certainty that all of them came.
 //!
 //! The server ends the body properly only when the range is through; a body that just stops is an error of the
-//! HTTP layer and becomes [`Error::Truncated`]. So does a body whose end nothing marks.
+//! HTTP layer and becomes [`Error::Truncated`]. So does a body whose end nothing marks. A server that cannot go on says why
+//! in its last line, which becomes [`Error::Server`].
 
 use std::time::Duration;
 
@@ -47,14 +48,19 @@ impl ScanStream {
     async fn advance(&mut self) -> Result<Option<Item>> {
         let broken = |why| Error::Truncated { items: self.items, why };
         let Some(line) = self.lines.next().await.map_err(|e| broken(e.0))? else { return Ok(None) };
+        let item = parse(&line, self.items)?;
         self.items += 1;
-        parse(&line).map(Some)
+        Ok(Some(item))
     }
 }
 
-fn parse(line: &[u8]) -> Result<Item> {
+/// The next item, behind so many; or why there are no more.
+fn parse(line: &[u8], items: u64) -> Result<Item> {
     let wrong = |why: String| match serde_json::from_slice::<ErrorAnswer>(line) {
-        Ok(said) => Error::Server { status: 200, code: said.error.code, message: said.error.message },
+        Ok(said) => {
+            let message = format!("{}; the stream broke after {items} items", said.error.message);
+            Error::Server { status: 200, code: said.error.code, message }
+        }
         Err(_) => Error::Protocol(why),
     };
     serde_json::from_slice::<kv::Item<'_>>(line).map_err(|e| wrong(e.to_string())).and_then(item)

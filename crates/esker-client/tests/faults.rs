@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use esker_client::{Client, Error, Query, Retry, Settings};
+use esker_client::{Client, Error, ErrorCode, Query, Retry, Settings};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -101,6 +101,26 @@ async fn a_scan_that_breaks_off_is_no_end() {
         }
         assert!(stream.next().await.is_none());
     }
+}
+
+/// What a server says that cannot go on, though the connection ends in the middle.
+#[tokio::test]
+async fn a_scan_that_meets_damage_says_where() {
+    let error = r#"{"error":{"code":"damaged","message":"0000000001.log is damaged at byte 64"}}"#;
+    let chunk = |line: &str| format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
+    let head = "HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n";
+    let answer = format!("{head}{}{}", chunk(r#"{"key":"k","value":"v","version":1}"#), chunk(error));
+    let endpoint = serve(vec![answer.leak()]).await;
+    let mut stream = client(&endpoint, Retry::never()).scan(&Query::default()).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().key, b"k");
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::Damaged), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("0000000001.log is damaged at byte 64") && text.contains("after 1 items"),
+        "{text}"
+    );
+    assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]

@@ -26,5 +26,5 @@ pub use batch::{Batch, Limits};
 pub use error::{Error, Result};
 pub use options::{Ack, Consistency, WriteOptions};
 pub use scan::{Chunk, Scan, ScanOptions};
-pub use store::{BackupStream, Compacted, Status, Store, StoreConfig, WorkProgress};
+pub use store::{BackupStream, Compacted, Status, Store, StoreConfig, WorkProgress, is_backup_name};
 pub use view::{ClusterView, Member, MemberChange, Role};

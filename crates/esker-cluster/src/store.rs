@@ -10,14 +10,14 @@ use std::{
 };
 
 use esker_engine::{
-    BackupArchive, BackupReport, Committed, Db, Entry, KeyRange, Lookup, Merged, Meta, Progress, Reader,
-    Stats, Version,
+    BackupArchive, BackupReport, Committed, Damage, Db, Entry, KeyRange, Lookup, Merged, Meta, Progress,
+    Reader, Stats, Version,
 };
 use esker_log::{Wait, clock::Clock};
 use futures_util::future::Either;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-pub use self::care::{BackupStream, WorkProgress};
+pub use self::care::{BackupStream, WorkProgress, is_backup_name};
 use crate::{
     Batch, ClusterView, Consistency, Error, Limits, MemberChange, Result, Scan, ScanOptions, WriteOptions,
     metrics::StoreMetrics,
@@ -79,7 +79,7 @@ pub struct Status {
     pub commit_index: Version,
     /// Since the Store was opened.
     pub uptime: Duration,
-    /// Why writes are refused, if they are.
+    /// Why writes are refused, if they are; else what damage was met.
     pub trouble: Option<String>,
     /// The engine's figures.
     pub stats: Stats,
@@ -313,8 +313,16 @@ impl Store {
             term: view.as_ref().map_or(0, |view| view.term),
             commit_index: view.as_ref().map_or(stats.version, |view| view.committed),
             uptime: self.inner.workers.clock.monotonic().saturating_sub(self.inner.opened),
-            trouble: stats.poisoned.clone().or(full),
+            trouble: stats.poisoned.clone().or(full).or_else(|| damage_trouble(&stats)),
             stats,
+        }
+    }
+
+    /// Notes damage that a reader came upon: [`Store::status`] tells it until the node is started again.
+    pub fn note_damage(&self, damage: &Damage) {
+        match &self.inner.committer {
+            Committer::Single { db, .. } => db.note_damage(damage),
+            Committer::Raft { node, .. } => node.replica().note_damage(damage),
         }
     }
 
@@ -341,6 +349,13 @@ impl Store {
         })
         .await
     }
+}
+
+/// What an operator has to know of damage that was met.
+fn damage_trouble(stats: &Stats) -> Option<String> {
+    stats.damage.last.is_some().then(|| {
+        format!("{}: `esker verify` lists all there is; everything else is served as before", stats.damage)
+    })
 }
 
 /// Has the cluster commit a batch. A task of its own does so, which goes on when nobody waits any more, and gives back its

@@ -12,7 +12,7 @@ use std::{
 };
 
 use esker_log::{
-    COMMITTERS, Consumer, Draft, Error, GroupCommit, Log, LogOptions, Opening, QueueLimits, Result,
+    COMMITTERS, Consumer, Damage, Draft, Error, GroupCommit, Log, LogOptions, Opening, QueueLimits, Result,
     clock::{Clock, SystemClock},
     disk::{Disk, RealDisk},
     format::StoreId,
@@ -24,13 +24,13 @@ use esker_log::{
 use parking_lot::Mutex;
 
 use crate::{
-    Applied, BackupArchive, BackupReport, Committed, Compressor, Engine, Entry, GROUP, KeyRange, Loading,
-    Lookup, Merged, Meta, OpenReport, Options, Progress, Reader, Scan, SnapshotStats, Stats, SyncPolicy,
-    VerifyReport, Version, WriteBatch,
+    Applied, BackupArchive, BackupReport, Committed, Compressor, DamageMet, Engine, Entry, GROUP, KeyRange,
+    Loading, Lookup, Merged, Meta, OpenReport, Options, Progress, Reader, Scan, SnapshotStats, Stats,
+    SyncPolicy, VerifyReport, Version, WriteBatch,
     backup::{self, Source},
     bitcask::{Bitcask, wall_ms},
     compressor::SharedCompressor,
-    merger::Merger,
+    merger::{Mergeable as _, Merger},
     verify,
 };
 
@@ -115,6 +115,8 @@ pub(crate) struct Inner {
     pub(crate) last_checkpoint: Mutex<Duration>,
     pub(crate) checkpoint_error: Mutex<Option<String>>,
     pub(crate) merger: Merger,
+    /// Met since opening.
+    pub(crate) damage: Mutex<DamageMet>,
     compressor: SharedCompressor,
     pub(crate) closing: AtomicBool,
     pub(crate) has_threads: bool,
@@ -239,6 +241,7 @@ impl Db {
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
             merger: Merger::new(&options),
+            damage: Mutex::default(),
             compressor: SharedCompressor::new(options.compression),
             closing: AtomicBool::new(false),
             has_threads: environment.threads,
@@ -421,7 +424,14 @@ impl Db {
             checkpoint_error: inner.checkpoint_error.lock().clone().or(engine.join_error),
             merges: engine.merges,
             merge_error: inner.merger.error.lock().clone(),
+            damage: inner.damage.lock().clone(),
         }
+    }
+
+    /// Notes damage that a read or a verification came upon, for [`Stats::damage`]. What merges in the background meet is noted
+    /// by itself.
+    pub fn note_damage(&self, damage: &Damage) {
+        self.inner().note_damage(damage);
     }
 
     /// Makes everything acknowledged durable. Errors: `Poisoned`.

@@ -50,7 +50,7 @@ pub use outcome::{Committed, Outcome, Refusal};
 pub use range::KeyRange;
 pub use reader::Reader;
 pub use replica::Replica;
-pub use report::{EngineStats, OpenReport, Stats, VerifyReport};
+pub use report::{DamageMet, EngineStats, OpenReport, Stats, VerifyReport};
 pub use request::{InvalidRequestId, REQUEST_ID_LEN, RequestId};
 pub use verify::verify_dir;
 

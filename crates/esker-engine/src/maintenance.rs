@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use esker_log::{Brake, Error, Log, Position, Result};
+use esker_log::{Brake, Damage, Error, Log, Position, Result};
 
 use crate::{Engine, db::Inner, merger::Mergeable};
 
@@ -95,5 +95,9 @@ impl Mergeable for Inner {
 
     fn brake(&self) -> &Brake {
         self.commit.brake()
+    }
+
+    fn note_damage(&self, damage: &Damage) {
+        self.damage.lock().note(damage);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use esker_log::{Brake, Error, Log, Position, Result, signal::Signal};
+use esker_log::{Brake, Damage, Error, Log, Position, Result, signal::Signal};
 use parking_lot::Mutex;
 
 use crate::{
@@ -42,6 +42,8 @@ pub(crate) trait Mergeable {
     fn is_closing(&self) -> bool;
     /// What slows this store's writers.
     fn brake(&self) -> &Brake;
+    /// What is told to whoever asks how the store fares.
+    fn note_damage(&self, damage: &Damage);
 }
 
 impl Merger {
@@ -87,6 +89,9 @@ impl Merger {
         while !store.is_closing() && store.engine().is_merge_due(store.log(), store.merge_before()) {
             let merged = self.merge(store, false, is_paced, &mut |_| Ok(()));
             let is_done = !matches!(merged, Ok(Some(_)));
+            if let Err(Error::Damage(damage)) = &merged {
+                store.note_damage(damage);
+            }
             *self.error.lock() = match merged {
                 Err(Error::Closed) | Ok(_) => None,
                 Err(error) => Some(error.to_string()),
@@ -175,15 +180,19 @@ fn dead_and_live(store: &impl Mergeable) -> (u64, u64) {
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use esker_log::{clock::SystemClock, disk::sim::SimDisk};
+    use esker_log::{clock::SystemClock, disk::sim::SimDisk, segment::segment_name};
 
     use super::*;
     use crate::{Db, Environment};
 
     /// A store that merges only when it is told to, as on a disk that is too slow for it.
     fn store() -> Db {
+        store_on(&SimDisk::new())
+    }
+
+    fn store_on(disk: &SimDisk) -> Db {
         let environment = Environment {
-            disk: Arc::new(SimDisk::new()),
+            disk: Arc::new(disk.clone()),
             clock: Arc::<SystemClock>::default(),
             store_id: || Ok([7; 16]),
             threads: false,
@@ -216,6 +225,28 @@ mod tests {
         assert_eq!(inner.brake().per_kib(), Duration::ZERO);
         overwrite();
         assert_eq!(db.stats().throttled, throttled);
+    }
+
+    /// Whoever asked for a merge is told; of one that nobody asked for, the figures tell.
+    #[test]
+    fn a_merge_in_the_background_that_meets_damage_notes_it() {
+        let disk = SimDisk::new();
+        let db = store_on(&disk);
+        // In each segment something lives, and most is dead.
+        (0..100_u8).for_each(|n| {
+            db.put(&[if n % 5 == 0 { n } else { 255 }], &[n; 10_000]).unwrap();
+        });
+        db.checkpoint().unwrap();
+        let first = std::path::Path::new("/db").join(segment_name(1));
+        let len = disk.file_bytes(&first).unwrap().len() as u64;
+        (1000..len).step_by(5000).for_each(|at| disk.flip_bit(&first, at, 3).unwrap());
+        assert_eq!(db.stats().damage, Default::default());
+        let inner = db.inner();
+        inner.merger.merge_due(inner, true);
+        let stats = db.stats();
+        assert_eq!(stats.damage.times, 1, "{stats:?}");
+        assert_eq!(stats.damage.last.as_ref().unwrap().path, first);
+        assert!(stats.merge_error.unwrap().contains("is damaged"), "{:?}", stats.damage);
     }
 
     /// While a compaction runs, the background waits for it and cannot look.

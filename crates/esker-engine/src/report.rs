@@ -1,6 +1,6 @@
 //! What a store says of itself.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use esker_log::Damage;
 
@@ -91,6 +91,36 @@ pub struct Stats {
     pub merges: MergeStats,
     /// Why the last merge failed, if it did. No data is at risk: it is tried again, and takes space until then.
     pub merge_error: Option<String>,
+    /// Damage that was met since opening.
+    pub damage: DamageMet,
+}
+
+/// Damage that was met in a store since it was opened: by merges, and by whatever its owner had it note.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamageMet {
+    /// How often; one place may have been met more than once.
+    pub times: u64,
+    /// What was met last.
+    pub last: Option<Damage>,
+}
+
+impl DamageMet {
+    pub(crate) fn note(&mut self, damage: &Damage) {
+        self.times += 1;
+        self.last = Some(damage.clone());
+    }
+}
+
+/// For people, where there is any.
+impl fmt::Display for DamageMet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(last) = &self.last else { return f.write_str("no damage was met") };
+        match self.times {
+            1 => write!(f, "{last} (damage was met once since the start)"),
+            times => write!(f, "{last} (damage was met {times} times since the start)"),
+        }
+    }
 }
 
 impl Stats {

@@ -6,7 +6,7 @@ use esker_log::{
     Damage, Error, Log, Result,
     disk::{DirEntry, Disk},
     format::{Invalid, SEGMENT_HEADER_LEN, SegmentHeader, StoreId},
-    manifest::{MANIFEST_NAME, Manifest, MergedSegment},
+    manifest::{MANIFEST_NAME, Manifest, MergedSegment, is_unfinished_restore, unfinished_restore},
     recovery::{BACKUP_NAME, check_segment_header, open_for_scan, read_store, sealed_end_of_previous},
     scan::{FrameScanner, Step},
     segment::{Segment, is_merged, parse_segment_name, segment_name},
@@ -50,12 +50,15 @@ pub(crate) fn verify_open(
 /// What opening would mend without loss, such as a torn tail, is in the report's notices. `progress` gets (bytes done,
 /// bytes in all), and its error ends it.
 ///
-/// Errors: `InvalidRequest` if there is no store in `dir`, `UnsupportedFormat`, `Io`. Damage is in the report.
+/// Errors: `InvalidRequest` if there is no store in `dir`, or a restore that did not come to its end, `UnsupportedFormat`, `Io`. Damage is in the report.
 pub fn verify_dir(disk: &dyn Disk, dir: impl AsRef<Path>, progress: Progress<'_>) -> Result<VerifyReport> {
     let dir = dir.as_ref();
     let names = list(disk, dir)?;
     if names.iter().any(|found| found.name == BACKUP_NAME) {
         return backup::verify(disk, dir, progress);
+    }
+    if let Ok(true) = is_unfinished_restore(disk, dir) {
+        return Err(unfinished_restore(dir));
     }
     let total = names.iter().map(|found| found.len).sum();
     let segments: Vec<_> = names.iter().filter_map(|found| parse_segment_name(&found.name)).collect();
@@ -77,26 +80,21 @@ pub fn verify_dir(disk: &dyn Disk, dir: impl AsRef<Path>, progress: Progress<'_>
     };
     report.files += 1;
     let bounds = verify_state_file(disk, dir, &names, &mut report)?;
-    let manifest = verify_manifest(disk, dir, &names, &store, &mut report)?;
-    let known = Known { disk, dir, store: &store, manifest: &manifest };
-    let (merged, log) = segments.into_iter().partition(|id| is_merged(*id));
-    let segments = live_segments(dir, log, bounds.as_ref(), &manifest, &mut report);
+    let first = bounds.as_ref().map_or(1, |bounds| bounds.first);
+    let manifest = verify_manifest(disk, dir, &names, (&store, first), &mut report)?;
+    let known = Known { disk, dir, store: &store, manifest: manifest.as_ref() };
+    let (merged, log): (Vec<_>, Vec<_>) = segments.into_iter().partition(|id| is_merged(*id));
+    let segments = match &manifest {
+        Some(manifest) => live_segments(dir, log, bounds.as_ref(), manifest, &mut report),
+        // Which are missing is not known.
+        None => log,
+    };
     for (at, &id) in segments.iter().enumerate() {
         let next = segments.get(at + 1).copied();
         known.verify_log_segment(id, next, &mut report, &mut |bytes| progress(bytes, total))?;
     }
     let generation = bounds.as_ref().map_or(0, |bounds| bounds.generation);
-    let live = manifest.merged.iter().filter(|named| named.generation == generation);
-    for named in live.clone() {
-        known.verify_merged(named, &merged, &mut report, &mut |bytes| progress(bytes, total))?;
-    }
-    let left = merged.iter().filter(|id| live.clone().all(|named| named.id != **id)).count();
-    if left > 0 {
-        report.notices.push(format!(
-            "{} has {left} merged segments that do not count, which opening the store removes",
-            dir.display()
-        ));
-    }
+    known.verify_merged_segments(&merged, generation, &mut report, &mut |bytes| progress(bytes, total))?;
     let end = segments.last().map(|&id| end_of_file(&names, id));
     if let Some(LogBounds { reach, .. }) = bounds
         && end.is_some_and(|end| end < (reach.segment, u64::from(reach.offset)))
@@ -132,26 +130,47 @@ fn verify_state_file(
     }
 }
 
-/// What the manifest says; if it is damaged, what holds without one.
+/// What the manifest says, or what holds as long as there is none; `None` if it is damaged or was lost. `first` is the log's
+/// first segment.
 fn verify_manifest(
     disk: &dyn Disk,
     dir: &Path,
     names: &[DirEntry],
-    store: &StoreId,
+    (store, first): (&StoreId, u32),
     report: &mut VerifyReport,
-) -> Result<Manifest> {
-    let Some(found) = names.iter().find(|found| found.name == MANIFEST_NAME) else {
-        return Ok(Manifest::default());
-    };
-    report.files += 1;
-    report.bytes += found.len;
-    match Manifest::read(disk, dir, store) {
-        Err(Error::Damage(found)) => {
-            report.damage.push(found);
-            Ok(Manifest::default())
-        }
-        other => Ok(other?.unwrap_or_default()),
+) -> Result<Option<Manifest>> {
+    if let Some(found) = names.iter().find(|found| found.name == MANIFEST_NAME) {
+        report.files += 1;
+        report.bytes += found.len;
     }
+    let read = match Manifest::read(disk, dir, store) {
+        Ok(None) if lacks_manifest(names, first) => {
+            Err(Error::damage(dir.join(MANIFEST_NAME), 0, "the file is missing"))
+        }
+        other => other,
+    };
+    match read {
+        Err(Error::Damage(found)) => {
+            report.notices.push(format!(
+                "every segment in {} is checked, for only its {MANIFEST_NAME} could say which of them count; whether one is missing is \
+                 not known",
+                dir.display()
+            ));
+            report.damage.push(found);
+            Ok(None)
+        }
+        other => Ok(Some(other?.unwrap_or_default())),
+    }
+}
+
+/// Whether a store must have had a manifest: it has merged segments, and not every log segment from the first to the last. As
+/// long as the log is whole, what merges made beside it may never have been installed.
+pub(crate) fn lacks_manifest(names: &[DirEntry], first: u32) -> bool {
+    let ids = names.iter().filter_map(|found| parse_segment_name(&found.name));
+    let (merged, log): (Vec<_>, Vec<_>) = ids.partition(|id| is_merged(*id));
+    let row = log.iter().max().map_or(0, |last| (last + 1).saturating_sub(first));
+    let there = log.iter().filter(|id| **id >= first).count();
+    !merged.is_empty() && there < row as usize
 }
 
 /// The segments that are part of the log, as far as none is missing. Without a state file that says which is the first,
@@ -163,14 +182,11 @@ fn live_segments(
     manifest: &Manifest,
     report: &mut VerifyReport,
 ) -> Vec<u32> {
-    let is_damaged = |name: &str| report.damage.iter().any(|found| found.path.ends_with(name));
-    if is_damaged(MANIFEST_NAME) {
-        // Which are missing is not known.
-        return found;
-    }
     let first = match bounds {
         Some(bounds) => bounds.first,
-        None if is_damaged(STATE_NAME) => found.first().copied().unwrap_or(1),
+        None if report.damage.iter().any(|found| found.path.ends_with(STATE_NAME)) => {
+            found.first().copied().unwrap_or(1)
+        }
         None => 1,
     };
     let (gone, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|id| manifest.is_gone(*id));
@@ -222,7 +238,8 @@ struct Known<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     store: &'a StoreId,
-    manifest: &'a Manifest,
+    /// `None` if it is damaged.
+    manifest: Option<&'a Manifest>,
 }
 
 impl Known<'_> {
@@ -239,10 +256,10 @@ impl Known<'_> {
         match self.sealed_end(id, next)? {
             Some(end) => verify_sealed(&segment, file_len, end, report, progress),
             None if next.is_none() && is_unfinished(&segment, file_len)? => {
-                let path = segment.path.display();
-                report.notices.push(format!("{path} holds no write and was never finished"));
+                report.notices.push(unfinished(&segment));
                 Ok(())
             }
+            None if next.is_some() => verify_to_last_frame(&segment, file_len, report, progress),
             None => {
                 let end = end_of_active(&segment, file_len, report)?;
                 verify_segment(&segment, end, report, progress)
@@ -252,7 +269,8 @@ impl Known<'_> {
 
     /// Where a log segment ends, if it is sealed: its successor says so, or the manifest, if that is gone.
     fn sealed_end(&self, id: u32, next: Option<u32>) -> Result<Option<u32>> {
-        if let Some(range) = self.manifest.gone.iter().find(|range| range.first == id + 1) {
+        let mut gone = self.manifest.iter().flat_map(|manifest| &manifest.gone);
+        if let Some(range) = gone.find(|range| range.first == id + 1) {
             return Ok(Some(range.previous_end));
         }
         match next {
@@ -261,6 +279,47 @@ impl Known<'_> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Checks the merged segments that count, or, where nobody knows which do, all that are there.
+    fn verify_merged_segments(
+        &self,
+        found: &[u32],
+        generation: u64,
+        report: &mut VerifyReport,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let Some(manifest) = self.manifest else {
+            return found.iter().try_for_each(|&id| self.verify_unnamed(id, report, progress));
+        };
+        let live = manifest.merged.iter().filter(|named| named.generation == generation);
+        for named in live.clone() {
+            self.verify_merged(named, found, report, progress)?;
+        }
+        let left = found.iter().filter(|id| live.clone().all(|named| named.id != **id)).count();
+        if left > 0 {
+            report.notices.push(format!(
+                "{} has {left} merged segments that do not count, which opening the store removes",
+                self.dir.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks a merged segment of which nobody knows whether it counts.
+    fn verify_unnamed(
+        &self,
+        id: u32,
+        report: &mut VerifyReport,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let segment = open_for_scan(self.disk, self.dir, id, self.store)?;
+        let file_len = file_len(&segment)?;
+        if is_unfinished(&segment, file_len)? {
+            report.notices.push(unfinished(&segment));
+            return Ok(());
+        }
+        verify_to_last_frame(&segment, file_len, report, progress)
     }
 
     /// Checks a merged segment that the manifest names; `found` are those that are there.
@@ -295,6 +354,32 @@ fn verify_sealed(
         report.damage.push(damage(&segment.path, file_len, "the file was cut short"));
     }
     verify_segment(segment, file_len.min(u64::from(end)), report, progress)
+}
+
+/// Checks a segment of which nobody knows where it ends, up to its last whole frame.
+fn verify_to_last_frame(
+    segment: &Segment,
+    file_len: u64,
+    report: &mut VerifyReport,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let mut scanner = FrameScanner::new(segment, (SEGMENT_HEADER_LEN as u64).min(file_len), file_len);
+    while let Step::Frame(_) = scanner.step()? {}
+    let mut end = scanner.offset();
+    if !scanner.rest_is_zero()? {
+        end = end_of_last_frame(segment, end, file_len)?;
+        if end < file_len {
+            report.notices.push(format!(
+                "behind byte {end} of {} is no whole frame: it is damaged, or was never finished",
+                segment.path.display()
+            ));
+        }
+    }
+    verify_segment(segment, end, report, progress)
+}
+
+fn unfinished(segment: &Segment) -> String {
+    format!("{} holds no write and was never finished", segment.path.display())
 }
 
 /// Whether a segment has neither a header nor a frame: the store stopped while creating it. The header of another segment,

@@ -64,6 +64,41 @@ fn what_counts_is_read_and_what_does_not_is_noted() {
     assert_eq!((report.damage, report.notices), (Vec::new(), Vec::new()));
 }
 
+/// Nobody knows then what counts, so all of it is looked at.
+#[test]
+fn without_its_manifest_every_segment_is_checked() {
+    for (gone, records) in [(false, 9 + 4), (true, 5 + 4)] {
+        let disk = store();
+        if gone {
+            [3, 4].into_iter().for_each(|id| disk.remove(Path::new(&path(&segment_name(id)))).unwrap());
+        }
+        disk.flip_bit(path(MANIFEST_NAME), 30, 2).unwrap();
+        if gone {
+            let lost = disk.copied();
+            lost.remove(Path::new(&path(MANIFEST_NAME))).unwrap();
+            let report = verify(&lost);
+            assert_eq!((report.damage.len(), report.damage[0].what.as_str()), (1, "the file is missing"));
+            assert_eq!(report.records, records);
+        }
+        let report = verify(&disk);
+        let damaged: Vec<_> = report.damage.iter().map(|found| found.path.clone()).collect();
+        assert_eq!(damaged, [Path::new(&path(MANIFEST_NAME))], "{report:?}");
+        assert_eq!(report.records, records, "{report:?}");
+        assert!(report.notices.len() == 1 && report.notices[0].contains("every segment"), "{report:?}");
+        let merged = path(&segment_name(MERGED_BIT + 1));
+        let len = disk.file_bytes(&merged).unwrap().len() as u64;
+        for at in (0..len).step_by(7) {
+            let bad = disk.copied();
+            bad.flip_bit(&merged, at, 3).unwrap();
+            let report = verify(&bad);
+            let is_told =
+                report.damage.iter().any(|found| found.path.ends_with(&segment_name(MERGED_BIT + 1)))
+                    || report.notices.iter().any(|notice| notice.contains(&merged));
+            assert!(is_told, "flipped at {at}: {report:?}");
+        }
+    }
+}
+
 #[test]
 fn every_damage_is_found() {
     for gone in [false, true] {

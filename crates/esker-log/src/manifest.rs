@@ -19,6 +19,9 @@ use crate::{
 /// The file's name.
 pub const MANIFEST_NAME: &str = "MANIFEST";
 
+/// What the file holds while a backup becomes a store: no manifest, so that what is there is not opened.
+pub const UNFINISHED_RESTORE: &[u8] = b"a restore is under way or was interrupted: run it again";
+
 const MAGIC: &[u8; 8] = b"ESKMANIF";
 /// Bytes before the merged segments: magic, version, store, number, next number, judged, count.
 const HEAD_LEN: usize = 8 + 4 + 16 + 8 + 4 + 8 + 4;
@@ -239,6 +242,21 @@ impl Manifest {
         }
         Ok(Some(manifest))
     }
+}
+
+/// Whether a restore to `dir` has not come to its end: there is no store in it yet.
+///
+/// Errors: `Damage` (it is too long to be either), `Io`.
+pub fn is_unfinished_restore(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+    Ok(read_small(disk, &dir.join(MANIFEST_NAME))?.is_some_and(|found| found == UNFINISHED_RESTORE))
+}
+
+/// What whoever takes such a directory for a store is told.
+pub fn unfinished_restore(dir: &Path) -> Error {
+    Error::InvalidRequest(format!(
+        "{} has a restore that is under way or did not come to its end, and no store yet: run the restore to it again",
+        dir.display()
+    ))
 }
 
 fn decode_merged(bytes: &[u8]) -> MergedSegment {

@@ -24,7 +24,7 @@ use crate::{
         self, FORMAT_VERSION, Invalid, SEGMENT_HEADER_LEN, SegmentHeader, StoreId, decode_store, encode_store,
     },
     log::{Log, LogOptions},
-    manifest::{MANIFEST_NAME, Manifest, MergedSegment},
+    manifest::{MANIFEST_NAME, Manifest, MergedSegment, is_unfinished_restore, unfinished_restore},
     scan::{Frame, FrameScanner, Step, scan_stretch},
     segment::{Position, Segment, is_merged, parse_segment_name, segment_name},
     small_file::{read_small, remove_temporaries, write_durably},
@@ -113,7 +113,8 @@ pub struct Recovered {
 impl Opening {
     /// Locks `dir` (created if absent) and finds what is in it. `new_store` draws the identity of a new store.
     ///
-    /// Errors: `Locked`, `UnsupportedFormat`, `Damage` (a header, or a segment missing or cut short), `Io`, `DiskFull`.
+    /// Errors: `Locked`, `UnsupportedFormat`, `Damage` (a header, or a segment missing or cut short), `InvalidRequest` (a backup, or
+    /// a restore that did not come to its end), `Io`, `DiskFull`.
     pub fn begin(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -141,8 +142,12 @@ impl Opening {
         let found: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
         let has_files = !found.is_empty() || names.iter().any(|name| name == MANIFEST_NAME);
         let is_new = !names.iter().any(|name| name == STORE_NAME);
-        let store = read_or_create_store(disk.as_ref(), &dir, has_files, new_store)?;
-        let manifest = Manifest::read(disk.as_ref(), &dir, &store)?.unwrap_or_default();
+        let not_restored = |error| match is_unfinished_restore(disk.as_ref(), &dir) {
+            Ok(true) => unfinished_restore(&dir),
+            _ => error,
+        };
+        let store = read_or_create_store(disk.as_ref(), &dir, has_files, new_store).map_err(not_restored)?;
+        let manifest = Manifest::read(disk.as_ref(), &dir, &store).map_err(not_restored)?.unwrap_or_default();
         let other_files = names.into_iter().filter(|name| parse_segment_name(name).is_none()).collect();
         let mut opening = Self {
             files: FilePool::new(Arc::clone(&disk), options.max_files),

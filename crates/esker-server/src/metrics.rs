@@ -82,8 +82,6 @@ pub(crate) struct ServerMetrics {
     pub(crate) connections_stalled: Counter,
     /// Failures for want of files or memory.
     pub(crate) accept_errors: Counter,
-    /// Damaged places that reads and verifications came upon.
-    pub(crate) damage_found: Counter,
     request_ids: AtomicU64,
 }
 
@@ -193,13 +191,9 @@ impl Figures {
     fn engine(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let status = self.0.store.status();
         writer.gauge("esker_uptime_seconds", "Since the store was opened", status.uptime.as_secs())?;
-        let damage = self.0.metrics.damage_found.get();
-        writer.counter(
-            "esker_damage_found",
-            "Times that reads and verifications met damaged bytes",
-            damage,
-        )?;
         let stats = status.stats;
+        let help = "Times that reads, merges and verifications met damaged bytes";
+        writer.counter("esker_damage_found", help, stats.damage.times)?;
         for (name, help, figure) in [
             ("esker_engine_keys", "Keys present", stats.keys),
             ("esker_engine_version", "The version of the last committed write", stats.version),

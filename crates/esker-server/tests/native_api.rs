@@ -353,12 +353,39 @@ fn a_stream_that_fails_ends_without_its_last_chunk() {
     assert!(!client.read_body(head).complete);
 }
 
+/// Whoever looks at lines learns where; whoever does not still sees that it is not the end.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the disk's mistakes are undone behind the store's back")]
+fn a_stream_that_meets_damage_says_so_in_its_last_line() {
+    let server = TestServer::start();
+    fill(&server, 5000);
+    let (path, intact) = damage_value(server.dir.path(), "v4900-");
+    let mut client = server.client();
+    client.send_request("GET", "/api/v1/kv", &[("Accept", "application/x-ndjson")], b"");
+    let head = client.read_head().unwrap();
+    assert_eq!(head.status, 200);
+    let answer = client.read_body(head);
+    assert!(!answer.complete);
+    let lines: Vec<Value> = answer
+        .body
+        .split_inclusive(|&byte| byte == b'\n')
+        .map(|it| serde_json::from_slice(it).unwrap())
+        .collect();
+    let (last, items) = lines.split_last().unwrap();
+    assert!((1..4900).contains(&items.len()) && items.iter().all(|item| item["key"].is_string()));
+    let message = last["error"]["message"].as_str().unwrap();
+    assert_eq!(last["error"]["code"], "damaged");
+    assert!(message.contains(path.to_str().unwrap()) && message.contains("k004900"), "{message}");
+    std::fs::write(path, intact).unwrap();
+}
+
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the disk's mistakes are undone behind the store's back")]
 fn damage_found_is_counted() {
     let server = TestServer::start();
     fill(&server, 100);
     assert_eq!(server.metric("esker_damage_found_total"), 0.0);
+    assert_eq!(server.request("GET", "/health", b"").json(), json!({"status": "ok"}));
     let intact = damage_values(server.dir.path());
     server.request("GET", "/api/v1/kv/k000007", b"").error(500, "damaged");
     assert_eq!(server.metric("esker_damage_found_total"), 1.0);
@@ -366,7 +393,33 @@ fn damage_found_is_counted() {
     let places = report["damage"].as_array().unwrap().len();
     assert!(places > 0, "{report}");
     assert_eq!(server.metric("esker_damage_found_total"), 1.0 + places as f64);
+    let status = server.request("GET", "/api/v1/cluster/status", b"").json();
+    let met = &status["storage"]["damage"];
+    assert_eq!((&status["healthy"], &met["times"]), (&json!(false), &json!(1 + places)), "{status}");
+    assert_eq!(met["last"], report["damage"][places - 1]);
+    let file = met["last"]["file"].as_str().unwrap();
+    assert!(status["trouble"].as_str().unwrap().starts_with(file), "{status}");
+    for path in ["/health", "/ready"] {
+        let answer = server.request("GET", path, b"");
+        assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("damaged")));
+    }
     intact.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+}
+
+/// Changes the value that begins so, wherever it is in the files in `dir`; says in which, and what was in that.
+#[expect(clippy::disallowed_methods, reason = "the disk's mistakes are made behind the store's back")]
+fn damage_value(dir: &std::path::Path, begin: &str) -> (std::path::PathBuf, Vec<u8>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let intact = std::fs::read(&path).unwrap();
+        if let Some(at) = intact.windows(begin.len()).position(|window| window == begin.as_bytes()) {
+            let mut damaged = intact.clone();
+            damaged[at] ^= 0x20;
+            std::fs::write(&path, damaged).unwrap();
+            return (path, intact);
+        }
+    }
+    panic!("no file has {begin}");
 }
 
 /// Changes every value written by [`fill`] in the files in `dir`; says what was in those files.

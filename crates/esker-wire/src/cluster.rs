@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::DamageReport;
+
 /// What a node is in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -87,9 +89,9 @@ pub struct StatusAnswer {
     /// The version of the last write that the node has applied: what its reads see at least.
     #[serde(default)]
     pub applied_index: u64,
-    /// Whether the node takes reads and writes.
+    /// Whether all is well: it takes reads and writes, and has met no damage.
     pub healthy: bool,
-    /// Why not, or why only reads; null when all is well.
+    /// What is wrong; null when all is well.
     pub trouble: Option<String>,
     /// Seconds since the node started.
     pub uptime_seconds: u64,
@@ -163,6 +165,19 @@ pub struct StorageStatus {
     /// Bytes of merged segments that are still read from.
     #[serde(default)]
     pub retired_bytes: u64,
+    /// Damage that reads, merges and verifications met since the node started; null if they met none.
+    #[serde(default)]
+    pub damage: Option<DamageMet>,
+}
+
+/// Damage that was met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DamageMet {
+    /// How often; one place may have been met more than once.
+    pub times: u64,
+    /// Where it was met last.
+    pub last: DamageReport,
 }
 
 fn one() -> f64 {
@@ -246,7 +261,8 @@ pub struct MembersAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthAnswer {
-    /// `ok`, or `disk_full`: reads go on, writes are refused until there is space.
+    /// `ok`; `disk_full`: reads go on, writes are refused until there is space; `damaged`: stored bytes were found damaged since
+    /// the node started, all others are served.
     pub status: String,
     /// What is wrong and what to do, where the status is not `ok`; left out when all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use esker_client::Error as ClientError;
+use esker_client::{Error as ClientError, ErrorCode};
 use esker_engine::Error as EngineError;
 
 /// Why a command did not succeed.
@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Damage(String),
     /// A condition does not hold: nothing was written.
     Condition(String),
+    /// A disk is full, or the memory that the server's index may take.
+    Full(String),
     /// Whoever read our output has gone, as `head` does when it has enough. Nothing to complain about.
     OutputClosed,
 }
@@ -34,12 +36,20 @@ Exit codes:
   4    the server cannot be reached
   5    damage found in stored data
   6    the condition does not hold: nothing was written
+  7    a disk, or the server's memory for keys, is full
   130  stopped by a second signal before the first one's work was done";
 
 impl Failure {
     /// An error with what was being done.
     pub(crate) fn doing(what: impl fmt::Display) -> impl Fn(io::Error) -> Self {
-        move |e| Self::Error(format!("{what}: {e}"))
+        move |e| Self::of_kind(&e, format!("{what}: {e}"))
+    }
+
+    fn of_kind(e: &io::Error, message: String) -> Self {
+        match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(message),
+            _ => Self::Error(message),
+        }
     }
 
     /// Tells the user; gives the process's exit code.
@@ -51,9 +61,10 @@ impl Failure {
             Self::Unreachable(message) => (4, message),
             Self::Damage(message) => (5, message),
             Self::Condition(message) => (6, message),
+            Self::Full(message) => (7, message),
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
-        eprintln!("esker: {message}");
+        crate::output::note(format_args!("esker: {message}"));
         ExitCode::from(code)
     }
 }
@@ -63,7 +74,10 @@ impl From<ClientError> for Failure {
         match e {
             ClientError::ConditionFailed { .. } => Self::Condition(e.to_string()),
             ClientError::Unreachable { .. } => Self::Unreachable(e.to_string()),
-            ClientError::Server { code: esker_client::ErrorCode::Damaged, .. } => Self::Damage(e.to_string()),
+            ClientError::Server { code: ErrorCode::Damaged, .. } => Self::Damage(e.to_string()),
+            ClientError::Server { code: ErrorCode::DiskFull | ErrorCode::MemoryFull, .. } => {
+                Self::Full(e.to_string())
+            }
             _ => Self::Error(e.to_string()),
         }
     }
@@ -81,7 +95,7 @@ impl From<EngineError> for Failure {
             EngineError::Locked { .. } => Self::Error(format!(
                 "{e}\nStop the other process, or give this one a directory of its own with --data-dir."
             )),
-            EngineError::DiskFull => Self::Error(format!("{e}\nFree space on the disk and start again.")),
+            EngineError::DiskFull => Self::Full(format!("{e}\nFree space on the disk and start again.")),
             _ => Self::Error(e.to_string()),
         }
     }
@@ -91,6 +105,6 @@ impl From<EngineError> for Failure {
 pub(crate) fn output(e: io::Error) -> Failure {
     match e.kind() {
         io::ErrorKind::BrokenPipe => Failure::OutputClosed,
-        _ => Failure::Error(format!("writing the output: {e}")),
+        _ => Failure::of_kind(&e, format!("writing the output: {e}")),
     }
 }

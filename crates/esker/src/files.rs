@@ -29,6 +29,11 @@ pub(crate) fn append_to(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
+/// Whether what is there is a directory, and not a file.
+pub(crate) fn is_dir(path: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(path)?.is_dir())
+}
+
 /// Makes a directory, with those above it, if there is none; says whether it is empty.
 pub(crate) fn make_dir(path: &Path) -> io::Result<bool> {
     fs::create_dir_all(path)?;

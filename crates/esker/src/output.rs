@@ -11,6 +11,11 @@ pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
+/// Tells something on standard error. That nobody reads it any more is no reason to end, nor to end otherwise.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    let _closed = writeln!(io::stderr(), "{text}").is_err();
+}
+
 /// Prints one line.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     let mut out = stdout();
@@ -31,6 +36,16 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 pub(crate) fn count(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
+}
+
+/// How long something took, for people.
+pub(crate) fn took(millis: u64) -> String {
+    match millis {
+        0 => "less than 1 ms".into(),
+        1..1000 => format!("{millis} ms"),
+        1000..120_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        _ => format!("{} min {} s", millis / 60_000, millis / 1000 % 60),
+    }
 }
 
 /// Bytes for people: printable text as it is, anything else as `\xNN`, on one line.
@@ -65,6 +80,20 @@ mod tests {
     #[test]
     fn one_is_not_many() {
         assert_eq!([0, 1, 2].map(|number| count(number, "key")), ["0 keys", "1 key", "2 keys"]);
+    }
+
+    #[test]
+    fn times_are_told_as_people_do() {
+        for (millis, told) in [
+            (0, "less than 1 ms"),
+            (1, "1 ms"),
+            (999, "999 ms"),
+            (1000, "1.0 s"),
+            (119_999, "119.9 s"),
+            (125_400, "2 min 5 s"),
+        ] {
+            assert_eq!(took(millis), told);
+        }
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn a_server_keeps_a_backup() {
     );
     assert_eq!(restored(&today, &dir.path().join("second")), everything(&server));
     for name in ["..", ".", "a/b", "/etc", "", ".hidden"] {
-        fails(&server.run(&["admin", "backup", "--name", name]), 1, "no name for a backup");
+        fails(&server.run(&["admin", "backup", "--name", name]), 2, "no name for a backup");
     }
     assert_eq!(fs::read_dir(dir.path().join("backups")).unwrap().count(), 1);
     let plain = Server::start(&dir.path().join("plain"), &[]);
@@ -152,7 +152,8 @@ fn a_server_sends_a_backup() {
     let by_pipe = dir.path().join("piped.tar");
     fs::write(&by_pipe, &piped.stdout).unwrap();
     for (at, backup) in [&file, &unpacked, &by_pipe].into_iter().enumerate() {
-        succeeds(&run(&["verify", "--data-dir", text(backup)]));
+        let told = succeeds(&run(&["verify", "--data-dir", text(backup)]));
+        assert!(told.contains("their records were not read") && !told.contains("ns"), "{told}");
         assert_eq!(restored(backup, &dir.path().join(format!("restored{at}"))), expected);
     }
     // Into the same places again: the new one takes the place of the old one.
@@ -412,4 +413,88 @@ async fn a_node_of_a_cluster_is_backed_up() {
         assert_eq!(restored(backup, &dir.path().join(format!("restored{at}"))), expected);
     }
     on(3, &["put", "goes on", "v"]);
+}
+
+/// Where the log's first segment has this.
+fn place(dir: &Path, of: &str) -> (PathBuf, usize) {
+    let segment = dir.join("0000000001.log");
+    let bytes = fs::read(&segment).unwrap();
+    let at = bytes.windows(of.len()).position(|window| window == of.as_bytes());
+    (segment, at.unwrap_or_else(|| panic!("no {of} in {}", text(dir))))
+}
+
+/// CHECKS 8: who reads is told of which file and which key, and from then on whoever asks how the server fares.
+#[test]
+fn damage_that_an_export_meets_is_named_and_remembered() {
+    let (dir, mut server) = server();
+    succeeds(&server.run(&["status"]));
+    // In the middle of what is sent, and of its last piece.
+    let (segment, at) = place(&dir.path().join("data"), "k295");
+    flip(&segment, at + 20);
+    let file = dir.path().join("all.jsonl");
+    for to in ["-", text(&file)] {
+        let exported = server.run(&["export", to]);
+        fails(&exported, 5, "0000000001.log is damaged at byte ");
+        fails(&exported, 5, "k295");
+        assert!(!file.exists());
+    }
+    fails(&server.run(&["get", "k295"]), 5, "0000000001.log is damaged");
+    assert_eq!(server.ok(&["get", "k001"]), "vvvvvvv");
+    let status = server.run(&["status", "--json"]);
+    fails(&status, 5, "met 3 times since the start");
+    let status = json(std::str::from_utf8(&status.stdout).unwrap());
+    assert_eq!((&status["healthy"], &status["storage"]["damage"]["times"]), (&false.into(), &3.into()));
+    assert_eq!(status["storage"]["damage"]["last"]["file"], text(&segment));
+    // Set right, it is forgotten by the next start.
+    flip(&segment, at + 20);
+    server.kill();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    succeeds(&server.run(&["status"]));
+}
+
+/// A path that is wrong is not a backup that is broken.
+#[test]
+fn what_is_not_there_or_something_else_is_called_so() {
+    let dir = TempDir::new().unwrap();
+    let (none, new) = (dir.path().join("none"), dir.path().join("new"));
+    let (notes, empty) = (dir.path().join("notes.txt"), dir.path().join("empty"));
+    fs::write(&notes, "milk, eggs\n".repeat(100)).unwrap();
+    fs::create_dir(&empty).unwrap();
+    let verify = |path: &Path| run(&["verify", "--data-dir", text(path)]);
+    let restore = |path: &Path| run(&["admin", "restore", text(path), "--data-dir", text(&new)]);
+    let repair = |path: &Path| run(&["admin", "repair", "--data-dir", text(path), "--output", text(&new)]);
+    let back_up = |path: &Path| run(&["admin", "backup", text(&new), "--data-dir", text(path)]);
+    for output in [verify(&none), restore(&none), repair(&none), back_up(&none)] {
+        fails(&output, 1, "No such file or directory");
+    }
+    fails(&repair(&notes), 1, "is no directory");
+    fails(&back_up(&notes), 1, "is no directory");
+    fails(&verify(&empty), 1, "there is no Esker store in");
+    fails(&repair(&empty), 1, "there is no Esker store in");
+    fails(&restore(&empty), 1, "there is no complete backup in");
+    assert!(!none.exists() && !new.exists());
+    for output in [verify(&notes), restore(&notes)] {
+        fails(&output, 1, "notes.txt is no archive of a backup");
+    }
+}
+
+/// A backup that is found damaged in the middle leaves no store, and what is there says why.
+#[test]
+fn a_restore_that_did_not_come_to_its_end_is_named() {
+    let (dir, server) = server();
+    let (file, new) = (dir.path().join("b.tar"), dir.path().join("new"));
+    server.ok(&["admin", "backup", "--output", text(&file)]);
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let restore = || run(&["admin", "restore", text(&file), "--data-dir", text(&new)]);
+    fails(&restore(), 5, "cut off");
+    let again = "run the restore to it again";
+    let (code, told) = Server::try_start(&new, &[]).err().unwrap();
+    assert!(code == Some(1) && told.contains(again), "{code:?}: {told}");
+    fails(&run(&["verify", "--data-dir", text(&new)]), 1, again);
+    fails(&run(&["admin", "repair", "--data-dir", text(&new)]), 1, again);
+    fails(&run(&["admin", "backup", text(&dir.path().join("x")), "--data-dir", text(&new)]), 1, again);
+    fs::write(&file, &whole).unwrap();
+    succeeds(&restore());
+    assert_eq!(everything(&Server::start(&new, &[])), everything(&server));
 }

@@ -289,6 +289,37 @@ fn an_export_that_replaces_says_so_and_keeps_the_mode() {
     }
 }
 
+/// What nobody reads any more is not written, and that is all.
+#[test]
+fn an_output_that_is_closed_changes_no_exit_code() {
+    let (dir, server) = server();
+    let text: String = (0..5000).map(|n| format!("key{n:05},value {n}\n")).collect();
+    let import = ["import", "-", "--format", "csv", "--no-header"];
+    assert!(server.with_input(&import, text.as_bytes()).status.success());
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let file = dir.path().join("all.csv");
+    for (args, code) in [
+        (&["get", "absent"][..], 3),
+        (&["export", file.to_str().unwrap()], 0),
+        (&["export"], 0),
+        (&["scan"], 0),
+        (&["status"], 0),
+        (&["completions", "bash"], 0),
+        (&["--help"], 0),
+        (&["get"], 2),
+    ] {
+        let mut command = esker(args);
+        command.env("KV_ENDPOINT", &server.endpoint);
+        let status = command.stdout(closed()).stderr(closed()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+    assert_eq!(fs::read_to_string(file).unwrap().lines().count(), 5001);
+}
+
 #[test]
 fn imports_report_bad_lines() {
     let (dir, server) = server();
@@ -310,7 +341,10 @@ fn imports_name_the_line_that_the_server_refuses() {
     let text: String =
         (1..=50).map(|n| format!("k{n},{}\n", "v".repeat(if n == 33 { 11 } else { 10 }))).collect();
     let args = ["import", "-", "--format", "csv", "--no-header", "--connections", "2", "--json"];
-    fails(&server.with_input(&args, text.as_bytes()), 1, "line 33: ");
+    let stopped = server.with_input(&args, text.as_bytes());
+    fails(&stopped, 1, "line 33: ");
+    let imported = server.ok(&["scan", "--keys-only"]).lines().count();
+    assert!(stderr(&stopped).contains(&format!("at least {imported} key")), "{stopped:?}");
     let done = server.with_input(&[&args[..], &["--skip-bad"]].concat(), text.as_bytes());
     assert!(done.status.success() && stderr(&done).contains("line 33: "), "{done:?}");
     let summary: Value = serde_json::from_slice(&done.stdout).unwrap();

@@ -188,6 +188,8 @@ fn a_full_disk_is_survived() {
     assert_eq!(status, 507, "{body}");
     let error: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(error["error"]["code"], "disk_full");
+    let refused = server.with_input(&["put", "large", "--file", "-"], &large);
+    assert_eq!(refused.status.code(), Some(7), "{refused:?}");
     assert_eq!(server.ok(&["get", "k"]), "v");
     assert_eq!(request(&server, "GET", "/health", b"").0, 200);
     limited(&server, "fsize", "unlimited:unlimited");

@@ -82,7 +82,7 @@ impl Store {
             let why = "the server has no `backup_dir` to make backups in: set it, or have the backup sent";
             return Err(refused(why.into()));
         };
-        match is_name(name) {
+        match is_backup_name(name) {
             true => Ok(root.join(name)),
             false => Err(refused(format!(
                 "`{}` is no name for a backup: 1 to 255 bytes, without / and not beginning with a point",
@@ -157,9 +157,9 @@ impl Drop for Running {
     }
 }
 
-/// Whether this names something in a directory, and nothing outside of it. Names that begin with a point are hidden, or the
-/// directory itself, or the one above.
-fn is_name(name: &str) -> bool {
+/// Whether a backup can have this name: it names something in a directory, and nothing outside of it. Names that begin with a
+/// point are hidden, or the directory itself, or the one above.
+pub fn is_backup_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 
@@ -255,10 +255,10 @@ mod tests {
     #[test]
     fn names_lead_nowhere_else() {
         for good in ["today", "2026-11-21", "a b", "x..", "\u{fc}", &"n".repeat(255)] {
-            assert!(is_name(good), "{good:?}");
+            assert!(is_backup_name(good), "{good:?}");
         }
         for bad in ["", ".", "..", ".hidden", "../x", "a/b", "/etc", "a\0b", "a/", &"n".repeat(256)] {
-            assert!(!is_name(bad), "{bad:?}");
+            assert!(!is_backup_name(bad), "{bad:?}");
         }
     }
 }

@@ -12,7 +12,10 @@ use std::{
     path::Path,
 };
 
-use esker_log::{Error, Result, recovery::BACKUP_NAME};
+use esker_log::{
+    Error, Result,
+    recovery::{BACKUP_NAME, STORE_NAME},
+};
 use tar::{Archive, Entry, EntryType, Header};
 
 use super::{
@@ -25,6 +28,9 @@ use crate::Version;
 
 /// What a tar file consists of.
 pub(super) const BLOCK_BYTES: u64 = 512;
+/// What a tar file's first block has, and where.
+const TAR_MAGIC: &[u8] = b"ustar";
+const TAR_MAGIC_AT: usize = 257;
 /// Two blocks of zeros end it.
 const END_BYTES: usize = 2 * BLOCK_BYTES as usize;
 /// An archive holds one backup, the first.
@@ -207,8 +213,11 @@ pub(super) fn read(
     sink: &mut dyn Sink,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<List> {
-    let mut archive = Archive::new(input);
     let reader = Reader { path };
+    let head = reader.head(input)?;
+    let mut whole = head.as_slice().chain(input);
+    let whole: &mut dyn Read = &mut whole;
+    let mut archive = Archive::new(whole);
     let list = reader.files(&mut archive, sink, progress)?;
     // What sent it may have something to say yet: that it did not come to its end, for one.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| reader.failed(e))?;
@@ -220,6 +229,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The first block, unless it is no archive's. A flipped bit does not make something else of one.
+    fn head(&self, input: &mut dyn Read) -> Result<Vec<u8>> {
+        let mut head = Vec::with_capacity(BLOCK_BYTES as usize);
+        input.take(BLOCK_BYTES).read_to_end(&mut head).map_err(|e| self.failed(e))?;
+        let is_tar = head.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(TAR_MAGIC));
+        let is_ours = head.starts_with(STORE_NAME.as_bytes());
+        if is_tar || is_ours { Ok(head) } else { Err(self.foreign()) }
+    }
+
     fn files(
         &self,
         archive: &mut Archive<&mut dyn Read>,

@@ -8,10 +8,10 @@ use std::{path::Path, sync::Arc};
 use esker_log::{
     Error, LockedDir, Result,
     disk::{Disk, File, OpenMode},
-    manifest::MANIFEST_NAME,
+    manifest::{MANIFEST_NAME, UNFINISHED_RESTORE, is_unfinished_restore},
     recovery::BACKUP_NAME,
     segment::{is_merged, parse_segment_name},
-    small_file::{read_small, write_durably},
+    small_file::write_durably,
 };
 
 use super::{
@@ -19,9 +19,6 @@ use super::{
     archive::{self, Sink},
     list::{FileChecksum, List, Listed},
 };
-
-/// What `MANIFEST` holds meanwhile: no manifest, so that opening refuses.
-const UNDER_WAY: &[u8] = b"a restore is under way or was interrupted: run it again";
 
 /// So many zeros are put behind the last segment: a log that ends without reserved space looks as if its end was lost.
 const RESERVED_BYTES: u64 = 4096;
@@ -170,13 +167,12 @@ impl<'a> Target<'a> {
         let doing = |e| Error::io(format_args!("listing {}", dir.display()), e);
         let names = disk.list(dir).map_err(doing)?.into_iter().map(|found| found.name);
         let found: Vec<_> = names.filter(|name| name != "LOCK").collect();
-        let is_interrupted =
-            read_small(disk, &dir.join(MANIFEST_NAME))?.is_some_and(|bytes| bytes == UNDER_WAY);
+        let is_interrupted = is_unfinished_restore(disk, dir)?;
         if found.iter().any(|name| !is_interrupted && !name.ends_with(".tmp")) {
             let why = format!("{} is not empty: a restore wants a new directory", dir.display());
             return Err(Error::InvalidRequest(why));
         }
-        write_durably(disk, dir, MANIFEST_NAME, UNDER_WAY)?;
+        write_durably(disk, dir, MANIFEST_NAME, UNFINISHED_RESTORE)?;
         for name in found.iter().filter(|name| *name != MANIFEST_NAME) {
             let path = dir.join(name);
             match disk.remove(&path) {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use esker_log::{Brake, Draft, Error, Index, Log, Position, Result, format::FrameKind};
+use esker_log::{Brake, Damage, Draft, Error, Index, Log, Position, Result, format::FrameKind};
 
 use super::{Inner, Replica, state_file::Mark};
 use crate::{Engine, GROUP, Settled, merger::Mergeable};
@@ -169,5 +169,9 @@ impl Mergeable for Inner {
 
     fn brake(&self) -> &Brake {
         &self.brake
+    }
+
+    fn note_damage(&self, damage: &Damage) {
+        self.damage.lock().note(damage);
     }
 }

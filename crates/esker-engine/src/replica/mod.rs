@@ -50,7 +50,8 @@ use std::{
 };
 
 use esker_log::{
-    AppendQueue, Brake, Error, GroupEnd, Index, Log, Position, Result, Wait, clock::Clock, signal::Signal,
+    AppendQueue, Brake, Damage, Error, GroupEnd, Index, Log, Position, Result, Wait, clock::Clock,
+    signal::Signal,
 };
 use parking_lot::Mutex;
 
@@ -70,9 +71,12 @@ use self::{
     state_file::State,
 };
 use crate::{
-    Committed, Compressor, Engine, KeyRange, Merged, OpenReport, Progress, Reader, RequestId, Scan,
-    SnapshotStats, Stats, StoredScan, View, WriteBatch, bitcask::wall_ms, compressor::SharedCompressor,
-    judge::floor_of, merger::Merger,
+    Committed, Compressor, DamageMet, Engine, KeyRange, Merged, OpenReport, Progress, Reader, RequestId,
+    Scan, SnapshotStats, Stats, StoredScan, View, WriteBatch,
+    bitcask::wall_ms,
+    compressor::SharedCompressor,
+    judge::floor_of,
+    merger::{Mergeable as _, Merger},
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -123,6 +127,8 @@ struct Inner {
     last_checkpoint: Mutex<Duration>,
     checkpoint_error: Mutex<Option<String>>,
     merger: Merger,
+    /// Met since opening.
+    damage: Mutex<DamageMet>,
     compressor: SharedCompressor,
     /// Slows those who propose here while merging cannot keep up.
     brake: Brake,
@@ -402,6 +408,11 @@ impl Replica {
         self.inner.stats()
     }
 
+    /// Notes damage, as [`Db::note_damage`](crate::Db::note_damage) does.
+    pub fn note_damage(&self, damage: &Damage) {
+        self.inner.note_damage(damage);
+    }
+
     /// Does one turn of appending. Only needed without threads. False if the disk is full.
     pub fn pump(&self) -> bool {
         self.inner.queue.pump()
@@ -475,6 +486,7 @@ impl Inner {
             checkpoint_error: self.checkpoint_error.lock().clone().or(engine.join_error),
             merges: engine.merges,
             merge_error: self.merger.error.lock().clone(),
+            damage: self.damage.lock().clone(),
         }
     }
 }

@@ -109,6 +109,7 @@ impl Replica {
             last_checkpoint: Mutex::new(now),
             checkpoint_error: Mutex::new(None),
             merger: Merger::new(&options),
+            damage: Mutex::default(),
             brake: Brake::new(Arc::clone(&environment.clock)),
             compressor: SharedCompressor::new(options.compression),
             closing: AtomicBool::new(false),

@@ -55,7 +55,7 @@ impl Front {
 
     /// Damage that a read or a verification came upon: its operator has to act.
     pub(crate) fn damage_found(&self, damage: &Damage) {
-        self.metrics.damage_found.add_one();
+        self.store.note_damage(damage);
         let Damage { path, offset, what } = damage;
         tracing::error!(file = %path.display(), offset, what, "stored bytes are damaged");
     }

@@ -32,7 +32,7 @@ mod workload;
 
 pub(crate) use args::BenchArgs;
 
-use crate::{cli::Connection, exit::Failure};
+use crate::{cli::Connection, exit::Failure, output};
 use plan::Plan;
 use session::Target;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(connection: &Connection, args: BenchArgs) -> Result<(), Failur
     args.check(&target)?;
     target.probe()?;
     if args.needs_load() {
-        eprintln!("loading {} records ...", args.records);
+        output::note(format_args!("loading {} records ...", args.records));
         let loaded = worker::run(&target, &Plan::load(&args))?;
         if let Some(error) = loaded.tally.first_error() {
             return Err(Failure::Error(format!("loading: {error}")));

@@ -1,7 +1,5 @@
 //! `esker admin`: maintenance of one node, now instead of when it is due; [`backup`]s; and [`care`] of data directories.
 
-use std::time::Duration;
-
 use esker_client::{
     Client, Retry,
     admin::{CheckpointAnswer, CompactAnswer},
@@ -44,12 +42,12 @@ async fn ask(client: &Client, command: &AdminCommand, json: bool) -> Result<(), 
 }
 
 fn tell_checkpoint(done: CheckpointAnswer) -> Result<(), Failure> {
-    let took = Duration::from_millis(done.took_ms);
-    output::line(format_args!("checkpoint up to version {} in {took:.1?}", done.version))
+    let took = output::took(done.took_ms);
+    output::line(format_args!("checkpoint up to version {} in {took}", done.version))
 }
 
 fn tell_merge(done: CompactAnswer) -> Result<(), Failure> {
-    let took = Duration::from_millis(done.took_ms);
+    let took = output::took(done.took_ms);
     if done.segments_merged == 0 {
         return output::line(format_args!("nothing to merge"));
     }
@@ -57,6 +55,6 @@ fn tell_merge(done: CompactAnswer) -> Result<(), Failure> {
     let (copied, before, after) = (size(done.bytes_copied), size(done.bytes_before), size(done.bytes_after));
     let made = done.segments_made;
     output::line(format_args!(
-        "merged {merged} into {made}, copied {copied}, log {before} -> {after}, in {took:.1?}"
+        "merged {merged} into {made}, copied {copied}, log {before} -> {after}, in {took}"
     ))
 }

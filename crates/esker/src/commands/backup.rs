@@ -8,13 +8,14 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use esker_client::{BackupStream, Client, Error as ClientError, Retry};
+use esker_cluster::is_backup_name;
 use esker_engine::{Db, Options, unpack_archive, verify_archive};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{
     block_on,
-    care::{disk, show},
+    care::{disk, require_dir, show},
     client, patient, progress,
     status::size,
 };
@@ -43,6 +44,12 @@ pub(super) fn run(connection: &Connection, args: &BackupArgs) -> Result<(), Fail
     if let (Some(data_dir), Some(to)) = (&args.data_dir, &args.to) {
         return offline(data_dir, to, args.json);
     }
+    if let Some(name) = args.name.as_deref().filter(|name| !is_backup_name(name)) {
+        return Err(Failure::Usage(format!(
+            "`{}` is no name for a backup: 1 to 255 bytes, without / and not beginning with a point",
+            name.escape_debug()
+        )));
+    }
     // Who asks twice would have it done twice.
     let client = client(&patient(connection), Retry::never())?;
     match (&args.output, &args.name) {
@@ -64,9 +71,7 @@ fn report(done: &Summary, json: bool) -> Result<(), Failure> {
 }
 
 fn offline(data_dir: &Path, to: &Path, json: bool) -> Result<(), Failure> {
-    if !data_dir.is_dir() {
-        return Err(Failure::Error(format!("{} is no directory", data_dir.display())));
-    }
+    require_dir(data_dir)?;
     let bar = progress::bar(Some(0), json);
     let db = Db::open(data_dir, Options::default())?;
     let made = db.backup(to, &mut show(&bar))?;

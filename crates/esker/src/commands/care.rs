@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use esker_engine::{Options, RepairReport, repair, restore, restore_archive};
+use esker_engine::{Error as EngineError, Options, RepairReport, repair, restore, restore_archive};
 use esker_log::{
     disk::{Disk, RealDisk, is_locked},
     entropy::random_store_id,
@@ -28,6 +28,14 @@ pub(super) fn run(command: AdminCommand) -> Result<(), Failure> {
             repair_to(&data_dir, &output, json.json)
         }
         _ => unreachable!("the caller asks servers"),
+    }
+}
+
+/// Errors: what is there is a file, or nothing.
+pub(super) fn require_dir(path: &Path) -> Result<(), Failure> {
+    match files::is_dir(path).map_err(Failure::doing(path.display()))? {
+        true => Ok(()),
+        false => Err(Failure::Error(format!("{} is no directory", path.display()))),
     }
 }
 
@@ -56,21 +64,33 @@ fn beside(data_dir: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn restore_to(from: &Path, data_dir: &Path, json: bool) -> Result<(), Failure> {
+    let is_archive = !files::is_dir(from).map_err(Failure::doing(from.display()))?;
     let bar = progress::bar(Some(0), json);
-    let report = if from.is_file() {
+    let restored = if is_archive {
         let (mut archive, len) = open_archive(from)?;
         let mut on_read = show(&bar);
-        restore_archive(&disk(), &mut archive, from, data_dir, &mut |done| on_read(done, len))?
+        restore_archive(&disk(), &mut archive, from, data_dir, &mut |done| on_read(done, len))
     } else {
-        restore(&disk(), from, data_dir, &mut show(&bar))?
+        restore(&disk(), from, data_dir, &mut show(&bar))
     };
     bar.finish_and_clear();
+    let report = restored.map_err(of_backup)?;
     if json {
         let (version, files, bytes) = (report.version, report.files, report.bytes);
         return output::json(&json!({ "version": version, "files": files, "bytes": bytes }));
     }
     let (files, bytes) = (output::count(report.files, "file"), size(report.bytes));
     output::line(format_args!("restored version {}: {bytes} in {files}", report.version))
+}
+
+/// An error of a backup, with what can be done about it.
+fn of_backup(e: EngineError) -> Failure {
+    match e {
+        EngineError::Damage(_) => Failure::Damage(format!(
+            "{e}\nThis backup cannot be restored: take another one, or a whole copy of it."
+        )),
+        e => e.into(),
+    }
 }
 
 /// An archive, and how long it is.
@@ -84,9 +104,7 @@ pub(super) fn open_archive(path: &Path) -> Result<(impl Read + use<>, u64), Fail
 }
 
 fn repair_to(data_dir: &Path, new_dir: &Path, json: bool) -> Result<(), Failure> {
-    if !data_dir.is_dir() {
-        return Err(Failure::Error(format!("{} is no directory", data_dir.display())));
-    }
+    require_dir(data_dir)?;
     if is_locked(&data_dir.join("LOCK"))
         .map_err(Failure::doing(format!("looking at {}", data_dir.display())))?
     {
@@ -125,7 +143,7 @@ fn report_repair(report: &RepairReport, new_dir: &Path, json: bool) -> Result<()
             "output": new_dir.display().to_string(),
         }));
     }
-    report.notices.iter().for_each(|notice| eprintln!("noticed: {notice}"));
+    report.notices.iter().for_each(|notice| output::note(format_args!("noticed: {notice}")));
     for part in &report.lost_parts {
         let (path, saved) = (part.path.display(), output::count(part.saved, "record"));
         output::line(format_args!("{path}:{}-{}: {}; {saved} in it saved", part.from, part.to, part.what))?;

@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
 use crate::{
     config::{ClusterSettings, Settings},
     exit::Failure,
-    files,
+    files, output,
 };
 
 /// Consensus has threads of its own, so that a heartbeat never waits behind requests; at most so many. With half of the cores
@@ -120,8 +120,8 @@ pub(super) fn start(
 /// A process whose disk hangs is of no use, and may not even be able to stop in order: whoever looks after it shall notice.
 async fn end_with_the_disk(raft: Arc<RaftNode>) {
     raft.disk_given_up().await;
-    eprintln!(
-        "esker: the disk has not answered for a minute: giving up. Look at the disk, then start the node again"
+    output::note(
+        "esker: the disk has not answered for a minute: giving up. Look at the disk, then start the node again",
     );
     std::process::exit(DISK_GIVEN_UP);
 }

@@ -36,7 +36,8 @@ pub(super) async fn run(client: &Client, args: ExportArgs) -> Result<(), Failure
     let replaced = if args.file.exists() { ", in place of what was there" } else { "" };
     let (file, items) = copy(stream, format, file, &failed).await?;
     file.into_inner().map_err(|e| failed(e.into_error()))?.finish().map_err(&failed)?;
-    eprintln!("exported {} to {}{replaced}", output::count(items, "key"), args.file.display());
+    let (items, file) = (output::count(items, "key"), args.file.display());
+    output::note(format_args!("exported {items} to {file}{replaced}"));
     Ok(())
 }
 

@@ -27,7 +27,10 @@ use esker_client::{Batch, Client, Error as ClientError, ErrorCode, Retry, WriteO
 use esker_log::clock::{Clock, SystemClock};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
+};
 
 use super::{client, progress};
 use crate::{
@@ -102,7 +105,11 @@ pub(super) async fn run(connection: &Connection, args: ImportArgs) -> Result<(),
     let skipped = match outcome {
         Ok(skipped) => skipped + done.skipped.load(Ordering::Relaxed),
         Err(failure) => {
-            eprintln!("esker: {} imported before this:", output::count(imported, "key"));
+            // A batch whose answer did not come may have been, too.
+            output::note(format_args!(
+                "esker: at least {} imported before this:",
+                output::count(imported, "key")
+            ));
             return Err(failure);
         }
     };
@@ -118,9 +125,9 @@ fn report(summary: &Summary, json: bool) -> Result<(), Failure> {
     let Summary { imported, bytes, skipped, took_ms } = summary;
     let rate = imported * 1000 / took_ms.max(&1);
     let size = super::status::size(*bytes);
-    let took = Duration::from_millis(*took_ms);
+    let took = output::took(*took_ms);
     let (keys, skipped) = (output::count(*imported, "key"), output::count(*skipped, "line"));
-    output::line(format_args!("imported {keys}, {size}, in {took:.1?} ({rate} keys/s), {skipped} skipped"))
+    output::line(format_args!("imported {keys}, {size}, in {took} ({rate} keys/s), {skipped} skipped"))
 }
 
 fn format(args: &ImportArgs) -> Result<Format, Failure> {
@@ -189,7 +196,7 @@ impl Filler {
                 }
                 Err(bad) if self.skip_bad && !bad.fatal => {
                     self.skipped += 1;
-                    self.bar.suspend(|| eprintln!("esker: {name}: {bad}: skipped"));
+                    self.bar.suspend(|| output::note(format_args!("esker: {name}: {bad}: skipped")));
                 }
                 Err(bad) => {
                     self.flush();
@@ -236,26 +243,36 @@ fn lane_of(key: &[u8], lanes: usize) -> usize {
 struct Lanes {
     queues: Vec<mpsc::Sender<Filled>>,
     tasks: JoinSet<Result<(), Failure>>,
+    /// Changes when one has failed.
+    stop: watch::Sender<bool>,
 }
 
 impl Lanes {
     fn start(lane: &Lane, connections: u16) -> Self {
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
+        let stop = watch::Sender::new(false);
         for _ in 0..connections {
             let (sender, receiver) = mpsc::channel(QUEUE);
             queues.push(sender);
-            tasks.spawn(lane.clone().send_all(receiver));
+            tasks.spawn(lane.clone().send_all(receiver, stop.subscribe()));
         }
-        Self { queues, tasks }
+        Self { queues, tasks, stop }
     }
 
-    /// Waits for all of them; the first failure closes the other queues, and the filler stops.
+    /// Waits for all of them. When one fails the others end, behind what they are sending, so that it is counted; then their
+    /// queues are closed, and the filler stops.
     async fn finish(mut self) -> Result<(), Failure> {
+        let mut outcome = Ok(());
         while let Some(done) = self.tasks.join_next().await {
-            done.map_err(|e| Failure::Error(format!("a connection's task died: {e}")))??;
+            let died = |e: JoinError| Err(Failure::Error(format!("a connection's task died: {e}")));
+            let done = done.unwrap_or_else(died);
+            if done.is_err() {
+                self.stop.send_replace(true);
+            }
+            outcome = outcome.and(done);
         }
-        Ok(())
+        outcome
     }
 }
 
@@ -271,14 +288,23 @@ struct Lane {
 }
 
 impl Lane {
-    async fn send_all(self, mut queue: mpsc::Receiver<Filled>) -> Result<(), Failure> {
-        while let Some(Filled { batch, records }) = queue.recv().await {
+    async fn send_all(
+        self,
+        mut queue: mpsc::Receiver<Filled>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        loop {
+            let filled = tokio::select! {
+                biased;
+                _ = stop.changed() => return Ok(()),
+                filled = queue.recv() => filled,
+            };
+            let Some(Filled { batch, records }) = filled else { return Ok(()) };
             match self.send(batch).await {
                 Err(e) if is_about_a_record(&e) => self.send_each(&records).await?,
                 sent => sent?,
             }
         }
-        Ok(())
     }
 
     async fn send(&self, batch: Batch) -> Result<(), ClientError> {
@@ -303,7 +329,7 @@ impl Lane {
                 return Err(Failure::Error(bad));
             }
             self.done.skipped.fetch_add(1, Ordering::Relaxed);
-            self.bar.suspend(|| eprintln!("esker: {bad}: skipped"));
+            self.bar.suspend(|| output::note(format_args!("esker: {bad}: skipped")));
         }
         Ok(())
     }

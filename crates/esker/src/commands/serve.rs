@@ -71,10 +71,10 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 
     let address = server.http_address();
     if !address.ip().is_loopback() {
-        eprintln!(
+        output::note(format_args!(
             "esker: warning: {address} can be reached from other machines, with neither encryption nor passwords: whoever \
              reaches it may read and write everything"
-        );
+        ));
     }
     // A server does not depend on somebody reading what it says.
     if let Err(e) = banner(&settings, address, &report, node.as_ref()) {

@@ -21,13 +21,15 @@ pub(super) async fn run(client: &Client, json: bool) -> Result<(), Failure> {
     healthy(status)
 }
 
-/// A server in trouble makes the command end with an error.
+/// A server in trouble makes the command end with an error, and one that has met damage with that of damage.
 pub(super) fn healthy(status: StatusAnswer) -> Result<(), Failure> {
-    match status.healthy {
-        true => Ok(()),
-        false => {
-            Err(Failure::Error(status.trouble.unwrap_or_else(|| "the server says it is not healthy".into())))
-        }
+    if status.healthy {
+        return Ok(());
+    }
+    let trouble = status.trouble.unwrap_or_else(|| "the server says it is not healthy".into());
+    match status.storage.damage {
+        Some(_) => Err(Failure::Damage(trouble)),
+        None => Err(Failure::Error(trouble)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `esker verify`: through a server, or in a data directory that none is using.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use esker_client::{
     Retry,
@@ -10,6 +10,7 @@ use esker_engine::{verify_archive, verify_dir};
 use esker_log::{
     clock::{Clock, SystemClock},
     disk::{RealDisk, is_locked},
+    recovery::BACKUP_NAME,
 };
 
 use super::{
@@ -21,19 +22,22 @@ use super::{
 use crate::{
     cli::{Connection, VerifyArgs},
     exit::Failure,
-    output,
+    files, output,
 };
 
 pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failure> {
     match &args.data_dir {
-        Some(dir) => report(&offline(dir, args.json)?, args.json),
+        Some(dir) => {
+            let found = offline(dir, args.json)?;
+            report(&found, is_backup(dir), args.json)
+        }
         None => {
             let client = client(&patient(connection), Retry::never())?;
             let bar = progress::bar(Some(0), args.json);
             block_on(async {
                 let found = client.verify(|done, total| progress::show(&bar, done, total)).await;
                 bar.finish_and_clear();
-                report(&found?, args.json)
+                report(&found?, false, args.json)
             })
         }
     }
@@ -41,10 +45,7 @@ pub(super) fn run(connection: &Connection, args: VerifyArgs) -> Result<(), Failu
 
 /// Changes nothing in `dir`, so that a backup or a read-only mount can be checked as well.
 fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
-    let is_archive = dir.is_file();
-    if !is_archive && !dir.is_dir() {
-        return Err(Failure::Error(format!("{} is no directory, and no archive", dir.display())));
-    }
+    let is_archive = !files::is_dir(dir).map_err(Failure::doing(dir.display()))?;
     if !is_archive
         && is_locked(&dir.join("LOCK"))
             .map_err(|e| Failure::Error(format!("looking at {}: {e}", dir.display())))?
@@ -64,7 +65,7 @@ fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
     };
     bar.finish_and_clear();
     let found = found?;
-    found.notices.iter().for_each(|notice| eprintln!("noticed: {notice}"));
+    found.notices.iter().for_each(|notice| output::note(format_args!("noticed: {notice}")));
     let damage = found.damage.into_iter().map(|damage| DamageReport {
         file: damage.path.display().to_string(),
         offset: damage.offset,
@@ -76,17 +77,27 @@ fn offline(dir: &Path, json: bool) -> Result<VerifyAnswer, Failure> {
     Ok(VerifyAnswer { intact: damage.is_empty(), files, bytes, records, damage, took_ms })
 }
 
-fn report(found: &VerifyAnswer, json: bool) -> Result<(), Failure> {
+/// Of a backup it is checked whether its files are what they were when it was made; nobody looks into them.
+fn is_backup(path: &Path) -> bool {
+    !path.is_dir() || path.join(BACKUP_NAME).exists()
+}
+
+fn report(found: &VerifyAnswer, of_backup: bool, json: bool) -> Result<(), Failure> {
     match json {
         true => output::json(found)?,
         false => {
             found.damage.iter().try_for_each(|damage| {
                 output::line(format_args!("{}:{}: {}", damage.file, damage.offset, damage.what))
             })?;
-            let took = Duration::from_millis(found.took_ms);
+            let took = output::took(found.took_ms);
             let (files, bytes) = (output::count(found.files, "file"), size(found.bytes));
             let records = output::count(found.records, "record");
-            output::line(format_args!("checked {records} in {files}, {bytes}, in {took:.1?}"))?;
+            match of_backup {
+                true => output::line(format_args!(
+                    "checked {files} by their checksums in the backup, {bytes}, in {took}; their records were not read"
+                ))?,
+                false => output::line(format_args!("checked {records} in {files}, {bytes}, in {took}"))?,
+            }
         }
     }
     match found.intact {

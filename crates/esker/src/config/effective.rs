@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use super::{kind::Value, table::Setting};
+use crate::output;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub(crate) struct Effective {
 impl Effective {
     /// Tells what was noticed, on standard error.
     pub(crate) fn warn(&self) {
-        self.warnings.iter().for_each(|warning| eprintln!("esker: warning: {warning}"));
+        self.warnings.iter().for_each(|warning| output::note(format_args!("esker: warning: {warning}")));
     }
 
     /// A setting's value and where it came from.

@@ -1,8 +1,8 @@
 //! Sending a snapshot.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use esker_engine::{Committed, RequestId, StoredScan, replica::Snapshot};
+use esker_engine::{Committed, Error, RequestId, StoredScan, replica::Snapshot};
 use futures_util::{StreamExt, stream::BoxStream};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -44,7 +44,8 @@ pub(crate) async fn send(
     };
     let (taken, take) = watch::channel(0);
     let producer = Producer::new(outgoing, &resume_after, shared.blocking_threads);
-    let produce = produce(producer, chunks, take, shared.snapshot_bytes_per_second());
+    let unread = |error| cannot_be_read(shared, &error);
+    let produce = produce(producer, chunks, take, shared.snapshot_bytes_per_second(), unread);
     // Both ends are needed: the chunks go out while their receipts come in.
     let mut produce = std::pin::pin!(produce);
     let mut receive = std::pin::pin!(receive(replies, taken));
@@ -63,15 +64,25 @@ pub(crate) async fn send(
     Ok(received)
 }
 
+/// Who waits for the snapshot cannot mend what is damaged here: the operator has to know.
+fn cannot_be_read(shared: &Shared, error: &Error) -> PeerError {
+    if let Error::Damage(damage) = error {
+        tracing::error!(%damage, "a snapshot for another node cannot be read");
+        shared.replica.note_damage(damage);
+    }
+    PeerError::Failed(error.to_string())
+}
+
 /// Sends the chunks, as fast as they are taken in and the rate allows.
 async fn produce(
     mut producer: Producer,
     chunks: mpsc::Sender<wire::SnapshotChunk>,
     mut taken: watch::Receiver<u64>,
     bytes_per_second: u64,
+    unread: impl Fn(Error) -> PeerError,
 ) -> PeerResult<()> {
     loop {
-        let (next, produced) = producer.next().await?;
+        let (next, produced) = producer.next().await.map_err(&unread)?;
         producer = next;
         let (bytes, done) = (bytes_of(&produced), produced.done);
         let number = produced.number;
@@ -139,21 +150,21 @@ impl Producer {
     }
 
     /// The next chunk. Reading it may wait for the disk, so it happens off the runtime.
-    pub(super) async fn next(self) -> PeerResult<(Self, wire::SnapshotChunk)> {
+    pub(super) async fn next(self) -> Result<(Self, wire::SnapshotChunk), Error> {
         if self.blocking_threads {
             let read = tokio::task::spawn_blocking(move || self.read()).await;
-            read.map_err(|e| PeerError::Failed(e.to_string()))?
+            read.map_err(|e| Error::io("reading a snapshot", io::Error::other(e)))?
         } else {
             self.read()
         }
     }
 
-    fn read(mut self) -> PeerResult<(Self, wire::SnapshotChunk)> {
+    fn read(mut self) -> Result<(Self, wire::SnapshotChunk), Error> {
         let mut chunk = wire::SnapshotChunk::default();
         let mut bytes = 0;
         while bytes < CHUNK_BYTES {
             let Some(item) = self.items.next() else { break };
-            let item = item.map_err(|e| PeerError::Failed(e.to_string()))?;
+            let item = item?;
             let (flags, value) = (item.flags.into(), item.stored.into_bytes());
             bytes += item.key.len() + value.len();
             let key = item.key.into();

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use esker_log::{
-    Error, Result, SegmentId,
+    Damage, Error, Result, SegmentId,
     disk::{DirEntry, Disk, OpenMode},
     format::{SEGMENT_HEADER_LEN, SegmentHeader, StoreId},
     is_merged,
-    manifest::{MANIFEST_NAME, Manifest},
+    manifest::{MANIFEST_NAME, Manifest, is_unfinished_restore, unfinished_restore},
     recovery::{STORE_NAME, open_for_scan, read_store},
     segment::{Segment, parse_segment_name, segment_name},
 };
@@ -16,6 +16,7 @@ use super::{LostPart, RepairReport};
 use crate::{
     bitcask::index_file::{IndexFile, IndexName},
     replica::STATE_NAME,
+    verify::lacks_manifest,
 };
 
 /// A segment, and how far it goes.
@@ -45,8 +46,11 @@ impl Source {
                 dir.display()
             )));
         }
+        if let Ok(true) = is_unfinished_restore(disk, dir) {
+            return Err(unfinished_restore(dir));
+        }
         let store = identify(disk, dir, &names, report)?;
-        let manifest = read_manifest(disk, dir, &store, report)?;
+        let manifest = read_manifest(disk, dir, &store, &names, report)?;
         let mut source = Self {
             segments: BTreeMap::new(),
             manifest: manifest.clone().unwrap_or_default(),
@@ -92,7 +96,9 @@ impl Source {
             found.end = end.min(found.end);
         }
         source.find_index_files(disk, dir, &names, &store, report)?;
-        source.note_missing(dir, report);
+        if manifest.is_some() {
+            source.note_missing(dir, report);
+        }
         Ok(source)
     }
 
@@ -170,21 +176,27 @@ fn identify(disk: &dyn Disk, dir: &Path, names: &[DirEntry], report: &mut Repair
     }
 }
 
+/// What the manifest says; `None` if that is lost, which is a loss of its own: it alone knows which segments were to be there.
 fn read_manifest(
     disk: &dyn Disk,
     dir: &Path,
     store: &StoreId,
+    names: &[DirEntry],
     report: &mut RepairReport,
 ) -> Result<Option<Manifest>> {
-    match Manifest::read(disk, dir, store) {
-        Err(Error::Damage(damage)) => {
-            report
-                .notices
-                .push(format!("{damage}: every segment is read; what was deleted may have come back"));
-            Ok(None)
+    let damage = match Manifest::read(disk, dir, store) {
+        Err(Error::Damage(damage)) => damage,
+        Ok(None) if lacks_manifest(names, 1) => {
+            Damage { path: dir.join(MANIFEST_NAME), offset: 0, what: "the file is missing".into() }
         }
-        other => other,
-    }
+        other => return other.map(|found| Some(found.unwrap_or_default())),
+    };
+    report.notices.push(format!(
+        "{damage}: every segment that is there is read, and whether one is missing is not known; what was deleted may have come back"
+    ));
+    let len = names.iter().find(|found| found.name == MANIFEST_NAME).map_or(0, |found| found.len);
+    report.lost_parts.push(lost(&damage.path, damage.offset, len, &damage.what));
+    Ok(None)
 }
 
 /// A segment's header, if it is whole.

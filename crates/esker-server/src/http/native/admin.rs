@@ -147,7 +147,7 @@ pub(super) fn refuse_parameters(request: &Request<Body>) -> Result<(), ApiError>
     Query::parse(request.uri().query(), &[]).map(drop)
 }
 
-fn damage_report(damage: Damage) -> DamageReport {
+pub(super) fn damage_report(damage: Damage) -> DamageReport {
     DamageReport { file: damage.path.display().to_string(), offset: damage.offset, what: damage.what }
 }
 

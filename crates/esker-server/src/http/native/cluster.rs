@@ -6,10 +6,12 @@ use axum::{body::Body, extract::State};
 use esker_cluster::{ClusterView, Member, MemberChange, Status};
 use esker_engine::Stats;
 use esker_wire::cluster::{
-    AddMember, MembersAnswer, MembersRequest, Mode, Node, NodesAnswer, Role, StatusAnswer, StorageStatus,
+    AddMember, DamageMet, MembersAnswer, MembersRequest, Mode, Node, NodesAnswer, Role, StatusAnswer,
+    StorageStatus,
 };
 use http::{Request, Response};
 
+use super::admin::damage_report;
 use crate::http::{
     Front,
     answer::{AnswerBody, json},
@@ -94,6 +96,10 @@ fn storage_status(stats: Stats) -> StorageStatus {
         retired_bytes: stats.snapshots.retired_bytes,
         merge_error: stats.merge_error,
         checkpoint_error: stats.checkpoint_error,
+        damage: stats
+            .damage
+            .last
+            .map(|last| DamageMet { times: stats.damage.times, last: damage_report(last) }),
     }
 }
 

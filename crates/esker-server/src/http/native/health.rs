@@ -13,9 +13,10 @@ use crate::http::{
     error::ApiError,
 };
 
-/// Whether the node is healthy: not, once writes are refused for good.
+/// Whether the node is healthy: not, once writes are refused for good. Damage is told, and is no reason: all but what is damaged
+/// is served, and to restart the node would not mend it.
 #[utoipa::path(get, path = "/health", tag = "operations", responses(
-    (status = 200, description = "Healthy; the body says if the disk is full", body = HealthAnswer),
+    (status = 200, description = "Healthy; the body says if the disk is full, or stored bytes are damaged", body = HealthAnswer),
     (status = 503, description = "Writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn health(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
@@ -25,7 +26,7 @@ pub(super) async fn health(State(front): State<Arc<Front>>) -> Result<Response<A
 /// Whether to send the node requests: not while it shuts down, nor while its cluster has no leader that it knows of, nor
 /// once writes are refused for good. A full disk is no reason: reads go on, and that there is space again shows within a second.
 #[utoipa::path(get, path = "/ready", tag = "operations", responses(
-    (status = 200, description = "Ready; the body says if the disk is full", body = HealthAnswer),
+    (status = 200, description = "Ready; the body says if the disk is full, or stored bytes are damaged", body = HealthAnswer),
     (status = 503, description = "Shutting down, without a leader, or writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]
 pub(super) async fn ready(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
@@ -51,7 +52,11 @@ fn condition(status: Status) -> Result<HealthAnswer, ApiError> {
     if let Some(why) = status.stats.poisoned {
         return Err(ApiError::new(ErrorCode::WritesRefused, format!("{why}. Restart the server")));
     }
-    let word = if status.stats.disk_full { "disk_full" } else { "ok" };
+    let word = match (status.stats.disk_full, &status.stats.damage.last) {
+        (true, _) => "disk_full",
+        (false, Some(_)) => "damaged",
+        (false, None) => "ok",
+    };
     Ok(HealthAnswer { status: word.into(), trouble: status.trouble })
 }
 
@@ -80,8 +85,33 @@ mod tests {
         status.trouble = Some("full".into());
         let answer = condition(status.clone()).unwrap();
         assert_eq!((answer.status.as_str(), answer.trouble.as_deref()), ("disk_full", Some("full")));
+        status.stats.disk_full = false;
+        assert_eq!(condition(status.clone()).unwrap().status, "ok");
         status.stats.poisoned = Some("why".into());
         assert_eq!(condition(status).err().unwrap().into_answer().status(), 503);
+    }
+
+    /// Nothing gets better by sending the requests elsewhere, or by a restart.
+    #[tokio::test]
+    async fn damage_is_told_until_the_node_is_restarted_and_leaves_it_ready() {
+        let (service, _dir) = test_service();
+        let front = service.front();
+        let damage =
+            |offset| esker_engine::Damage { path: "f.log".into(), offset, what: "a checksum".into() };
+        front.damage_found(&damage(64));
+        front.damage_found(&damage(128));
+        let status = front.store.status();
+        assert_eq!((status.stats.damage.times, status.stats.damage.last.clone()), (2, Some(damage(128))));
+        let answer = condition(status).unwrap();
+        assert_eq!(answer.status, "damaged");
+        let trouble = answer.trouble.unwrap();
+        assert!(
+            trouble.starts_with("f.log is damaged at byte 128: a checksum") && trouble.contains("2 times"),
+            "{trouble}"
+        );
+        for answered in [health(State(Arc::clone(front))).await, ready(State(Arc::clone(front))).await] {
+            assert_eq!(answered.ok().unwrap().status(), 200);
+        }
     }
 
     #[test]

@@ -34,7 +34,8 @@ struct ListRequest {
 }
 
 /// Lists keys and values in key order. With `Accept: application/x-ndjson` the answer is one item a line, streamed
-/// to the end of the range (or to `limit`) from one snapshot; an answer that breaks off failed.
+/// to the end of the range (or to `limit`) from one snapshot; an answer that breaks off failed, and its last line then says
+/// why: `{"error":{...}}` in place of an item.
 #[utoipa::path(get, path = "/api/v1/kv", tag = "keys",
     params(
         ("start" = Option<String>, Query, description = "The first key of the range"),
