@@ -54,7 +54,7 @@ pub fn decode_base64(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// The bytes that `text` stands for.
-pub(crate) fn decode_text<'a>(
+pub fn decode_text<'a>(
     text: Cow<'a, str>,
     encoding: Option<Encoding>,
 ) -> Result<Cow<'a, [u8]>, DecodeError> {
@@ -66,7 +66,7 @@ pub(crate) fn decode_text<'a>(
 }
 
 /// Key and value as strings, with the encoding they share: text where both are UTF-8 and base64 is not asked for.
-pub(crate) fn encode_pair<'a>(
+pub fn encode_pair<'a>(
     key: &'a [u8],
     value: Option<&'a [u8]>,
     base64: bool,
