@@ -28,8 +28,8 @@ use prometheus_client::{
 
 use crate::{http::Front, process};
 
-pub(crate) use recent::{Lately, Recent};
 use recent::Totals;
+pub(crate) use recent::{Lately, Recent};
 
 /// What a request asks for, as far as the metrics tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,10 @@ impl ServerMetrics {
 
     /// How many requests were answered with a status of 500 or more.
     pub(crate) fn failed(&self) -> u64 {
-        self.requests.iter().map(|metrics| metrics.statuses[class_of(StatusCode::INTERNAL_SERVER_ERROR)].get()).sum()
+        self.requests
+            .iter()
+            .map(|metrics| metrics.statuses[class_of(StatusCode::INTERNAL_SERVER_ERROR)].get())
+            .sum()
     }
 
     /// The requests about keys that were answered until now, and how long all of them took together.

@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn what_no_browser_would_name_is_refused() {
-        for wrong in ["a.example", "https://", "https://a/b", "ftp://a", "https://*.a", "*,https://a", "https://a b"] {
+        for wrong in
+            ["a.example", "https://", "https://a/b", "ftp://a", "https://*.a", "*,https://a", "https://a b"]
+        {
             assert!(wrong.parse::<Origins>().is_err(), "{wrong}");
         }
     }

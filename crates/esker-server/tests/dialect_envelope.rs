@@ -91,9 +91,14 @@ fn a_body_that_is_no_value_is_refused() {
     for missing in [&b"{}"[..], b"", b" ", br#"{"val":"x"}"#, br#"{"value":null}"#] {
         assert_eq!(refused(missing), "Missing 'value' field in request body");
     }
-    for wrong in
-        [&b"{"[..], b"x", br#"{"value":1}"#, br#"{"value":["a"]}"#, b"{\"value\":\"\xff\"}", br#"{"value":""} x"#]
-    {
+    for wrong in [
+        &b"{"[..],
+        b"x",
+        br#"{"value":1}"#,
+        br#"{"value":["a"]}"#,
+        b"{\"value\":\"\xff\"}",
+        br#"{"value":""} x"#,
+    ] {
         assert!(refused(wrong).contains("The body is not"), "{}", wrong.escape_ascii());
     }
     assert!(refused(br#"{"value":"*","encoding":"base64"}"#).contains("not base64"));
@@ -460,8 +465,11 @@ fn methods_that_are_not_there_are_named_and_head_is_there() {
 fn browsers_let_every_site_in() {
     let server = TestServer::start();
     let origin = ("origin", "https://app.example");
-    let preflight =
-        [origin, ("access-control-request-method", "PUT"), ("access-control-request-headers", "content-type,x-a")];
+    let preflight = [
+        origin,
+        ("access-control-request-method", "PUT"),
+        ("access-control-request-headers", "content-type,x-a"),
+    ];
     let answer = server.client().request("OPTIONS", "/kv/k", &preflight, b"");
     assert_eq!((answer.status, answer.body.len()), (204, 0));
     for (name, value) in [
@@ -497,16 +505,17 @@ fn browsers_let_every_site_in() {
 #[test]
 fn browsers_let_in_only_the_sites_that_are_named() {
     let server = TestServer::with(|config, _| config.cors_origins = "https://app.example".parse().unwrap());
-    let put = |origin| {
-        server.client().request("PUT", "/kv/k", &[("origin", origin)], br#"{"value":"v"}"#)
-    };
+    let put = |origin| server.client().request("PUT", "/kv/k", &[("origin", origin)], br#"{"value":"v"}"#);
     let friend = put("https://app.example");
     assert_eq!(friend.status, 200);
     assert_eq!(friend.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(friend.header("vary"), Some("origin"));
     let stranger = put("https://evil.example");
     error(&stranger, 403, "FORBIDDEN", "Forbidden");
-    assert_eq!((stranger.header("access-control-allow-origin"), stranger.header("vary")), (None, Some("origin")));
+    assert_eq!(
+        (stranger.header("access-control-allow-origin"), stranger.header("vary")),
+        (None, Some("origin"))
+    );
     let preflight = [("origin", "https://evil.example"), ("access-control-request-method", "PUT")];
     let answer = server.client().request("OPTIONS", "/kv/k", &preflight, b"");
     assert_eq!((answer.status, answer.header("access-control-allow-methods")), (204, None));

@@ -9,6 +9,19 @@ use super::{
     native,
 };
 
+/// A value in the description: any bytes.
+pub(crate) struct ValueBytes;
+
+impl utoipa::PartialSchema for ValueBytes {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl utoipa::ToSchema for ValueBytes {}
+
 /// The description as JSON.
 pub fn openapi_json() -> &'static str {
     static JSON: LazyLock<String> = LazyLock::new(|| {
@@ -106,7 +119,8 @@ mod tests {
             query::Description::openapi(),
         ];
         let mut known = std::collections::BTreeMap::new();
-        for schemas in apis.into_iter().filter_map(|api| api.components).map(|components| components.schemas) {
+        for schemas in apis.into_iter().filter_map(|api| api.components).map(|components| components.schemas)
+        {
             for (name, schema) in schemas {
                 let schema = serde_json::to_value(schema).unwrap();
                 let before = known.insert(name.clone(), schema.clone());

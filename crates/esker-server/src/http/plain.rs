@@ -32,11 +32,7 @@ pub(super) fn put_batch(front: &Front, key: &[u8], value: &[u8]) -> Result<Batch
 }
 
 /// Deletes a key; [`Committed::existed`] says whether it was there.
-pub(super) async fn delete(
-    front: &Front,
-    key: &[u8],
-    options: WriteOptions,
-) -> Result<Committed, ApiError> {
+pub(super) async fn delete(front: &Front, key: &[u8], options: WriteOptions) -> Result<Committed, ApiError> {
     let mut batch = Batch::with_capacity(front.store.limits(), key.len());
     batch.delete(key)?;
     write(front, batch, options).await

@@ -46,8 +46,8 @@ impl Service {
         let addressee = addressee_of(&request);
         let operation = addressee.operation().unwrap_or_else(|| operation_of(&request));
         let uri = request.uri().clone();
-        let refused =
-            refuse_head(&request, &self.front).or_else(|| refuse_other_sites(&request, &addressee, &self.front));
+        let refused = refuse_head(&request, &self.front)
+            .or_else(|| refuse_other_sites(&request, &addressee, &self.front));
         let answer = match refused {
             Some(refused) => addressee.refuse(&self.front, request.headers(), refused),
             None => point_elsewhere(self.route(request, addressee).await, &uri),

@@ -132,7 +132,8 @@ impl Items {
     /// Tells why the stream ends where it should not.
     fn cut_off(&self, error: impl Into<BodyError>) -> BodyError {
         let error = error.into();
-        if let Some(esker_cluster::Error::Engine(esker_engine::Error::Damage(damage))) = error.downcast_ref() {
+        if let Some(esker_cluster::Error::Engine(esker_engine::Error::Damage(damage))) = error.downcast_ref()
+        {
             self.front.damage_found(damage);
         }
         tracing::error!(error = %error, "a range was cut off");

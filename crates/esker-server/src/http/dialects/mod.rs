@@ -38,7 +38,10 @@ pub(crate) enum Addressee {
     Verb(verb::Asked),
     Query(query::Asked),
     /// A dialect has the path, or more than one, for these methods only. The first of them says so.
-    WrongMethod { dialect: Dialect, allow: String },
+    WrongMethod {
+        dialect: Dialect,
+        allow: String,
+    },
 }
 
 /// A dialect.
@@ -61,12 +64,16 @@ pub(crate) enum Claim<A> {
 fn claim<A: Copy>(routes: Routes<A>, method: &Method, path: &str) -> Claim<A> {
     let asked = if *method == Method::HEAD { Method::GET.as_str() } else { method.as_str() };
     let mut methods = Vec::new();
-    for (takes, pattern, what) in routes.iter().filter(|(_, pattern, _)| matches(pattern, path)) {
+    for (takes, _, what) in routes.iter().filter(|(_, pattern, _)| matches(pattern, path)) {
         if *takes == asked {
             return Claim::Yes(*what);
         }
-        let with_head: &[_] = if *takes == "GET" { &["GET", "HEAD"] } else { &[*takes] };
-        methods.extend(with_head.iter().filter(|method| !methods.contains(*method)).collect::<Vec<_>>());
+        let with_head = std::iter::once(*takes).chain((*takes == "GET").then_some("HEAD"));
+        for method in with_head {
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
     }
     if methods.is_empty() { Claim::No } else { Claim::Methods(methods) }
 }

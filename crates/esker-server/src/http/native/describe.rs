@@ -11,7 +11,10 @@ use crate::http::{
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Esker", description = "The HTTP APIs of Esker, a persistent key/value store: the native one, and dialects beside it"),
+    info(
+        title = "Esker",
+        description = "The HTTP APIs of Esker, a persistent key/value store: the native one, and dialects beside it"
+    ),
     paths(
         key::get,
         key::head,

@@ -26,6 +26,7 @@ use crate::http::{
     answer::{AnswerBody, OCTET_STREAM, etag, held_value, json, not_modified},
     ask::{CONSISTENCY, ReadPoint, WRITE_PARAMETERS, write_options},
     error::ApiError,
+    openapi::ValueBytes,
     query::{Query, refuse_conditions, refuse_content_encoding},
     receive::receive,
 };
@@ -34,19 +35,6 @@ const EXPIRES_AT: HeaderName = HeaderName::from_static(EXPIRES_AT_HEADER);
 /// What a put says beside how it is committed.
 const TTL: &str = "ttl";
 const PUT_PARAMETERS: &[&str] = &[WRITE_PARAMETERS[0], WRITE_PARAMETERS[1], TTL];
-
-/// A value in the API's description: any bytes.
-struct ValueBytes;
-
-impl utoipa::PartialSchema for ValueBytes {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
-        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
-        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
-    }
-}
-
-impl utoipa::ToSchema for ValueBytes {}
 
 /// What a key's path takes.
 pub(super) const METHODS: &str = "GET, HEAD, PUT, DELETE";

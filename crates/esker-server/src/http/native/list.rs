@@ -244,4 +244,3 @@ fn write_line(json: &mut Vec<u8>, item: &Item, base64: bool) -> serde_json::Resu
     json.push(b'\n');
     Ok(())
 }
-

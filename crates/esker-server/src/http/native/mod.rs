@@ -26,8 +26,8 @@ use esker_wire::ErrorCode;
 
 use super::{Front, error::ApiError};
 
-pub(crate) use key::answer_key;
 pub(super) use describe::Description;
+pub(crate) use key::answer_key;
 
 pub(crate) const LIST_PATH: &str = "/api/v1/kv";
 pub(crate) const MGET_PATH: &str = "/api/v1/mget";

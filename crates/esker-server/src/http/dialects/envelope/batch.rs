@@ -97,7 +97,8 @@ pub(super) async fn batch(front: &Front, parts: &Parts, body: Incoming) -> Answe
     let options = plain::write_asked(&parts.headers)?;
     let limits = front.store.limits();
     let received = receive(front, body, batch_body_max(limits)).await?;
-    let Reading { batch, mut results, .. } = decode(received, move |json| Reading::of(json, limits)).await??;
+    let Reading { batch, mut results, .. } =
+        decode(received, move |json| Reading::of(json, limits)).await??;
     // Taken before: what was committed must not be answered with an error.
     let room = AnswerRoom::take(front, results.iter().map(OperationResult::bytes).sum())?;
     let successful = batch.len();

@@ -50,7 +50,9 @@ pub(super) fn mark(origins: &Origins, asked: &HeaderMap, answer: &mut Response<A
 fn allowed(origins: &Origins, asked: &HeaderMap) -> Option<HeaderValue> {
     match origins {
         Origins::All => Some(EVERYBODY),
-        Origins::These(_) => asked.get(header::ORIGIN).filter(|origin| origins.allow(origin.as_bytes())).cloned(),
+        Origins::These(_) => {
+            asked.get(header::ORIGIN).filter(|origin| origins.allow(origin.as_bytes())).cloned()
+        }
     }
 }
 

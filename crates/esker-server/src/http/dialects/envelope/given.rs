@@ -162,9 +162,9 @@ impl<'de> Deserialize<'de> for Given<'de> {
 
 impl<'de> Deserialize<'de> for Field<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Value;
+        struct AnyField;
 
-        impl<'de> Visitor<'de> for Value {
+        impl<'de> Visitor<'de> for AnyField {
             type Value = Field<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Field<'de> {
             anything_else!(Field::Other);
         }
 
-        deserializer.deserialize_any(Value)
+        deserializer.deserialize_any(AnyField)
     }
 }
 

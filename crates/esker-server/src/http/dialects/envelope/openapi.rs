@@ -7,14 +7,19 @@ use utoipa::{
     openapi::{self, Content, Ref, RefOr, ResponseBuilder},
 };
 
-use super::{batch, health, key, range, shapes, status};
+use super::{batch, health, key, range, status};
 
 /// See the module's head. `OPTIONS` is there on every path and says what is there.
 #[derive(utoipa::OpenApi)]
-#[openapi(
-    paths(key::get, key::put, key::delete, range::range, batch::batch, status::status, health::health),
-    components(schemas(shapes::ErrorEnvelope<'static>))
-)]
+#[openapi(paths(
+    key::get,
+    key::put,
+    key::delete,
+    range::range,
+    batch::batch,
+    status::status,
+    health::health
+))]
 pub(crate) struct Description;
 
 /// What is answered to a read that fails.
@@ -39,7 +44,10 @@ const WRITE_REFUSALS: &[(&str, &str)] = &[
     ("415", "UNSUPPORTED_MEDIA_TYPE: the body has a Content-Encoding"),
     ("429", "TOO_MANY_REQUESTS: bodies under way fill their budget; see Retry-After"),
     ("500", "INTERNAL_ERROR: the server failed"),
-    ("503", "SERVICE_UNAVAILABLE: busy, or refusing writes; CLUSTER_ERROR: no leader, or the outcome is unknown; see Retry-After"),
+    (
+        "503",
+        "SERVICE_UNAVAILABLE: busy, or refusing writes; CLUSTER_ERROR: no leader, or the outcome is unknown; see Retry-After",
+    ),
     ("507", "DISK_FULL, MEMORY_FULL: reads go on"),
 ];
 

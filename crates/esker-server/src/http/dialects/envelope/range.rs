@@ -92,7 +92,7 @@ impl Pairs {
         let around = serde_json::to_vec(&Envelope { status, data, timestamp }).map_err(unwritable)?;
         let head = around.len() - tail.len();
         let mut json = self.json;
-        json.splice(..0, around[..head].iter().copied());
+        drop(json.splice(..0, around[..head].iter().copied()));
         json.extend_from_slice(tail.as_bytes());
         Ok(json_bytes(Held::bytes(json, self.share)))
     }

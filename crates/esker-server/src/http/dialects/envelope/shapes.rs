@@ -80,7 +80,7 @@ pub(super) fn enveloped(
 /// An error in this dialect's words.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    error: ApiError,
+    error: Box<ApiError>,
     code: Cow<'static, str>,
     message: &'static str,
     details: String,
@@ -98,17 +98,18 @@ impl Refusal {
     }
 
     fn bad_request(code: &'static str, message: &'static str, details: String) -> Self {
-        Self { error: ApiError::bad_request(details.clone()), code: code.into(), message, details }
+        let error = Box::new(ApiError::bad_request(details.clone()));
+        Self { error, code: code.into(), message, details }
     }
 
     pub(super) fn not_found(key: &[u8]) -> Self {
         let details = format!("The key '{}' does not exist", shown(key));
-        let error = ApiError::new(ErrorCode::KeyNotFound, details.clone());
+        let error = Box::new(ApiError::new(ErrorCode::KeyNotFound, details.clone()));
         Self { error, code: "NOT_FOUND".into(), message: "Key not found", details }
     }
 
     pub(super) fn unhealthy(details: String) -> Self {
-        let error = ApiError::new(ErrorCode::WritesRefused, details.clone());
+        let error = Box::new(ApiError::new(ErrorCode::WritesRefused, details.clone()));
         Self { error, code: "SERVICE_UNAVAILABLE".into(), message: "Service is unhealthy", details }
     }
 
@@ -125,7 +126,7 @@ impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         let (code, message) = words_of(error.body().code);
         let details = error.body().message.clone();
-        Self { error, code, message, details }
+        Self { error: Box::new(error), code, message, details }
     }
 }
 
@@ -165,7 +166,8 @@ pub(super) fn shown(key: &[u8]) -> Cow<'_, str> {
 /// `2026-11-22T03:18:05.042Z`.
 pub(super) fn rfc3339(unix_ms: u64) -> String {
     let nanos = i128::from(unix_ms) * 1_000_000;
-    let time = time::OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let time =
+        time::OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     let (year, month, day) = time.to_calendar_date();
     let (hour, minute, second, millisecond) = time.to_hms_milli();
     let month = u8::from(month);

@@ -21,6 +21,7 @@ use crate::{
         answer::{AnswerBody, OCTET_STREAM, held_value},
         decode::{batch_body_max, decode},
         error::ApiError,
+        openapi::ValueBytes,
         plain,
         query::Query,
         receive::receive,
@@ -80,7 +81,7 @@ pub(super) async fn answer(front: &Arc<Front>, asked: Asked, request: Request<In
 /// Sets a key to a value.
 #[utoipa::path(put, path = "/put", tag = "query dialect",
     params(("key" = String, Query, description = "The key, percent-coded")),
-    request_body(content = String, content_type = "application/octet-stream", description = "The value, any bytes"),
+    request_body(content = inline(ValueBytes), content_type = "application/octet-stream", description = "The value, any bytes"),
     responses(
         (status = 200, description = "Committed: `OK`", content_type = "text/plain", body = String),
         super::text::WriteRefusals,
@@ -100,7 +101,7 @@ async fn put(front: &Front, parts: &Parts, body: Incoming) -> Answer {
 #[utoipa::path(get, path = "/read", tag = "query dialect",
     params(("key" = String, Query, description = "The key, percent-coded")),
     responses(
-        (status = 200, description = "The value as it was put", content_type = "application/octet-stream", body = String),
+        (status = 200, description = "The value as it was put", content_type = "application/octet-stream", body = inline(ValueBytes)),
         (status = 404, description = "`Not Found`", content_type = "text/plain", body = String),
         super::text::ReadRefusals,
     ))]

@@ -15,13 +15,8 @@ use crate::http::{
 };
 
 /// `[{"key","value"},...]`.
-const ARRAY: Framing = Framing {
-    content_type: "application/json",
-    open: "[",
-    item: write_item,
-    between: ",",
-    close: "]",
-};
+const ARRAY: Framing =
+    Framing { content_type: "application/json", open: "[", item: write_item, between: ",", close: "]" };
 
 /// A key and its value.
 #[derive(Serialize, utoipa::ToSchema)]

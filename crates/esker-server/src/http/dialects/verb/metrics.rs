@@ -44,7 +44,8 @@ pub(crate) struct MetricsAnswer {
 /// Whether a request for the metrics asks for JSON: with `format=json`, or by naming it in `Accept`.
 pub(super) fn is_asked(uri: &Uri, headers: &HeaderMap) -> bool {
     let by_parameter = || uri.query().unwrap_or_default().split('&').any(|pair| pair == "format=json");
-    let types = headers.get_all(header::ACCEPT).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let types =
+        headers.get_all(header::ACCEPT).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     let mut essences = types.map(|given| given.split(|&b| b == b';').next().unwrap_or_default().trim_ascii());
     by_parameter() || essences.any(|essence| essence.eq_ignore_ascii_case(b"application/json"))
 }
@@ -90,6 +91,9 @@ mod tests {
         assert!(asked("/metrics?format=json", None) && asked("/metrics?a=1&format=json", Some("text/plain")));
         assert!(asked("/metrics", Some("text/html;q=0.5, Application/JSON; q=1")));
         assert!(!asked("/metrics", None) && !asked("/metrics?format=text", Some("*/*")));
-        assert!(!asked("/metrics", Some("application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1")));
+        assert!(!asked(
+            "/metrics",
+            Some("application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1")
+        ));
     }
 }

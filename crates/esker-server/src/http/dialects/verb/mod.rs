@@ -20,6 +20,7 @@ use crate::{
         answer::{AnswerBody, OCTET_STREAM, held_value},
         decode::{batch_body_max, decode, value_body_max},
         error::ApiError,
+        openapi::ValueBytes,
         plain,
         query::Query,
         receive::receive,
@@ -107,7 +108,7 @@ async fn put(front: &Front, parts: &Parts, body: Incoming) -> Answer {
 #[utoipa::path(get, path = "/get", tag = "verb dialect",
     params(("key" = String, Query, description = "The key, percent-coded")),
     responses(
-        (status = 200, description = "The value as it was put", content_type = "application/octet-stream", body = String),
+        (status = 200, description = "The value as it was put", content_type = "application/octet-stream", body = inline(ValueBytes)),
         (status = 404, description = "`Not Found`", content_type = "text/plain", body = String),
         super::text::ReadRefusals,
     ))]

@@ -15,13 +15,8 @@ use crate::http::{
 };
 
 /// `{"key":"value",...}`.
-const OBJECT: Framing = Framing {
-    content_type: "application/json",
-    open: "{",
-    item: write_item,
-    between: ",",
-    close: "}",
-};
+const OBJECT: Framing =
+    Framing { content_type: "application/json", open: "{", item: write_item, between: ",", close: "}" };
 
 /// Reads a range, both ends of which are in it, in key order. What begins and then fails breaks off without its closing bracket.
 #[utoipa::path(get, path = "/scan", tag = "verb dialect",

@@ -61,8 +61,8 @@ pub(super) fn read_batch(json: &[u8], limits: Limits) -> Result<Batch, ApiError>
         Ok(()) => Ok(batch),
         Err(BodyError::Refused(e)) => Err(e),
         Err(BodyError::Missing) => Err(ApiError::bad_request("the body has no field `items`")),
-        Err(BodyError::Malformed(why)) => {
-            Err(ApiError::bad_request(format!("the body is not {{\"items\":[{{\"key\",\"value\"}}]}}: {why}")))
-        }
+        Err(BodyError::Malformed(why)) => Err(ApiError::bad_request(format!(
+            "the body is not {{\"items\":[{{\"key\",\"value\"}}]}}: {why}"
+        ))),
     }
 }
