@@ -59,11 +59,11 @@ fn ended(read: serde_json::Result<()>, refused: Option<ApiError>) -> Result<(), 
     }
 }
 
-fn read_object<'de, T: Deserialize<'de>>(
+fn read_object<'de, 'r, T: Deserialize<'de>>(
     json: &'de [u8],
     field: &'static str,
-    list: List<'_, T>,
-    found: &mut bool,
+    list: List<'r, T>,
+    found: &'r mut bool,
 ) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     deserializer.deserialize_map(Object { field, list: Some(list), found })?;
