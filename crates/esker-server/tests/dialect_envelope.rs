@@ -272,7 +272,7 @@ fn the_valid_part_of_a_batch_commits() {
         r#"{"status":"partial_success","data":{"operations_count":8,"successful_operations":2,"failed_operations":6,"results":["#,
         r#"{"operation":"put","key":"a","status":"success","offset":1},"#,
         r#"{"operation":"put","key":"b","status":"error","error":"Missing 'value' field"},"#,
-        r#"{"operation":"move","key":"c","status":"error","error":"the type is 'move': it is put or delete"},"#,
+        r#"{"operation":"move","key":"c","status":"error","error":"the type is neither put nor delete"},"#,
     );
     let told = body(&answer);
     assert!(told.starts_with(start), "{told}");
@@ -406,6 +406,9 @@ fn a_full_disk_is_told() {
     let health = server.request("GET", "/health", b"");
     assert_eq!((health.status, &health.json()["data"]["health"]), (200, &json!("disk_full")));
     assert_eq!(server.request("GET", "/kv/k", b"").status, 200, "reads go on");
+    disk.set_capacity(None);
+    put(&server, "large", "v");
+    assert_eq!(server.request("GET", "/health", b"").json()["data"]["health"], "healthy");
 }
 
 #[test]

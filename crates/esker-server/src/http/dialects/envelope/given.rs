@@ -83,7 +83,7 @@ impl<'a> Given<'a> {
         let is_put = match self.kind.required("type")?.as_ref() {
             "put" => true,
             "delete" => false,
-            other => return Err(format!("the type is '{other}': it is put or delete")),
+            _ => return Err("the type is neither put nor delete".into()),
         };
         let encoding = match self.encoding {
             Field::Absent => None,
@@ -226,7 +226,7 @@ mod tests {
             ("[{}]", "not an object"),
             ("{}", "Missing 'type' field"),
             (r#"{"type":1}"#, "the 'type' field is not text"),
-            (r#"{"type":"incr","key":"a"}"#, "the type is 'incr': it is put or delete"),
+            (r#"{"type":"incr","key":"a"}"#, "the type is neither put nor delete"),
             (r#"{"type":"delete"}"#, "Missing 'key' field"),
             (r#"{"type":"put","key":"a"}"#, "Missing 'value' field"),
             (r#"{"type":"put","key":"a","value":null}"#, "Missing 'value' field"),
