@@ -157,6 +157,8 @@ impl<'de> Visitor<'de> for Pairs<'_, 'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn list(json: &str) -> Result<Vec<u32>, BodyError> {
@@ -200,6 +202,33 @@ mod tests {
         assert_eq!(seen, ["b=1", "a\n=", "b=2"]);
         for bad in ["", "[]", r#"{"a":1}"#, r#"{"a":null}"#, r#"{"a":"1"} x"#] {
             assert!(read_pairs(bad.as_bytes(), &mut |_, _| Ok(())).is_err(), "{bad}");
+        }
+    }
+    proptest! {
+        /// CHECKS 35.
+        #[test]
+        fn any_body_is_read_or_refused(bytes: Vec<u8>, text in r#"\{("items"|"a"|[a-z:,"\[\]{}\\0-9]){0,60}"#) {
+            for body in [&bytes[..], text.as_bytes()] {
+                let mut items = 0;
+                let read = read_list(body, "items", &mut |_: Text<'_>| {
+                    items += 1;
+                    Ok(())
+                });
+                prop_assert!(items <= body.len());
+                prop_assert!(!matches!(read, Err(BodyError::Refused(_))), "nothing was");
+                prop_assert!(!matches!(read_pairs(body, &mut |_, _| Ok(())), Err(BodyError::Missing | BodyError::Refused(_))));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(pairs: std::collections::BTreeMap<String, String>) {
+            let body = serde_json::to_vec(&pairs).unwrap();
+            let mut seen = std::collections::BTreeMap::new();
+            read_pairs(&body, &mut |name, text| {
+                seen.insert(name.into_owned(), text.into_owned());
+                Ok(())
+            }).unwrap();
+            prop_assert_eq!(seen, pairs);
         }
     }
 }

@@ -197,6 +197,8 @@ impl<'de> Deserialize<'de> for Field<'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(json: &str) -> Result<String, String> {
@@ -237,6 +239,34 @@ mod tests {
         ] {
             let error = read(json).unwrap_err();
             assert!(error.contains(why), "{json}: {error}");
+        }
+    }
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            any::<f64>().prop_map(serde_json::Value::from),
+            "put|delete|base64|[a-z]{0,3}".prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 4, |inner| {
+            let fields = prop::collection::btree_map("type|key|value|encoding|x", inner.clone(), 0..5);
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(serde_json::Value::from),
+                fields.prop_map(|fields| fields.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            ]
+        })
+    }
+
+    proptest! {
+        /// CHECKS 35.
+        #[test]
+        fn any_json_is_an_operation_or_says_what_is_wrong(json in any_json()) {
+            let text = json.to_string();
+            let given: Given<'_> = serde_json::from_str(&text).unwrap();
+            let write = given.into_write();
+            prop_assert!(json.is_object() || write.is_err(), "{}", text);
+            prop_assert!(write.is_err() || json["key"].is_string(), "{}", text);
         }
     }
 }
