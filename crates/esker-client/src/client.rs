@@ -336,7 +336,8 @@ impl Client {
 
     /// Whether the server takes requests; an error says why not.
     pub async fn health(&self) -> Result<HealthAnswer> {
-        let answer = found(self.transport.send(Call::new(Method::GET, "/health".into())).await?)?;
+        let answer =
+            found(self.transport.send(Call::new(Method::GET, format!("{API_PREFIX}/health"))).await?)?;
         from_slice(&answer.body).map_err(unexpected)
     }
 }

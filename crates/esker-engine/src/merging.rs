@@ -173,6 +173,7 @@ pub(crate) struct MergeCounters {
     inputs: AtomicU64,
     bytes_copied: AtomicU64,
     keys_expired: AtomicU64,
+    running: AtomicU64,
 }
 
 /// What all merges since opening came to.
@@ -186,9 +187,25 @@ pub struct MergeStats {
     pub bytes_copied: u64,
     /// Expired keys that were dropped.
     pub keys_expired: u64,
+    /// Whether one is under way.
+    pub running: bool,
+}
+
+/// A merge under way, until it is dropped.
+pub(crate) struct Running<'a>(&'a AtomicU64);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl MergeCounters {
+    pub(crate) fn begin(&self) -> Running<'_> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Running(&self.running)
+    }
+
     pub(crate) fn add(&self, merged: &Merged) {
         self.merges.fetch_add(1, Ordering::Relaxed);
         self.inputs.fetch_add(merged.inputs, Ordering::Relaxed);
@@ -202,6 +219,7 @@ impl MergeCounters {
             segments_merged: self.inputs.load(Ordering::Relaxed),
             bytes_copied: self.bytes_copied.load(Ordering::Relaxed),
             keys_expired: self.keys_expired.load(Ordering::Relaxed),
+            running: self.running.load(Ordering::Relaxed) > 0,
         }
     }
 }

@@ -80,6 +80,23 @@ fn a_compaction_in_many_merges_leaves_all_in_key_order() {
     assert_eq!(contents(&machine.open(&options()).unwrap()), expected);
 }
 
+/// Who looks while it runs sees that it does.
+#[test]
+fn a_merge_is_told_while_it_runs() {
+    let (_machine, db) = filled();
+    assert!(!db.stats().merges.running);
+    let mut looks = 0;
+    let looked = db.merge_with(true, &mut |_, _| {
+        looks += 1;
+        assert!(db.stats().merges.running);
+        Ok(())
+    });
+    looked.unwrap();
+    assert!(looks > 0 && !db.stats().merges.running);
+    let ended = db.merge_with(true, &mut |_, _| Err(esker_engine::Error::Closed));
+    assert!(ended.is_err() && !db.stats().merges.running);
+}
+
 /// What one merge copies is 16 KiB here, to which come what it does not fill and its index files; of the rest nothing is there twice.
 #[test]
 fn a_compaction_takes_little_space_beside() {

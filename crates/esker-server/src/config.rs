@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::Origins;
+
 /// The settings of a server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -19,6 +21,9 @@ pub struct ServerConfig {
     pub limits: ServerLimits,
     /// How long clients may take.
     pub timeouts: Timeouts,
+    /// Whose pages browsers let use the envelope dialect, writes included. Default [`Origins::All`]. The other APIs let no page
+    /// of another site write.
+    pub cors_origins: Origins,
 }
 
 impl Default for ServerConfig {
@@ -29,6 +34,7 @@ impl Default for ServerConfig {
             backlog: 1024,
             limits: ServerLimits::default(),
             timeouts: Timeouts::default(),
+            cors_origins: Origins::All,
         }
     }
 }

@@ -15,10 +15,12 @@ mod guard;
 mod http;
 mod listen;
 mod metrics;
+mod origins;
 mod process;
 mod server;
 
 pub use config::{REQUEST_TARGET_BYTES_MAX, Runtime, ServerConfig, ServerLimits, Timeouts};
 pub use http::openapi_json;
 pub use listen::BindError;
+pub use origins::{InvalidOrigins, Origins};
 pub use server::{DrainReport, Server, ServerError, Sockets, TurningAway, listen_for_peers};

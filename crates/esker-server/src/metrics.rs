@@ -3,10 +3,12 @@
 //! Counting is done with the Store's per-thread counters; prometheus-client only writes the text, from figures
 //! collected when somebody asks.
 
+mod recent;
+
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,6 +27,9 @@ use prometheus_client::{
 };
 
 use crate::{http::Front, process};
+
+use recent::Totals;
+pub(crate) use recent::{Lately, Recent};
 
 /// What a request asks for, as far as the metrics tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,10 @@ impl Operation {
 /// Statuses by their first digit.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+fn class_of(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
+}
+
 /// What the server counts.
 #[derive(Default)]
 pub(crate) struct ServerMetrics {
@@ -83,6 +92,7 @@ pub(crate) struct ServerMetrics {
     /// Failures for want of files or memory.
     pub(crate) accept_errors: Counter,
     request_ids: AtomicU64,
+    recent: Mutex<Recent>,
 }
 
 #[derive(Default)]
@@ -96,8 +106,40 @@ impl ServerMetrics {
     pub(crate) fn record(&self, operation: Operation, status: StatusCode, took: Duration) {
         let metrics = &self.requests[operation as usize];
         metrics.latency.record(took);
-        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
-        metrics.statuses[class].add_one();
+        metrics.statuses[class_of(status)].add_one();
+    }
+
+    /// How many requests for an operation were answered.
+    pub(crate) fn answered(&self, operation: Operation) -> u64 {
+        self.requests[operation as usize].statuses.iter().map(Counter::get).sum()
+    }
+
+    /// How many requests were answered with a status of 500 or more.
+    pub(crate) fn failed(&self) -> u64 {
+        self.requests
+            .iter()
+            .map(|metrics| metrics.statuses[class_of(StatusCode::INTERNAL_SERVER_ERROR)].get())
+            .sum()
+    }
+
+    /// The requests about keys that were answered until now, and how long all of them took together.
+    fn totals(&self) -> Totals {
+        let about_keys = Operation::ALL.iter().filter(|operation| **operation != Operation::Other);
+        let latencies = about_keys.map(|&operation| self.requests[operation as usize].latency.snapshot());
+        latencies.fold(Totals::default(), |totals, latency| Totals {
+            requests: totals.requests + latency.count(),
+            nanos: totals.nanos + latency.sum_ns,
+        })
+    }
+
+    /// How busy the server has been lately.
+    pub(crate) fn lately(&self, now: Duration) -> Lately {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).lately(now, self.totals())
+    }
+
+    /// To be called about every [`Recent::EVERY`].
+    pub(crate) fn note_totals(&self, now: Duration) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(now, self.totals());
     }
 
     /// An id for a request that brought none but is worth finding in the log. Unique within the process.

@@ -1,6 +1,7 @@
 //! The server: sockets, runtimes, drain.
 
 use std::{
+    convert::Infallible,
     fmt, io,
     net::SocketAddr,
     num::NonZeroUsize,
@@ -21,6 +22,7 @@ use crate::{
     accept::{accept_all, turn_away},
     http::{Front, Service},
     listen::listen,
+    metrics::Recent,
 };
 
 /// Threads for what takes long without waiting, such as decoding large batches.
@@ -171,6 +173,7 @@ impl Server {
                 () = shutdown => {}
                 // No worker leaves before the drain unless it died: a part of a server is not left running.
                 _ = left_early.recv() => return,
+                never = keep_counts(&front) => match never {},
             }
             front.drain.announce();
             tokio::time::sleep(front.config.timeouts.drain_notice).await;
@@ -181,6 +184,15 @@ impl Server {
         let left = left.into_iter().collect::<io::Result<Vec<usize>>>().map_err(ServerError::Runtime)?;
         // Connections are counted over all workers, so each reports all that were left when it gave up.
         Ok(DrainReport { connections_cut: left.into_iter().max().unwrap_or(0) })
+    }
+}
+
+/// Notes now and then what was counted, so that it can be told how busy the server has been lately.
+async fn keep_counts(front: &Front) -> Infallible {
+    let mut ticks = tokio::time::interval(Recent::EVERY);
+    loop {
+        ticks.tick().await;
+        front.metrics.note_totals(front.store.clock().monotonic());
     }
 }
 

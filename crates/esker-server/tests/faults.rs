@@ -23,7 +23,7 @@ fn a_poisoned_store_refuses_writes_and_says_why() {
         ("DELETE", "/api/v1/kv/k", b""),
         ("POST", "/api/v1/batch", batch),
         ("POST", "/api/v1/admin/checkpoint", b""),
-        ("GET", "/health", b""),
+        ("GET", "/api/v1/health", b""),
     ] {
         let message = server.request(method, target, body).error(503, "writes_refused");
         assert!(message.contains("reopened") || message.contains("syncing"), "{method} {target}: {message}");

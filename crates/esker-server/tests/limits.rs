@@ -185,9 +185,9 @@ fn malformed_and_oversized_heads_carry_the_error_body() {
         ("GET /health HTTP/1.1\r\nbad header\r\n\r\n".into(), 400, "bad_request"),
         ("PUT /api/v1/kv/k HTTP/1.1\r\ncontent-length: x\r\n\r\n".into(), 400, "bad_request"),
         (format!("GET /api/v1/kv/{long} HTTP/1.1\r\nhost: t\r\n\r\n"), 414, "uri_too_long"),
-        (format!("GET /health HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(9000)), 431, "headers_too_large"),
-        (format!("GET /health HTTP/1.1\r\n{many}\r\n"), 431, "headers_too_large"),
-        (format!("GET /health HTTP/1.1\r\nx: {}", "y".repeat(200_000)), 431, "headers_too_large"),
+        (format!("GET /ready HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(9000)), 431, "headers_too_large"),
+        (format!("GET /ready HTTP/1.1\r\n{many}\r\n"), 431, "headers_too_large"),
+        (format!("GET /ready HTTP/1.1\r\nx: {}", "y".repeat(200_000)), 431, "headers_too_large"),
     ];
     for (request, status, code) in cases {
         let mut client = server.client();

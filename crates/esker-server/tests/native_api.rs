@@ -258,7 +258,7 @@ fn maintenance_says_what_it_did() {
 fn health_metrics_and_description_are_served() {
     let server = TestServer::start();
     fill(&server, 5);
-    assert_eq!(server.request("GET", "/health", b"").text(), r#"{"status":"ok"}"#);
+    assert_eq!(server.request("GET", "/api/v1/health", b"").text(), r#"{"status":"ok"}"#);
     assert_eq!(server.request("GET", "/ready", b"").status, 200);
     let metrics = server.request("GET", "/metrics", b"");
     assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
@@ -292,7 +292,7 @@ fn what_is_nowhere_and_what_is_not_allowed_is_said() {
     for (method, target, allow) in [
         ("POST", "/api/v1/kv", "GET, HEAD, DELETE"),
         ("GET", "/api/v1/batch", "POST"),
-        ("PUT", "/health", "GET, HEAD"),
+        ("PUT", "/api/v1/health", "GET, HEAD"),
         ("GET", "/api/v1/admin/verify", "POST"),
         ("OPTIONS", "/api/v1/kv/k", "GET, HEAD, PUT, DELETE"),
     ] {

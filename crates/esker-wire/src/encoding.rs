@@ -54,10 +54,7 @@ pub fn decode_base64(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// The bytes that `text` stands for.
-pub(crate) fn decode_text<'a>(
-    text: Cow<'a, str>,
-    encoding: Option<Encoding>,
-) -> Result<Cow<'a, [u8]>, DecodeError> {
+pub fn decode_text<'a>(text: Cow<'a, str>, encoding: Option<Encoding>) -> Result<Cow<'a, [u8]>, DecodeError> {
     match (encoding, text) {
         (Some(Encoding::Base64), text) => decode_base64(text.as_bytes()).map(Cow::Owned),
         (None, Cow::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
@@ -66,7 +63,7 @@ pub(crate) fn decode_text<'a>(
 }
 
 /// Key and value as strings, with the encoding they share: text where both are UTF-8 and base64 is not asked for.
-pub(crate) fn encode_pair<'a>(
+pub fn encode_pair<'a>(
     key: &'a [u8],
     value: Option<&'a [u8]>,
     base64: bool,

@@ -16,7 +16,9 @@ pub mod options;
 pub mod percent;
 mod ttl;
 
-pub use encoding::{DecodeError, Encoding, decode_base64, encode_base64, encode_base64url};
+pub use encoding::{
+    DecodeError, Encoding, decode_base64, decode_text, encode_base64, encode_base64url, encode_pair,
+};
 pub use error::{ErrorAnswer, ErrorBody, ErrorCode};
 pub use options::{Ack, Consistency};
 pub use ttl::{InvalidTtl, Ttl};

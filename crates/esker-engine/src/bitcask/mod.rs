@@ -475,6 +475,7 @@ impl Engine for Bitcask {
     }
 
     fn merge(&self, log: &Arc<Log>, merging: &mut Merging<'_>) -> Result<Option<Merged>> {
+        let _running = self.merges.begin();
         self.merge_some(log, merging)
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
+use esker_engine::Item;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use serde_json::Error;
@@ -90,6 +91,41 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+/// Shorter answers take no share of the budget: the number of connections bounds them.
+const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
+
+/// Room for one answer in the answers' budget, taken before there is anything to put into it.
+pub(crate) struct AnswerRoom(Option<Share>);
+
+impl AnswerRoom {
+    /// Room for an answer of which no more can be said than that it is short.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// Room for an answer of about so many bytes.
+    pub(crate) fn take(front: &Front, bytes: usize) -> Result<Self, ApiError> {
+        if bytes <= UNCOUNTED_BYTES_MAX {
+            return Ok(Self::none());
+        }
+        let mut share = front.answer_budget.share();
+        if share.grow(bytes) { Ok(Self(Some(share))) } else { Err(answers_fill_budget(front)) }
+    }
+
+    /// The answer's bytes, which hold the room until the client has taken them.
+    pub(crate) fn hold(self, bytes: impl Into<Bytes>) -> Bytes {
+        match self.0 {
+            Some(share) => Held::bytes(bytes, share),
+            None => bytes.into(),
+        }
+    }
+}
+
+/// A value as an answer's bytes, if there is room for it.
+pub(crate) fn held_value(front: &Front, value: Bytes) -> Result<Bytes, ApiError> {
+    Ok(AnswerRoom::take(front, value.len())?.hold(value))
+}
+
 /// What a read is told for whose answer there is no room.
 pub(crate) fn answers_fill_budget(front: &Front) -> ApiError {
     let limit = front.config.limits.answer_bytes_under_way;
@@ -127,7 +163,7 @@ impl HttpBody for TrackedBody {
 pub(crate) fn json(value: &impl serde::Serialize) -> Response<AnswerBody> {
     match serde_json::to_vec(value) {
         Ok(bytes) => json_bytes(bytes),
-        Err(e) => unserialisable(&e),
+        Err(e) => unwritable(e).into_answer(),
     }
 }
 
@@ -138,9 +174,13 @@ pub(crate) fn json_bytes(bytes: impl Into<Bytes>) -> Response<AnswerBody> {
     answer
 }
 
-fn unserialisable(e: &Error) -> Response<AnswerBody> {
-    let code = esker_wire::ErrorCode::Internal;
-    super::error::ApiError::new(code, format!("the answer cannot be written as JSON: {e}")).into_answer()
+/// What an item counts for: its key and its value.
+pub(crate) fn item_bytes(item: &Item) -> usize {
+    item.key.len() + item.value.as_ref().map_or(0, |value| value.len())
+}
+
+pub(crate) fn unwritable(e: Error) -> ApiError {
+    ApiError::new(esker_wire::ErrorCode::Internal, format!("the answer cannot be written as JSON: {e}"))
 }
 
 /// `"<version>"`.

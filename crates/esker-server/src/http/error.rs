@@ -1,8 +1,9 @@
 //! Errors as answers: what to tell the client, with which status and headers.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use esker_engine::{Damage, Refusal};
 use esker_wire::{ErrorAnswer, ErrorCode, kv::PreconditionDetails, options::RETRY_AFTER_MS_HEADER};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -20,7 +21,7 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static(RETRY_AFTER_MS_HEADER
 pub(crate) struct ApiError {
     answer: ErrorAnswer,
     retry_after: Option<Duration>,
-    allow: Option<&'static str>,
+    allow: Option<Cow<'static, str>>,
     damage: Option<Box<Damage>>,
     elsewhere: Option<Box<Elsewhere>>,
 }
@@ -59,13 +60,20 @@ impl ApiError {
     }
 
     /// `allow` lists the methods that the route has.
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+    pub(crate) fn method_not_allowed(allow: impl Into<Cow<'static, str>>) -> Self {
+        let allow = allow.into();
         let message = format!("this path takes no such method, only {allow}");
         Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, message) }
     }
 
     pub(crate) fn with_details(mut self, details: serde_json::Value) -> Self {
         self.answer = self.answer.with_details(details);
+        self
+    }
+
+    /// The same, saying where in the request it is.
+    pub(crate) fn at(mut self, place: impl std::fmt::Display) -> Self {
+        self.answer.error.message = format!("{place}: {}", self.answer.error.message);
         self
     }
 
@@ -81,14 +89,26 @@ impl ApiError {
         self.answer.error
     }
 
-    /// The answer; `Retry-After` is in whole seconds, at least one, with the milliseconds beside it.
+    /// What it says.
+    pub(crate) fn body(&self) -> &esker_wire::ErrorBody {
+        &self.answer.error
+    }
+
+    /// The answer as the native API words it.
     pub(crate) fn into_answer(self) -> Response<AnswerBody> {
+        let body = self.answer.to_json();
+        self.worded(JSON, body)
+    }
+
+    /// The answer in a dialect's words; status and headers are the same in all of them. `Retry-After` is in whole seconds, at
+    /// least one, with the milliseconds beside it.
+    pub(crate) fn worded(self, content_type: HeaderValue, body: impl Into<Bytes>) -> Response<AnswerBody> {
         let code = self.answer.error.code;
-        let mut answer = Response::new(AnswerBody::full(self.answer.to_json()));
+        let mut answer = Response::new(AnswerBody::full(body));
         *answer.status_mut() =
             StatusCode::from_u16(code.status()).expect("the table of codes holds valid statuses");
         let headers = answer.headers_mut();
-        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::CONTENT_TYPE, content_type);
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
@@ -96,7 +116,8 @@ impl ApiError {
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
         }
         if let Some(allow) = self.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            let allow = HeaderValue::try_from(&*allow).expect("methods and commas make a header");
+            headers.insert(header::ALLOW, allow);
         }
         let extensions = answer.extensions_mut();
         if let Some(elsewhere) = self.elsewhere {

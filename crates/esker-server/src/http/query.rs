@@ -16,6 +16,19 @@ pub(crate) struct Query<'a> {
 impl<'a> Query<'a> {
     /// Reads the parameters; any that is not in `known` is an error. `+` stands for a space.
     pub(crate) fn parse(query: Option<&'a str>, known: &[&str]) -> Result<Self, ApiError> {
+        Self::read(query, known, Err)
+    }
+
+    /// Reads the parameters in `known` and passes over the others.
+    pub(crate) fn parse_known(query: Option<&'a str>, known: &[&str]) -> Result<Self, ApiError> {
+        Self::read(query, known, |_unknown| Ok(()))
+    }
+
+    fn read(
+        query: Option<&'a str>,
+        known: &[&str],
+        on_unknown: fn(ApiError) -> Result<(), ApiError>,
+    ) -> Result<Self, ApiError> {
         let mut parsed = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -24,7 +37,8 @@ impl<'a> Query<'a> {
                 Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
             };
             if !known.contains(&&*name) {
-                return Err(ApiError::bad_request(unknown(&name, known)));
+                on_unknown(ApiError::bad_request(unknown(&name, known)))?;
+                continue;
             }
             if parsed.bytes(&name).is_some() {
                 return Err(ApiError::bad_request(format!("the parameter `{name}` is given twice")));
@@ -37,6 +51,11 @@ impl<'a> Query<'a> {
     /// A parameter's bytes.
     pub(crate) fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_ref())
+    }
+
+    /// A parameter's bytes, if there are any: a key is never empty.
+    pub(crate) fn key(&self, name: &str) -> Option<&[u8]> {
+        self.bytes(name).filter(|bytes| !bytes.is_empty())
     }
 
     /// A parameter that is text of a kind; `allowed` tells what to write instead.

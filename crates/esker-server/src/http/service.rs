@@ -11,6 +11,7 @@ use tower_service::Service as _;
 use super::{
     Front,
     answer::{AnswerBody, TrackedBody},
+    dialects::Addressee,
     error::{ApiError, Elsewhere, ErrorNote},
     native,
 };
@@ -42,19 +43,24 @@ impl Service {
     ) -> Result<Response<TrackedBody>, Infallible> {
         let start = self.front.store.clock().monotonic();
         let request_id = request.headers().get(REQUEST_ID).cloned();
-        let operation = operation_of(&request);
+        let addressee = addressee_of(&request);
+        let operation = addressee.operation().unwrap_or_else(|| operation_of(&request));
         let uri = request.uri().clone();
-        let refused = refuse_head(&request, &self.front).or_else(|| refuse_other_sites(&request));
+        let refused = refuse_head(&request, &self.front)
+            .or_else(|| refuse_other_sites(&request, &addressee, &self.front));
         let answer = match refused {
-            Some(refused) => refused.into_answer(),
-            None => point_elsewhere(self.route(request).await, &uri),
+            Some(refused) => addressee.refuse(&self.front, request.headers(), refused),
+            None => point_elsewhere(self.route(request, addressee).await, &uri),
         };
         let took = self.front.store.clock().monotonic().saturating_sub(start);
         let answer = self.finish(answer, operation, request_id, took);
         Ok(answer.map(|body| TrackedBody { body, _answering: answering }))
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+    async fn route(&self, request: Request<Incoming>, addressee: Addressee) -> Response<AnswerBody> {
+        if addressee != Addressee::Native {
+            return addressee.answer(&self.front, request).await;
+        }
         if request.uri().path().starts_with(KEY_PREFIX) {
             return native::answer_key(&self.front, request).await.unwrap_or_else(ApiError::into_answer);
         }
@@ -124,6 +130,14 @@ fn log(answer: &Response<AnswerBody>, operation: Operation, id: Option<&HeaderVa
     }
 }
 
+/// Keys of the native API, nearly all there is, are looked up in no table.
+fn addressee_of<B>(request: &Request<B>) -> Addressee {
+    match request.uri().path().starts_with(KEY_PREFIX) {
+        true => Addressee::Native,
+        false => Addressee::of(request.method(), request.uri(), request.headers()),
+    }
+}
+
 fn operation_of<B>(request: &Request<B>) -> Operation {
     let path = request.uri().path();
     if path.starts_with(KEY_PREFIX) {
@@ -165,14 +179,15 @@ fn refuse_head<B>(request: &Request<B>, front: &Front) -> Option<ApiError> {
 
 /// A browser lets any page send writes to any server and names the page's site in `Origin`: without this a page
 /// could write to the store on its reader's machine. Programs send no such header.
-fn refuse_other_sites<B>(request: &Request<B>) -> Option<ApiError> {
+fn refuse_other_sites<B>(request: &Request<B>, addressee: &Addressee, front: &Front) -> Option<ApiError> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return None;
     }
     let headers = request.headers();
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let foreign =
-        headers.get_all(header::ORIGIN).iter().find(|origin| !same_site(origin.as_bytes(), host))?;
+    let is_foreign =
+        |origin: &&HeaderValue| !same_site(origin.as_bytes(), host) && !addressee.welcomes(front, origin);
+    let foreign = headers.get_all(header::ORIGIN).iter().find(is_foreign)?;
     let why = format!(
         "a page from {} may not write here: send writes without an Origin header, or from the server's own address",
         foreign.as_bytes().escape_ascii()

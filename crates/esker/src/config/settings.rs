@@ -10,7 +10,7 @@ use std::{
 use esker_cluster::{Limits, StoreConfig};
 use esker_engine::{Compression, Options};
 use esker_log::SyncPolicy;
-use esker_server::{Runtime, ServerConfig, ServerLimits, Timeouts};
+use esker_server::{Origins, Runtime, ServerConfig, ServerLimits, Timeouts};
 use tracing::Level;
 
 use super::{cluster::ClusterSettings, effective::Effective, kind::Value};
@@ -148,6 +148,7 @@ fn server(effective: &Effective, cluster: Option<&ClusterSettings>) -> Result<Se
             list_answer_bytes: effective.bytes("list_answer_bytes"),
             ..ServerLimits::default()
         },
+        cors_origins: origins(effective)?,
         timeouts: Timeouts {
             header: effective.time("header_timeout_ms"),
             idle: effective.time("idle_timeout_ms"),
@@ -163,6 +164,12 @@ fn server(effective: &Effective, cluster: Option<&ClusterSettings>) -> Result<Se
             ..standard
         },
     })
+}
+
+fn origins(effective: &Effective) -> Result<Origins, String> {
+    let source = &effective.outcome("cors_origins").source;
+    let given = effective.text("cors_origins").parse();
+    given.map_err(|e| format!("{source}: `cors_origins`: {e}"))
 }
 
 /// Where to listen, with the port that is set so. As long as there is neither encryption nor a password, only who is on this machine may come.

@@ -248,6 +248,14 @@ pub(crate) const TABLE: &[Setting] = &[
         "The keys and values in one page of a list; the rest comes with the cursor.",
     ),
     setting(
+        "cors_origins",
+        Optional("`*`, or origins such as https://example.org:8443 with commas between"),
+        Value("*"),
+        "Whose pages browsers let use the envelope dialect (`/kv/`, `/status`, `/health`), writes included. `*` is every site: on a \
+         machine where somebody browses the web, name the sites that are to have the store, or nothing, for none. The other APIs \
+         let no page of another site write.",
+    ),
+    setting(
         "header_timeout_ms",
         Millis(1, HOUR),
         Value("10s"),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State};
-use bytes::Bytes;
 use esker_cluster::{Batch, Limits};
 use esker_engine::{Condition, KeyRange};
 use esker_wire::{
@@ -17,13 +16,11 @@ use crate::http::{
     Front,
     answer::{AnswerBody, json},
     ask::{WRITE_PARAMETERS, write_options},
+    decode::{batch_body_max, decode as decode_body},
     error::ApiError,
     query::{Query, refuse_conditions, refuse_content_encoding},
     receive::receive,
 };
-
-/// Larger bodies are decoded on a thread of their own: a runtime thread has others to serve.
-const DECODE_INLINE_MAX: usize = 128 << 10;
 
 /// Commits writes together, if the conditions among them hold. The body is taken as JSON whatever its type says (`curl -d` says form),
 /// unless the type cannot be JSON.
@@ -60,31 +57,14 @@ pub(super) async fn batch(
     refuse_content_encoding(&parts.headers)?;
     refuse_other_types(&parts.headers)?;
     let (limits, now_ms) = (front.store.limits(), front.now_ms());
-    let received = receive(&front, body, body_limit(limits)).await?;
-    let batch = if received.bytes.len() > DECODE_INLINE_MAX {
-        // With its share of the budget: the body is held until it is decoded, also if the client goes away.
-        let decoding = tokio::task::spawn_blocking(move || read(&received.bytes, limits, now_ms));
-        decoding.await.map_err(|_| decoder_died())??
-    } else {
-        let batch = read(&received.bytes, limits, now_ms)?;
-        drop(received);
-        batch
-    };
+    let received = receive(&front, body, batch_body_max(limits)).await?;
+    let batch = decode_body(received, move |json| read(json, limits, now_ms)).await??;
     let operations = batch.len() as u64;
     let committed = applied(front.store.write(batch, options).await?)?;
     Ok(json(&BatchAnswer { version: committed.version, operations, sum: committed.sum() }))
 }
 
-fn decoder_died() -> ApiError {
-    ApiError::new(ErrorCode::Internal, "the batch's decoder failed; nothing was written: report this defect")
-}
-
-/// Room for the JSON around and the escapes within the largest batch, as far as is reasonable.
-fn body_limit(limits: Limits) -> usize {
-    limits.batch_bytes.saturating_mul(2).saturating_add(limits.batch_ops.saturating_mul(64))
-}
-
-fn read(json: &Bytes, limits: Limits, now_ms: u64) -> Result<Batch, ApiError> {
+fn read(json: &[u8], limits: Limits, now_ms: u64) -> Result<Batch, ApiError> {
     let mut batch = Batch::new(limits);
     // The value limit is the one that only the Store knows; it is kept aside for its status.
     let mut refused = None;

@@ -1,4 +1,4 @@
-//! `/health` says whether the process is of use at all, `/ready` whether to send it requests.
+//! `/api/v1/health` says whether the process is of use at all, `/ready` whether to send it requests.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::http::{
 
 /// Whether the node is healthy: not, once writes are refused for good. Damage is told, and is no reason: all but what is damaged
 /// is served, and to restart the node would not mend it.
-#[utoipa::path(get, path = "/health", tag = "operations", responses(
+#[utoipa::path(get, path = "/api/v1/health", tag = "operations", responses(
     (status = 200, description = "Healthy; the body says if the disk is full, or stored bytes are damaged", body = HealthAnswer),
     (status = 503, description = "Writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]

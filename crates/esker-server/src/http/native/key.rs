@@ -23,32 +23,18 @@ use super::{
 };
 use crate::http::{
     Front,
-    answer::{AnswerBody, Held, OCTET_STREAM, answers_fill_budget, etag, json, not_modified},
+    answer::{AnswerBody, OCTET_STREAM, etag, held_value, json, not_modified},
     ask::{CONSISTENCY, ReadPoint, WRITE_PARAMETERS, write_options},
     error::ApiError,
+    openapi::ValueBytes,
     query::{Query, refuse_conditions, refuse_content_encoding},
     receive::receive,
 };
 
-/// Shorter values take no share of the answers' budget: the number of connections bounds them.
-const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
 const EXPIRES_AT: HeaderName = HeaderName::from_static(EXPIRES_AT_HEADER);
 /// What a put says beside how it is committed.
 const TTL: &str = "ttl";
 const PUT_PARAMETERS: &[&str] = &[WRITE_PARAMETERS[0], WRITE_PARAMETERS[1], TTL];
-
-/// A value in the API's description: any bytes.
-struct ValueBytes;
-
-impl utoipa::PartialSchema for ValueBytes {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
-        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
-        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
-    }
-}
-
-impl utoipa::ToSchema for ValueBytes {}
 
 /// What a key's path takes.
 pub(super) const METHODS: &str = "GET, HEAD, PUT, DELETE";
@@ -183,14 +169,7 @@ fn readable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, Query<'_>), ApiError> {
 }
 
 fn value_answer(front: &Front, Entry { value, version, expiry }: Entry) -> Answer {
-    let mut bytes = value.into_bytes();
-    if bytes.len() > UNCOUNTED_BYTES_MAX {
-        let mut share = front.answer_budget.share();
-        if !share.grow(bytes.len()) {
-            return Err(answers_fill_budget(front));
-        }
-        bytes = Held::bytes(bytes, share);
-    }
+    let bytes = held_value(front, value.into_bytes())?;
     Ok(of_version(Response::new(AnswerBody::full(bytes)), version, expiry))
 }
 

@@ -5,16 +5,16 @@ use std::{ops::Bound, sync::Arc};
 use axum::{body::Body, extract::State};
 use esker_cluster::{Scan, ScanOptions};
 use esker_engine::{Item, KeyRange};
-use esker_wire::{NDJSON, cursor::Cursor, decode_base64, kv};
+use esker_wire::{ErrorAnswer, NDJSON, cursor::Cursor, decode_base64, kv};
 use http::{HeaderMap, Request, Response, header};
 
-use super::stream;
 use crate::http::{
     Front,
-    answer::{AnswerBody, Held, answers_fill_budget, json_bytes},
+    answer::{AnswerBody, Held, answers_fill_budget, item_bytes, json_bytes, unwritable},
     ask::{CONSISTENCY, ReadPoint},
     error::ApiError,
     query::{Query, refuse_conditions},
+    stream::{self, Framing},
 };
 
 const LIMIT_DEFAULT: u64 = 100;
@@ -23,6 +23,21 @@ const LIMIT_MAX: u64 = 10_000;
 pub(super) const ENCODING: &str = "encoding";
 const PARAMETERS: &[&str] =
     &["start", "end", "prefix", "limit", "reverse", "keys_only", "cursor", ENCODING, CONSISTENCY];
+
+/// A stream: one item a line.
+const LINES: Framing = Framing {
+    content_type: NDJSON,
+    open: "",
+    item: |json, item| write_line(json, item, false),
+    between: "",
+    close: "",
+    failure: Some(|error| {
+        let mut line = ErrorAnswer { error }.to_json();
+        line.push(b'\n');
+        line
+    }),
+};
+const BASE64_LINES: Framing = Framing { item: |json, item| write_line(json, item, true), ..LINES };
 
 /// What a list asks for.
 struct ListRequest {
@@ -76,7 +91,7 @@ pub(super) async fn list(
     Ok(point.mark(match streamed {
         true => {
             let scan = list.scan(&front, list.limit);
-            stream::answer(front, scan, list.base64).await
+            stream::answer(front, scan, if list.base64 { BASE64_LINES } else { LINES }).await
         }
         false => page(&front, &list, limit).await,
     }))
@@ -186,11 +201,6 @@ async fn page(front: &Front, list: &ListRequest, limit: u64) -> Result<Response<
     Ok(json_bytes(Held::bytes(json, share)))
 }
 
-/// What an item counts for: its key and its value.
-fn item_bytes(item: &Item) -> usize {
-    item.key.len() + item.value.as_ref().map_or(0, |value| value.len())
-}
-
 /// A page as it is written.
 struct Page {
     json: Vec<u8>,
@@ -213,7 +223,7 @@ impl Page {
         if self.last_key.is_some() {
             self.json.push(b',');
         }
-        write_item(&mut self.json, item, self.base64)?;
+        write_item(&mut self.json, item, self.base64).map_err(unwritable)?;
         self.last_key = Some(item.key.clone());
         self.items_left -= 1;
         self.bytes_left = self.bytes_left.saturating_sub(item_bytes(item));
@@ -229,13 +239,14 @@ impl Page {
 }
 
 /// Appends an item as JSON.
-pub(super) fn write_item(json: &mut Vec<u8>, item: &Item, base64: bool) -> Result<(), ApiError> {
+fn write_item(json: &mut Vec<u8>, item: &Item, base64: bool) -> serde_json::Result<()> {
     let expiry = item.expiry;
     let item = kv::Item::new(&item.key, item.value.as_deref(), item.version, base64);
-    let item = item.expiring(expiry);
-    serde_json::to_writer(json, &item).map_err(unwritable)
+    serde_json::to_writer(json, &item.expiring(expiry))
 }
 
-pub(super) fn unwritable(e: serde_json::Error) -> ApiError {
-    ApiError::new(esker_wire::ErrorCode::Internal, format!("an item cannot be written as JSON: {e}"))
+fn write_line(json: &mut Vec<u8>, item: &Item, base64: bool) -> serde_json::Result<()> {
+    write_item(json, item, base64)?;
+    json.push(b'\n');
+    Ok(())
 }

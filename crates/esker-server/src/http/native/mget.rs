@@ -13,7 +13,7 @@ use http::{Request, Response, header};
 use super::list::{ENCODING, is_base64};
 use crate::http::{
     Front,
-    answer::{AnswerBody, Held, answers_fill_budget, json_bytes},
+    answer::{AnswerBody, Held, answers_fill_budget, json_bytes, unwritable},
     ask::{CONSISTENCY, ReadPoint},
     budget::Share,
     error::ApiError,
@@ -147,7 +147,7 @@ fn to_json(keys: &[Vec<u8>], entries: Vec<Option<Entry>>, base64: bool) -> Resul
         let item = entry.as_ref().map(|entry| {
             kv::Item::new(key, Some(&entry.value), entry.version, base64).expiring(entry.expiry)
         });
-        serde_json::to_writer(&mut json, &item).map_err(super::list::unwritable)?;
+        serde_json::to_writer(&mut json, &item).map_err(unwritable)?;
     }
     json.extend_from_slice(b"]}");
     Ok(json)

@@ -6,13 +6,12 @@ mod batch;
 mod cluster;
 mod condition;
 mod delete_range;
+mod describe;
 mod health;
 mod incr;
 mod key;
 mod list;
 mod mget;
-mod openapi;
-mod stream;
 mod work;
 
 use std::sync::Arc;
@@ -27,8 +26,8 @@ use esker_wire::ErrorCode;
 
 use super::{Front, error::ApiError};
 
+pub(super) use describe::Description;
 pub(crate) use key::answer_key;
-pub use openapi::openapi_json;
 
 pub(crate) const LIST_PATH: &str = "/api/v1/kv";
 pub(crate) const MGET_PATH: &str = "/api/v1/mget";
@@ -37,7 +36,7 @@ pub(crate) const BATCH_PATH: &str = "/api/v1/batch";
 type Routes = MethodRouter<Arc<Front>>;
 
 /// Every route but that of single keys: path, methods, handler. The API description is tested against it.
-fn routes() -> [(&'static str, &'static str, Routes); 16] {
+pub(super) fn routes() -> [(&'static str, &'static str, Routes); 16] {
     const READ: &str = "GET, HEAD";
     const POST: &str = "POST";
     [
@@ -52,8 +51,8 @@ fn routes() -> [(&'static str, &'static str, Routes); 16] {
         ("/api/v1/admin/compact", POST, post(admin::compact)),
         ("/api/v1/admin/merge", POST, post(admin::merge_now)),
         ("/api/v1/admin/verify", POST, post(admin::verify)),
-        ("/api/v1/openapi.json", READ, get(openapi::openapi)),
-        ("/health", READ, get(health::health)),
+        ("/api/v1/openapi.json", READ, get(describe::openapi)),
+        ("/api/v1/health", READ, get(health::health)),
         ("/ready", READ, get(health::ready)),
         ("/metrics", READ, get(metrics)),
         ("/", READ, get(root)),
@@ -79,10 +78,13 @@ async fn root(uri: http::Uri) -> ApiError {
     unknown_route(uri).await
 }
 
-/// Prometheus metrics.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses(
-    (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text", body = String),
-))]
+/// What is counted: for Prometheus, or, with `Accept: application/json` or `format=json`, as a flat JSON object.
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    params(("format" = Option<String>, Query, description = "`json`: the same as `Accept: application/json`")),
+    responses(
+        (status = 200, description = "OpenMetrics text, or JSON",
+            content((String = "application/openmetrics-text"), (crate::http::dialects::verb::MetricsAnswer = "application/json"))),
+    ))]
 async fn metrics(State(front): State<Arc<Front>>) -> Response {
     /// What prometheus-client writes.
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

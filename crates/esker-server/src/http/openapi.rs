@@ -1,60 +1,43 @@
-//! `/api/v1/openapi.json`: the API described for programs, derived from the handlers.
+//! The description that is served: the native API's and the dialects' together.
 
 use std::sync::LazyLock;
 
-use http::Response;
 use utoipa::OpenApi;
 
-use super::{admin, backup, batch, cluster, delete_range, health, incr, key, list, mget};
-use crate::http::answer::{AnswerBody, json_bytes};
+use super::{
+    dialects::{envelope, query, verb},
+    native,
+};
 
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Esker", description = "The native HTTP API of Esker, a persistent key/value store"),
-    paths(
-        key::get,
-        key::head,
-        key::put,
-        key::delete,
-        incr::incr,
-        list::list,
-        delete_range::delete_range,
-        mget::mget,
-        batch::batch,
-        cluster::status,
-        cluster::nodes,
-        cluster::members,
-        backup::backup,
-        admin::checkpoint,
-        admin::compact,
-        admin::merge_now,
-        admin::verify,
-        health::health,
-        health::ready,
-        super::metrics,
-        openapi
-    )
-)]
-struct Description;
+/// A value in the description: any bytes.
+pub(crate) struct ValueBytes;
+
+impl utoipa::PartialSchema for ValueBytes {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl utoipa::ToSchema for ValueBytes {}
 
 /// The description as JSON.
 pub fn openapi_json() -> &'static str {
-    static JSON: LazyLock<String> =
-        LazyLock::new(|| Description::openapi().to_pretty_json().expect("a description is plain data"));
+    static JSON: LazyLock<String> = LazyLock::new(|| {
+        let whole = native::Description::openapi()
+            .merge_from(envelope::Description::openapi())
+            .merge_from(verb::Description::openapi())
+            .merge_from(query::Description::openapi());
+        whole.to_pretty_json().expect("a description is plain data")
+    });
     &JSON
-}
-
-/// This description.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "operations", responses(
-    (status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object),
-))]
-pub(super) async fn openapi() -> Response<AnswerBody> {
-    json_bytes(openapi_json())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::dialects::{Routes, envelope, query, verb};
 
     #[test]
     fn values_are_binary_and_the_answers_are_listed() {
@@ -109,13 +92,40 @@ mod tests {
         let key = ["GET", "HEAD", "PUT", "DELETE"].map(|method| format!("{method} /api/v1/kv/{{key}}"));
         let mut routes = Vec::from(key);
         routes.push("POST /api/v1/kv/{key}/incr".into());
-        for (path, methods, _) in super::super::routes() {
+        for (path, methods, _) in native::routes() {
             // HEAD goes with every GET; `/` only tells where to look.
             let named = methods.split(", ").filter(|&method| method != "HEAD" && path != "/");
             routes.extend(named.map(|method| format!("{method} {path}")));
         }
+        routes.extend(named(envelope::ROUTES));
+        routes.extend(named(verb::ROUTES));
+        routes.extend(named(query::ROUTES));
         described.sort();
         routes.sort();
         assert_eq!(described, routes);
+    }
+
+    fn named<A>(routes: Routes<A>) -> impl Iterator<Item = String> {
+        routes.iter().map(|(method, path, _)| format!("{method} {path}"))
+    }
+
+    /// Two APIs may have shapes of one name only if they are the same: the first would stand for both.
+    #[test]
+    fn no_shape_stands_for_another() {
+        let apis = [
+            native::Description::openapi(),
+            envelope::Description::openapi(),
+            verb::Description::openapi(),
+            query::Description::openapi(),
+        ];
+        let mut known = std::collections::BTreeMap::new();
+        for schemas in apis.into_iter().filter_map(|api| api.components).map(|components| components.schemas)
+        {
+            for (name, schema) in schemas {
+                let schema = serde_json::to_value(schema).unwrap();
+                let before = known.insert(name.clone(), schema.clone());
+                assert!(before.is_none_or(|before| before == schema), "{name}");
+            }
+        }
     }
 }
