@@ -14,6 +14,7 @@ mod query;
 mod receive;
 mod service;
 
+pub(crate) use budget::Share;
 pub(crate) use front::Front;
 #[cfg(test)]
 pub(crate) use front::test_service;
