@@ -33,7 +33,7 @@ pub(crate) enum Write<'a> {
     },
     /// Keys and values by turns, behind the command's name.
     PutAll { pairs: Args<'a>, if_absent: bool },
-    /// Of the keys behind the command's name; answered with how many there were.
+    /// Of the keys behind the command's name, which a store can hold; answered with how many there were.
     Delete { keys: Args<'a> },
     /// Answered with the sum.
     Add { key: &'a [u8], by: i64 },
@@ -256,8 +256,7 @@ fn batch_of(write: Write<'_>, store: &Store) -> Done<(Batch, Answer)> {
             }
         }
         Write::Delete { keys } => {
-            // A key that no store can hold is not there.
-            keys.from(1).filter(|key| check_key(key).is_ok()).try_for_each(|key| batch.delete(key))?;
+            keys.from(1).try_for_each(|key| batch.delete(key))?;
             Answer::Existed
         }
         Write::Add { key, by } => {

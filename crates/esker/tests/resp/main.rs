@@ -13,6 +13,7 @@ mod support;
 
 use std::{
     collections::BTreeSet,
+    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -84,6 +85,21 @@ fn a_redis_answers_the_same() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// What programs with redis-py do, where it is installed.
+#[test]
+fn redis_py_works() {
+    let python = |arguments: &[&str]| Command::new("python3").args(arguments).output();
+    if !python(&["-c", "import redis"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: there is no redis-py");
+        return;
+    }
+    let (server, _dir) = server(&[]);
+    let port = server.resp.rsplit(':').next().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/resp/redis_py.py");
+    let output = python(&[script, port]).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Whatever writes and reads a pipeline mixes, its answers are in order, and each sees those before it.

@@ -3,7 +3,7 @@
 use super::is;
 use crate::resp::{
     Args, Reply,
-    keyspace::Keyspace,
+    keyspace::{Keyspace, check_key},
     number::integer,
     refusal::{Done, NO_SUCH_KEY, Refusal, SYNTAX},
     writes::Write,
@@ -11,7 +11,9 @@ use crate::resp::{
 
 /// The engine counts which of them were there.
 pub(crate) fn plain_del<'a>(args: Args<'a>, _now_ms: u64) -> Done<Option<Write<'a>>> {
-    Ok(Some(Write::Delete { keys: args }))
+    // A key that no store can hold is not there; the store is not asked about it.
+    let all_may_be = args.from(1).all(|key| check_key(key).is_ok());
+    Ok(all_may_be.then_some(Write::Delete { keys: args }))
 }
 
 pub(crate) fn del(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
