@@ -267,8 +267,13 @@ async fn over_keys(
     let need = spec.needs(args);
     for _ in 0..ATTEMPTS_MAX {
         read_point_once(store, is_fresh).await?;
-        let keys: Vec<(&[u8], Need)> = spec.keys.of(args).map(|key| (key, need)).collect();
-        let mut keyspace = Keyspace::read(store, keys, || room_for(front)).await?;
+        let mut keyspace = match one_key(spec, args) {
+            Some(key) => Keyspace::read_one(store, key, need).await?,
+            None => {
+                let keys: Vec<(&[u8], Need)> = spec.keys.of(args).map(|key| (key, need)).collect();
+                Keyspace::read(store, keys, || room_for(front)).await?
+            }
+        };
         if matches!(needs, Needs::Count) {
             keyspace = keyspace.with_count(store.status().stats.keys);
         }
@@ -281,6 +286,13 @@ async fn over_keys(
         reply.rewind(mark);
     }
     Err(CONTENDED)
+}
+
+/// The key of a command that has one.
+fn one_key<'a>(spec: &Spec, args: Args<'a>) -> Option<&'a [u8]> {
+    let mut keys = spec.keys.of(args);
+    let first = keys.next();
+    first.filter(|_| keys.next().is_none())
 }
 
 /// Room for the values that a command or a transaction reads.

@@ -114,6 +114,19 @@ impl Keyspace {
         Ok(keyspace)
     }
 
+    /// The same for a single key, as most commands have.
+    pub(crate) async fn read_one(store: &Store, key: &[u8], need: Need) -> Done<Self> {
+        let mut keyspace = Self::empty(store);
+        let place = keyspace.place(key);
+        match need {
+            Need::Nothing => {}
+            _ if check_key(key).is_err() => keyspace.note(place, None),
+            Need::Presence => keyspace.note_meta(place, store.meta(key)),
+            Need::Values => keyspace.note(place, store.get(key).await?),
+        }
+        Ok(keyspace)
+    }
+
     async fn read_many(&mut self, store: &Store, places: Vec<usize>, room: Arc<Room>) -> Done {
         let keys = places.iter().map(|place| self.cells[*place].key.clone()).collect();
         let admit = Arc::clone(&room);

@@ -60,7 +60,10 @@ pub(crate) fn config_get(session: &mut Session, args: Args<'_>, reply: &mut Repl
     Ok(())
 }
 
-const SECTIONS: [(&str, fn(&Front, &mut String) -> std::fmt::Result); 8] = [
+/// Writes a section of INFO.
+type Section = fn(&Front, &mut String) -> std::fmt::Result;
+
+const SECTIONS: [(&str, Section); 8] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
