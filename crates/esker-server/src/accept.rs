@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use esker_cluster::metrics::Counter;
 use esker_wire::ErrorCode;
 use rustix::io::Errno;
 use tokio::{
@@ -28,6 +29,49 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Connections over the cap that are being told so at any moment; more are just closed.
 const REFUSALS_MAX: usize = 64;
+
+/// What becomes of the connections of one front.
+pub(crate) trait Serves: Clone + Send + 'static {
+    /// What all fronts share.
+    fn front(&self) -> &Arc<Front>;
+
+    /// Counts connections.
+    fn accepted(&self) -> &Counter;
+
+    /// Counts those over the cap.
+    fn refused(&self) -> &Counter;
+
+    /// What they are told.
+    fn refusal(&self) -> Vec<u8>;
+
+    /// Serves a connection to its end.
+    fn serve(self, stream: TcpStream) -> impl Future<Output = ()> + Send;
+}
+
+impl Serves for Service {
+    fn front(&self) -> &Arc<Front> {
+        Self::front(self)
+    }
+
+    fn accepted(&self) -> &Counter {
+        &Self::front(self).metrics.connections_accepted
+    }
+
+    fn refused(&self) -> &Counter {
+        &Self::front(self).metrics.connections_refused
+    }
+
+    fn refusal(&self) -> Vec<u8> {
+        raw_answer(
+            ErrorCode::TooManyConnections,
+            "the server has as many connections as it may: retry later or raise its connection limit",
+        )
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        serve(stream, self).await;
+    }
+}
 
 /// Where connections come from.
 pub(crate) trait Accept: Send + 'static {
@@ -57,7 +101,7 @@ impl Accept for TcpListener {
 }
 
 /// Accepts until the drain begins, and whoever has connected by then.
-pub(crate) async fn accept_all(mut listener: impl Accept, service: Service) {
+pub(crate) async fn accept_all(mut listener: impl Accept, service: impl Serves) {
     let front = Arc::clone(service.front());
     let mut draining = front.drain.subscribe();
     let mut pause = PAUSE_MIN;
@@ -90,30 +134,27 @@ fn is_exhaustion(e: &io::Error) -> bool {
     e.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-fn admit(stream: TcpStream, service: &Service) {
+fn admit(stream: TcpStream, service: &impl Serves) {
     let front = service.front();
     let place = Place::take(&front.connections, front.config.limits.connections);
     match place {
         Some(place) => {
-            front.metrics.connections_accepted.add_one();
+            service.accepted().add_one();
             let service = service.clone();
             tokio::spawn(async move {
                 let _place = place;
-                serve(stream, service).await;
+                service.serve(stream).await;
             });
         }
-        None => refuse(stream, front),
+        None => refuse(stream, service),
     }
 }
 
 /// Tells a client over the cap to come back, at little cost.
-fn refuse(stream: TcpStream, front: &Arc<Front>) {
-    front.metrics.connections_refused.add_one();
-    let answer = raw_answer(
-        ErrorCode::TooManyConnections,
-        "the server has as many connections as it may: retry later or raise its connection limit",
-    );
-    tell(stream, answer.into(), &front.refusals, front.config.timeouts.linger);
+fn refuse(stream: TcpStream, service: &impl Serves) {
+    service.refused().add_one();
+    let front = service.front();
+    tell(stream, service.refusal().into(), &front.refusals, front.config.timeouts.linger);
 }
 
 /// Gives an answer to whatever is asked, and closes.
@@ -128,9 +169,8 @@ fn tell(mut stream: TcpStream, answer: Arc<[u8]>, refusals: &Arc<AtomicUsize>, t
     });
 }
 
-/// Tells whoever connects that the server cannot serve yet, and why.
-pub(crate) async fn turn_away(mut listener: impl Accept, why: &str, time: Duration) {
-    let answer: Arc<[u8]> = raw_answer(ErrorCode::Unavailable, why).into();
+/// Tells whoever connects that the server cannot serve yet.
+pub(crate) async fn turn_away(mut listener: impl Accept, answer: Arc<[u8]>, time: Duration) {
     let refusals = Arc::default();
     loop {
         match listener.accept().await {

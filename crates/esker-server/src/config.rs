@@ -13,6 +13,8 @@ use crate::Origins;
 pub struct ServerConfig {
     /// Where the native HTTP front listens. Default 127.0.0.1:8080; port 0 takes any free port.
     pub http_address: SocketAddr,
+    /// Where the front for clients of Redis listens; `None`: nowhere. Default 127.0.0.1:6380; port 0 takes any free port.
+    pub resp_address: Option<SocketAddr>,
     /// How the work is spread over the cores. Default [`Runtime::Shared`] with a thread a core.
     pub runtime: Runtime,
     /// Connections that nobody has accepted yet, per listener. Default 1,024.
@@ -30,6 +32,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             http_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            resp_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6380))),
             runtime: Runtime::default(),
             backlog: 1024,
             limits: ServerLimits::default(),
@@ -58,7 +61,7 @@ impl Default for Runtime {
 /// The most that clients may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// Open connections; one more is answered 503 and closed. Default 10,000. Keep it below the open-files limit.
+    /// Open connections of all fronts; one more is answered 503 (HTTP) or with an error, and closed. Default 10,000. Keep it below the open-files limit.
     pub connections: usize,
     /// Bytes of a request's target (path and query). Default and most: 65,534. More is answered 414.
     pub request_target_bytes: usize,
@@ -98,6 +101,9 @@ pub struct Timeouts {
     pub header: Duration,
     /// Between requests on one connection. Default 75 s: longer than the usual proxy's 60.
     pub idle: Duration,
+    /// Between commands on one connection of a client of Redis, once it has sent one; before, [`Timeouts::idle`]. Default 1 h:
+    /// such clients keep connections for as long as they run, and few notice that one was closed before they use it.
+    pub resp_idle: Duration,
     /// Between two pieces of a request's body. Default 20 s. Answered 408.
     pub body_stall: Duration,
     /// For a whole body, plus a second for every [`Timeouts::body_bytes_per_second`] received. Default 30 s.
@@ -131,6 +137,7 @@ impl Default for Timeouts {
         Self {
             header: Duration::from_secs(10),
             idle: Duration::from_secs(75),
+            resp_idle: Duration::from_secs(3600),
             body_stall: Duration::from_secs(20),
             body_grace: Duration::from_secs(30),
             body_bytes_per_second: 8 << 10,

@@ -3,6 +3,7 @@
 //! ```text
 //! listen  -> accept -> connection -> http (routes) -> Store
 //! sockets    caps      time-outs     one module a subject
+//!                   -> resp (connection, commands) -> Store
 //! ```
 //!
 //! [`Server::bind`] opens the sockets, so that addresses are known and errors come early; [`Server::run`]
@@ -17,6 +18,7 @@ mod listen;
 mod metrics;
 mod origins;
 mod process;
+mod resp;
 mod server;
 
 pub use config::{REQUEST_TARGET_BYTES_MAX, Runtime, ServerConfig, ServerLimits, Timeouts};

@@ -170,6 +170,7 @@ impl Collector for Figures {
         let mut writer = Writer(encoder);
         self.requests(&mut writer)?;
         self.connections(&mut writer)?;
+        self.resp(&mut writer)?;
         self.store(&mut writer)?;
         self.engine(&mut writer)?;
         if let Some(view) = self.0.store.cluster() {
@@ -195,7 +196,8 @@ impl Figures {
 
     fn connections(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let front = &self.0;
-        let open = front.connections.load(Ordering::Relaxed) as u64;
+        let all = front.connections.load(Ordering::Relaxed) as u64;
+        let open = all.saturating_sub(front.resp.clients.count() as u64);
         writer.gauge("esker_http_connections", "Open connections", open)?;
         let receiving = front.body_budget.taken() as u64;
         writer.gauge("esker_http_body_bytes", "Bytes of request bodies being received", receiving)?;
@@ -211,6 +213,34 @@ impl Figures {
                 &metrics.connections_stalled,
             ),
             ("esker_http_accept_errors", "Failures for want of files or memory", &metrics.accept_errors),
+        ] {
+            writer.counter(name, help, counter.get())?;
+        }
+        Ok(())
+    }
+
+    fn resp(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let resp = &self.0.resp;
+        let commands = resp.metrics.commands().filter(|(_, count)| *count > 0);
+        let commands = commands.map(|(command, count)| ([("command", command), ("front", "resp")], count));
+        writer.counters("esker_resp_commands", "Commands of clients of Redis", commands)?;
+        let pipelines = std::iter::once(("pipeline", resp.metrics.pipeline.snapshot()));
+        writer.histograms(
+            "esker_resp_seconds",
+            "From the arrival of commands to their answers",
+            pipelines,
+        )?;
+        let open = resp.clients.count() as u64;
+        writer.gauge("esker_resp_connections", "Open connections of clients of Redis", open)?;
+        for (name, help, counter) in [
+            ("esker_resp_errors", "Answers that were errors", &resp.metrics.errors),
+            ("esker_resp_connections_accepted", "Connections accepted", &resp.metrics.connections_accepted),
+            ("esker_resp_connections_refused", "Connections over the cap", &resp.metrics.connections_refused),
+            (
+                "esker_resp_connections_stalled",
+                "Connections dropped while answering",
+                &resp.metrics.connections_stalled,
+            ),
         ] {
             writer.counter(name, help, counter.get())?;
         }

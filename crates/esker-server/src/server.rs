@@ -11,6 +11,7 @@ use std::{
 };
 
 use esker_cluster::Store;
+use esker_wire::ErrorCode;
 use tokio::{
     net::TcpListener,
     runtime,
@@ -20,9 +21,11 @@ use tokio::{
 use crate::{
     BindError, Runtime, ServerConfig,
     accept::{accept_all, turn_away},
+    guard::raw_answer,
     http::{Front, Service},
     listen::listen,
     metrics::Recent,
+    resp::{RespService, loading},
 };
 
 /// Threads for what takes long without waiting, such as decoding large batches.
@@ -31,13 +34,26 @@ const BLOCKING_THREADS: usize = 4;
 /// A server whose sockets are open and which serves once it is [run](Server::run).
 pub struct Server {
     front: Arc<Front>,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Listeners>,
+}
+
+/// The listeners of one thread, or of all, a front each.
+struct Listeners {
+    http: std::net::TcpListener,
+    resp: Option<std::net::TcpListener>,
+}
+
+/// Where the fronts listen; never port 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) http: SocketAddr,
+    pub(crate) resp: Option<SocketAddr>,
 }
 
 /// Open sockets without a server yet: a node of a cluster tells the others its address before it has a Store.
 pub struct Sockets {
-    address: SocketAddr,
-    listeners: Vec<std::net::TcpListener>,
+    addresses: Addresses,
+    listeners: Vec<Listeners>,
 }
 
 impl Sockets {
@@ -47,31 +63,50 @@ impl Sockets {
             Runtime::PerCore(count) => count.get(),
             Runtime::Shared(_) => 1,
         };
-        let listeners = listen(config.http_address, config.backlog, count)?;
-        let address = listeners.first().and_then(|listener| listener.local_addr().ok());
-        Ok(Self { address: address.unwrap_or(config.http_address), listeners })
+        let listen_at = |address| -> Result<_, BindError> {
+            let listeners = listen(address, config.backlog, count)?;
+            let taken = listeners.first().and_then(|listener| listener.local_addr().ok());
+            Ok((taken.unwrap_or(address), listeners))
+        };
+        let (http, listeners) = listen_at(config.http_address)?;
+        let resp = config.resp_address.map(listen_at).transpose()?;
+        let (resp, resp_listeners) = resp.unzip();
+        let mut resp_listeners = resp_listeners.into_iter().flatten();
+        let listeners = listeners.into_iter().map(|http| Listeners { http, resp: resp_listeners.next() });
+        Ok(Self { addresses: Addresses { http, resp }, listeners: listeners.collect() })
     }
 
     /// Where the native HTTP front listens; never port 0.
     pub fn http_address(&self) -> SocketAddr {
-        self.address
+        self.addresses.http
+    }
+
+    /// Where the front for clients of Redis listens, if it does; never port 0.
+    pub fn resp_address(&self) -> Option<SocketAddr> {
+        self.addresses.resp
     }
 }
 
 impl Sockets {
-    /// Answers everything with 503 and `why`, until what is returned is dropped: where a server cannot serve yet, whoever asks
+    /// Answers everything with 503, or LOADING, and `why`, until what is returned is dropped: where a server cannot serve yet, whoever asks
     /// shall not wait in the backlog for as long.
     pub fn turn_away(&self, config: &ServerConfig, why: &'static str) -> io::Result<TurningAway> {
-        let listeners = self.listeners.iter().map(std::net::TcpListener::try_clone);
+        let answers: [Arc<[u8]>; 2] = [raw_answer(ErrorCode::Unavailable, why).into(), loading(why).into()];
+        let [http, resp] = &answers;
+        let listeners = self.listeners.iter().flat_map(|listeners| {
+            let resp = listeners.resp.as_ref().map(|listener| (listener, resp));
+            std::iter::once((&listeners.http, http)).chain(resp)
+        });
+        let listeners = listeners.map(|(listener, answer)| Ok((listener.try_clone()?, Arc::clone(answer))));
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let time = config.timeouts.linger;
         let thread = std::thread::Builder::new().name("esker-waiting".into()).spawn(move || {
             runtime.block_on(async {
-                for listener in listeners {
+                for (listener, answer) in listeners {
                     match TcpListener::from_std(listener) {
-                        Ok(listener) => drop(tokio::spawn(turn_away(listener, why, time))),
+                        Ok(listener) => drop(tokio::spawn(turn_away(listener, answer, time))),
                         Err(e) => tracing::warn!(error = %e, "cannot answer yet"),
                     }
                 }
@@ -151,13 +186,18 @@ impl Server {
 
     /// A server on sockets that are open already.
     pub fn on(sockets: Sockets, config: ServerConfig, store: Store) -> Self {
-        let front = Front::new(config, store, sockets.address);
+        let front = Front::new(config, store, sockets.addresses);
         Self { front: Arc::new(front), listeners: sockets.listeners }
     }
 
     /// Where the native HTTP front listens; never port 0.
     pub fn http_address(&self) -> SocketAddr {
         self.front.address
+    }
+
+    /// Where the front for clients of Redis listens, if it does; never port 0.
+    pub fn resp_address(&self) -> Option<SocketAddr> {
+        self.front.resp.address
     }
 
     /// Serves until `shutdown` is ready, then drains and closes the Store. Blocks the calling thread, on which
@@ -214,17 +254,17 @@ impl Drop for Leaving {
 
 fn start_workers(
     front: &Arc<Front>,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Listeners>,
     leaving: mpsc::Sender<()>,
 ) -> io::Result<Vec<Worker>> {
     let mut workers = Vec::new();
-    for (number, listener) in listeners.into_iter().enumerate() {
+    for (number, listeners) in listeners.into_iter().enumerate() {
         let runtime = build_runtime(front.config.runtime)?;
         let (front, leaving) = (Arc::clone(front), Leaving(leaving.clone()));
         let thread = std::thread::Builder::new().name(format!("esker-http-{number}"));
         workers.push(thread.spawn(move || {
             let _leaving = leaving;
-            let left = work(&runtime, listener, front);
+            let left = work(&runtime, listeners, front);
             // Cuts off what the drain has left.
             runtime.shutdown_timeout(Duration::ZERO);
             left
@@ -246,10 +286,17 @@ fn build_runtime(kind: Runtime) -> io::Result<runtime::Runtime> {
 }
 
 /// Accepts until the drain begins, then waits for the connections; says how many are left after that.
-fn work(runtime: &runtime::Runtime, listener: std::net::TcpListener, front: Arc<Front>) -> io::Result<usize> {
+fn work(runtime: &runtime::Runtime, listeners: Listeners, front: Arc<Front>) -> io::Result<usize> {
     runtime.block_on(async {
         let service = Service::new(Arc::clone(&front));
-        accept_all(TcpListener::from_std(listener)?, service).await;
+        let http = accept_all(TcpListener::from_std(listeners.http)?, service);
+        match listeners.resp {
+            None => http.await,
+            Some(listener) => {
+                let resp = accept_all(TcpListener::from_std(listener)?, RespService::new(Arc::clone(&front)));
+                tokio::join!(http, resp);
+            }
+        }
         let drained = front.connections_ended();
         if tokio::time::timeout(front.config.timeouts.drain, drained).await.is_err() {
             tracing::warn!("requests did not finish in time and are cut off");

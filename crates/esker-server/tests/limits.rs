@@ -248,7 +248,11 @@ fn a_drain_answers_what_is_on_its_way() {
 /// Whoever asks too early is told so at once, and whoever asks when the server runs is served.
 #[test]
 fn who_comes_too_early_is_turned_away() {
-    let config = ServerConfig { http_address: "127.0.0.1:0".parse().unwrap(), ..ServerConfig::default() };
+    let config = ServerConfig {
+        http_address: "127.0.0.1:0".parse().unwrap(),
+        resp_address: None,
+        ..ServerConfig::default()
+    };
     let sockets = Sockets::bind(&config).unwrap();
     let waiting = sockets.turn_away(&config, "it waits for others").unwrap();
     let answer = Client::connect(sockets.http_address()).request("GET", "/ready", &[], b"");

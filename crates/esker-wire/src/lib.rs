@@ -14,6 +14,7 @@ pub mod kv;
 pub mod mget;
 pub mod options;
 pub mod percent;
+pub mod resp;
 mod ttl;
 
 pub use encoding::{

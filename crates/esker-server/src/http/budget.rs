@@ -45,6 +45,11 @@ impl Share {
         true
     }
 
+    /// How many it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Another share of the same budget, of nothing yet.
     pub(crate) fn split(&self) -> Self {
         self.budget.share()

@@ -12,7 +12,7 @@ use esker_cluster::Store;
 use esker_engine::Damage;
 
 use super::{budget::Budget, drain::Drain};
-use crate::{ServerConfig, metrics::ServerMetrics};
+use crate::{ServerConfig, metrics::ServerMetrics, resp::RespFront, server::Addresses};
 
 /// What all requests share, over all runtimes.
 pub(crate) struct Front {
@@ -21,10 +21,12 @@ pub(crate) struct Front {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: ServerMetrics,
     pub(crate) drain: Drain,
-    /// Open connections.
+    /// Open connections of all fronts.
     pub(crate) connections: Arc<AtomicUsize>,
     /// Connections over the cap that are being told so.
     pub(crate) refusals: Arc<AtomicUsize>,
+    /// What the connections of the Redis protocol share.
+    pub(crate) resp: RespFront,
     /// Of request bodies being received.
     pub(crate) body_budget: Arc<Budget>,
     /// Of answers being sent.
@@ -32,13 +34,14 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn new(config: ServerConfig, store: Store, address: SocketAddr) -> Self {
+    pub(crate) fn new(config: ServerConfig, store: Store, addresses: Addresses) -> Self {
         let body_budget = Arc::new(Budget::new(config.limits.body_bytes_under_way));
         let answer_budget = Arc::new(Budget::new(config.limits.answer_bytes_under_way));
         Self {
             config,
+            address: addresses.http,
+            resp: RespFront::new(addresses.resp, &store),
             store,
-            address,
             metrics: ServerMetrics::default(),
             drain: Drain::new(),
             connections: Arc::default(),
@@ -80,6 +83,7 @@ pub(crate) fn test_service() -> (super::Service, tempfile::TempDir) {
     let db = esker_engine::Db::open(dir.path(), Default::default()).expect("an empty store opens");
     let clock = Arc::new(ManualClock::default());
     let store = Store::single(db, StoreConfig::default(), clock).expect("threads start");
-    let front = Front::new(ServerConfig::default(), store, ([127, 0, 0, 1], 0).into());
+    let addresses = Addresses { http: ([127, 0, 0, 1], 0).into(), resp: None };
+    let front = Front::new(ServerConfig::default(), store, addresses);
     (super::Service::new(Arc::new(front)), dir)
 }

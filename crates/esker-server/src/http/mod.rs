@@ -20,6 +20,7 @@ mod receive;
 mod service;
 mod stream;
 
+pub(crate) use budget::Share;
 pub(crate) use front::Front;
 #[cfg(test)]
 pub(crate) use front::test_service;

@@ -74,6 +74,7 @@ impl TestServer {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ServerConfig {
             http_address: "127.0.0.1:0".parse().unwrap(),
+            resp_address: None,
             runtime: Runtime::PerCore(NonZeroUsize::new(2).unwrap()),
             ..ServerConfig::default()
         };

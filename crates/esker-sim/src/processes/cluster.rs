@@ -67,6 +67,7 @@ pub struct Cluster {
 struct Address {
     host: String,
     http: u16,
+    resp: u16,
     peers: u16,
 }
 
@@ -113,6 +114,12 @@ impl Cluster {
     pub fn endpoint(&self, node: u64) -> String {
         let Address { host, http, .. } = &self.addresses[&node];
         format!("http://{host}:{http}")
+    }
+
+    /// Where a node's front for clients of Redis is, `host:port`.
+    pub fn resp_address(&self, node: u64) -> String {
+        let Address { host, resp, .. } = &self.addresses[&node];
+        format!("{host}:{resp}")
     }
 
     /// Clients of each node.
@@ -230,7 +237,7 @@ fn arguments(
     node: u64,
     (home, data_dir): (&Path, &Path),
 ) -> Vec<String> {
-    let Address { host, http, peers } = &addresses[&node];
+    let Address { host, http, resp, peers } = &addresses[&node];
     let path = |path: &Path| path.display().to_string();
     let mut arguments = vec![path(&options.binary), "serve".into()];
     let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
@@ -238,6 +245,7 @@ fn arguments(
     add("--ready-file", path(&Node::ready_file(home)));
     add("--host", host.clone());
     add("--port", http.to_string());
+    add("--resp-port", resp.to_string());
     if options.nodes > 1 {
         let member = |address: &Address| format!("{}:{}:{}", address.host, address.http, address.peers);
         add("--node-id", node.to_string());
@@ -255,8 +263,11 @@ fn arguments(
 fn addresses(options: &ClusterOptions, namespaces: Option<&Namespaces>) -> BTreeMap<u64, Address> {
     let rng = Rng::new(options.seed);
     let address = |node| match namespaces {
-        Some(namespaces) => Address { host: namespaces.host(node), http: 8080, peers: 7070 },
-        None => Address { host: "127.0.0.1".into(), http: free_port(&rng), peers: free_port(&rng) },
+        Some(namespaces) => Address { host: namespaces.host(node), http: 8080, resp: 6380, peers: 7070 },
+        None => {
+            let port = || free_port(&rng);
+            Address { host: "127.0.0.1".into(), http: port(), resp: port(), peers: port() }
+        }
     };
     (1..=options.nodes).map(|node| (node, address(node))).collect()
 }

@@ -77,7 +77,8 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         ));
     }
     // A server does not depend on somebody reading what it says.
-    if let Err(e) = banner(&settings, address, &report, node.as_ref()) {
+    let fronts = (address, server.resp_address());
+    if let Err(e) = banner(&settings, fronts, &report, node.as_ref()) {
         tracing::warn!(error = %e, %address, "cannot write to standard output");
     }
     if let Some(path) = &args.ready_file {
@@ -146,7 +147,7 @@ pub(super) fn cannot_start(why: impl std::fmt::Display) -> Failure {
 
 fn banner(
     settings: &Settings,
-    address: SocketAddr,
+    (address, resp): (SocketAddr, Option<SocketAddr>),
     report: &OpenReport,
     node: Option<&ClusterNode>,
 ) -> std::io::Result<()> {
@@ -154,6 +155,9 @@ fn banner(
     let dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
     writeln!(out, "Esker {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  listening  http://{address}")?;
+    if let Some(resp) = resp {
+        writeln!(out, "  redis      {resp}")?;
+    }
     if let Some(node) = node {
         writeln!(out, "  cluster    node {}, peers at {}", node.number(), node.peer_address())?;
     }
@@ -168,6 +172,9 @@ fn banner(
     writeln!(out, "Try:")?;
     writeln!(out, "  curl -X PUT --data-binary 'hello' http://{address}/api/v1/kv/greeting")?;
     writeln!(out, "  esker get greeting{endpoint}")?;
+    if let Some(resp) = resp {
+        writeln!(out, "  redis-cli -h {} -p {} get greeting", resp.ip(), resp.port())?;
+    }
     out.flush()
 }
 

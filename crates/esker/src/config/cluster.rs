@@ -20,6 +20,8 @@ use super::{
 const HTTP_PORT_BASE: u16 = 8080;
 /// The same for `grpc_port`.
 const PEER_PORT_BASE: u16 = 7070;
+/// What `resp_port` counts up from, of the nodes of the list that have one host.
+const RESP_PORT_BASE: u16 = 6380;
 /// Any of these makes the node one of a cluster; which of them is given says how the cluster is found.
 const WAYS_IN: [&str; 4] = ["cluster_nodes", "join", "cluster_dns", "gossip_seeds"];
 /// What a single node has no use for.
@@ -117,23 +119,38 @@ pub(crate) struct ClusterSettings {
 
 /// Settles which node this one is, and with it the ports that are given nowhere; adds to the warnings.
 pub(super) fn place(effective: &mut Effective) -> Result<(), String> {
+    if effective.count("port") == 0 {
+        // Whoever takes any port for one front is likely to start several nodes.
+        follow(effective, "resp_port", Value::Port(Some(0)), "port");
+    }
     if !enabled(effective) {
         warn_of_idle(effective, &CLUSTER_ONLY, "the node is in no cluster (`cluster_enabled`)");
         return Ok(());
     }
     warn_of_idle(effective, &SINGLE_ONLY, "in a cluster `write_bytes_under_way` bounds what waits");
     let Some(own) = own_node(effective)? else { return Ok(()) };
-    for (name, value) in
-        [("node_id", own.id), ("port", u64::from(own.http_port)), ("grpc_port", u64::from(own.peer_port))]
-    {
-        let found = effective.outcomes.iter_mut().find(|outcome| outcome.setting.name == name);
-        let outcome = found.expect("the table has these settings");
-        // A node id of 0 asks for its place to be found, wherever it is given.
-        if outcome.source == Source::Default || outcome.value == Value::Count(0) && name == "node_id" {
-            (outcome.value, outcome.source) = (Value::Count(value), Source::Follows("cluster_nodes"));
-        }
+    let before_on_host =
+        listed(effective)?.iter().filter(|node| node.host == own.host && node.id < own.id).count();
+    let counted_up = u16::try_from(before_on_host).ok().and_then(|place| RESP_PORT_BASE.checked_add(place));
+    for (name, value) in [
+        ("node_id", Value::Count(own.id)),
+        ("port", Value::Count(own.http_port.into())),
+        ("grpc_port", Value::Count(own.peer_port.into())),
+        ("resp_port", Value::Port(counted_up)),
+    ] {
+        follow(effective, name, value, "cluster_nodes");
     }
     Ok(())
+}
+
+/// Settles a setting that is given nowhere by another one.
+fn follow(effective: &mut Effective, name: &'static str, value: Value, by: &'static str) {
+    let found = effective.outcomes.iter_mut().find(|outcome| outcome.setting.name == name);
+    let outcome = found.expect("the table has these settings");
+    // A node id of 0 asks for its place to be found, wherever it is given.
+    if outcome.source == Source::Default || outcome.value == Value::Count(0) && name == "node_id" {
+        (outcome.value, outcome.source) = (value, Source::Follows(by));
+    }
 }
 
 /// Adds a warning for each of these that is given.
@@ -259,11 +276,11 @@ impl ClusterSettings {
         one_way_in(effective)?;
         let own = own_node(effective)?;
         let advertise_host = advertise_host(effective, own.as_ref())?;
-        let advertised = |name| joined(&advertise_host, port(effective, name));
+        let advertised = |name| joined(&advertise_host, effective.port(name));
         let (heartbeat, election_timeout) = times(effective)?;
         let dns = Some(effective.text("cluster_dns").to_owned()).filter(|name| !name.is_empty());
-        if port(effective, "port") == port(effective, "grpc_port") && port(effective, "port") > 0 {
-            return Err(format!("`port` and `grpc_port` are both {}: give two", port(effective, "port")));
+        if effective.port("port") == effective.port("grpc_port") && effective.port("port") > 0 {
+            return Err(format!("`port` and `grpc_port` are both {}: give two", effective.port("port")));
         }
         Ok(Some(Self {
             name: effective.text("cluster_name").to_owned(),
@@ -277,7 +294,7 @@ impl ClusterSettings {
             size: usize::try_from(effective.count("cluster_size")).expect("the table bounds it"),
             data_dir_moved: effective.flag("data_dir_moved"),
             learner: effective.flag("learner"),
-            peer_listen: address(effective, "grpc_port")?,
+            peer_listen: address(effective, effective.port("grpc_port"))?,
             advertise_host,
             heartbeat,
             election_timeout,
@@ -285,10 +302,6 @@ impl ClusterSettings {
             tls: tls(effective)?,
         }))
     }
-}
-
-fn port(effective: &Effective, name: &str) -> u16 {
-    u16::try_from(effective.count(name)).expect("the table bounds it")
 }
 
 /// Two ways in would leave open which cluster is meant.
@@ -428,6 +441,9 @@ mod tests {
             assert_eq!(effective.count(name), value);
             assert_eq!(effective.outcome(name).source.to_string(), "follows from cluster_nodes");
         }
+        assert_eq!(effective.outcome("resp_port").value, Value::Port(Some(6381)));
+        let apart = self::effective(&[("cluster_nodes", "a,b,127.0.0.1"), ("node_id", "3")]).unwrap();
+        assert_eq!(apart.outcome("resp_port").value, Value::Port(Some(6380)));
         let settings = Settings::new(&effective).unwrap();
         assert_eq!(settings.server.http_address.port(), 8081);
         assert_eq!(settings.store.node_id, 2);

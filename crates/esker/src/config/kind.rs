@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Ratio(u64, u64),
     /// A sync policy.
     Sync,
+    /// A port, or none.
+    Port,
     /// One of a few words.
     Choice(&'static [&'static str]),
 }
@@ -48,7 +50,12 @@ pub(crate) enum Value {
     Ratio(u64),
     /// Of [`Kind::Sync`].
     Sync(SyncPolicy),
+    /// Of [`Kind::Port`].
+    Port(Option<u16>),
 }
+
+/// What stands for no port.
+const OFF: &str = "off";
 
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("TiB", 1 << 40),
@@ -81,6 +88,8 @@ impl Kind {
             Self::Millis(min, max) => in_range(parse_millis(text), min, max).map(Value::Millis),
             Self::Ratio(min, max) => in_range(parse_hundredths(text), min, max).map(Value::Ratio),
             Self::Sync => text.parse().map(Value::Sync).map_err(|_| refuse()),
+            Self::Port if text.is_empty() || text == OFF => Ok(Value::Port(None)),
+            Self::Port => text.parse().map(|port| Value::Port(Some(port))).map_err(|_| refuse()),
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(_) => Err(refuse()),
         }
@@ -103,6 +112,7 @@ impl Kind {
             }
             Self::Ratio(min, max) => format!("a number from {} to {}", Value::Ratio(min), Value::Ratio(max)),
             Self::Sync => "always, never or every:<ms> (true and false mean always and never)".into(),
+            Self::Port => format!("a port from 0 to {}, or {OFF}", u16::MAX),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
         }
     }
@@ -117,6 +127,7 @@ impl Kind {
             Self::Bytes(..) => "SIZE",
             Self::Millis(..) => "TIME",
             Self::Sync => "POLICY",
+            Self::Port => "PORT",
             Self::Choice(_) => "WORD",
         }
     }
@@ -132,6 +143,8 @@ impl fmt::Display for Value {
             Self::Millis(millis) => Millis(*millis).fmt(f),
             Self::Ratio(hundredths) => write!(f, "{}.{:02}", hundredths / 100, hundredths % 100),
             Self::Sync(policy) => policy.fmt(f),
+            Self::Port(None) => f.write_str(OFF),
+            Self::Port(Some(port)) => port.fmt(f),
         }
     }
 }
@@ -222,6 +235,8 @@ mod tests {
             (Kind::Flag, "true"),
             (Kind::Ratio(5, 95), "0.35"),
             (Kind::Sync, "every:5"),
+            (Kind::Port, "6380"),
+            (Kind::Port, "off"),
             (Kind::Choice(&["a", "b"]), "b"),
             (Kind::Path, "/tmp/x"),
             (Kind::Optional("a name"), ""),
@@ -245,6 +260,8 @@ mod tests {
             (Kind::Ratio(5, 95), "0.355"),
             (Kind::Flag, "yes"),
             (Kind::Sync, "sometimes"),
+            (Kind::Port, "65536"),
+            (Kind::Port, "on"),
             (Kind::Choice(&["a", "b"]), "c"),
             (Kind::Path, ""),
         ] {

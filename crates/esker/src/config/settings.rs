@@ -134,7 +134,8 @@ fn server(effective: &Effective, cluster: Option<&ClusterSettings>) -> Result<Se
     let standard = Timeouts::default();
     let threads = effective.threads("runtime_threads");
     Ok(ServerConfig {
-        http_address: address(effective, "port")?,
+        http_address: address(effective, effective.port("port"))?,
+        resp_address: effective.resp_port().map(|port| address(effective, port)).transpose()?,
         runtime: match effective.text("runtime") {
             "shared" => Runtime::Shared(threads),
             _ => Runtime::PerCore(threads),
@@ -152,6 +153,7 @@ fn server(effective: &Effective, cluster: Option<&ClusterSettings>) -> Result<Se
         timeouts: Timeouts {
             header: effective.time("header_timeout_ms"),
             idle: effective.time("idle_timeout_ms"),
+            resp_idle: effective.time("resp_idle_timeout_ms"),
             body_stall: effective.time("body_stall_timeout_ms"),
             write_stall: effective.time("write_stall_timeout_ms"),
             drain_notice: effective.time("drain_notice_ms"),
@@ -173,9 +175,8 @@ fn origins(effective: &Effective) -> Result<Origins, String> {
 }
 
 /// Where to listen, with the port that is set so. As long as there is neither encryption nor a password, only who is on this machine may come.
-pub(super) fn address(effective: &Effective, port: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(effective: &Effective, port: u16) -> Result<SocketAddr, String> {
     let (host, source) = (effective.text("host"), &effective.outcome("host").source);
-    let port = u16::try_from(effective.count(port)).expect("the table bounds it");
     let resolved = (host.trim_matches(['[', ']']), port).to_socket_addrs();
     let address =
         resolved.map_err(|e| format!("{source}: `host`: `{host}` is no address or known name: {e}"))?.next();
@@ -206,6 +207,18 @@ impl Effective {
         match self.outcome(name).value {
             Value::Count(count) => count,
             ref other => unreachable!("`{name}` is {other:?}"),
+        }
+    }
+
+    /// Of a port that there is in any case.
+    pub(super) fn port(&self, name: &str) -> u16 {
+        u16::try_from(self.count(name)).expect("the table bounds it")
+    }
+
+    fn resp_port(&self) -> Option<u16> {
+        match self.outcome("resp_port").value {
+            Value::Port(port) => port,
+            ref other => unreachable!("`resp_port` is {other:?}"),
         }
     }
 
@@ -302,6 +315,16 @@ mod tests {
                 "{algorithm} {level}"
             );
         }
+    }
+
+    #[test]
+    fn whoever_takes_any_port_takes_any_for_every_front() {
+        let resp = |given: &[(&str, &str)]| settings(given).unwrap().server.resp_address.map(|it| it.port());
+        assert_eq!(resp(&[]), Some(6380));
+        assert_eq!(resp(&[("port", "8081")]), Some(6380));
+        assert_eq!(resp(&[("port", "0")]), Some(0));
+        assert_eq!(resp(&[("port", "0"), ("resp_port", "6380")]), Some(6380));
+        assert_eq!(resp(&[("resp_port", "off")]), None);
     }
 
     #[test]

@@ -43,7 +43,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const HOUR: u64 = 3_600_000;
 
-use Kind::{Bytes, Choice, Count, Flag, Millis, Optional, Path, Ratio, Sync, Text};
+use Kind::{Bytes, Choice, Count, Flag, Millis, Optional, Path, Port, Ratio, Sync, Text};
 use Standard::{AliasOf, Cores, EighthOfMemory, HalfOfMemory, Value};
 
 const fn setting(name: &'static str, kind: Kind, default: Standard, help: &'static str) -> Setting {
@@ -72,6 +72,13 @@ pub(crate) const TABLE: &[Setting] = &[
         "The address or host name to listen on. Anything but a loopback address needs `insecure`.",
     ),
     setting("port", Count(0, 65_535), Value("8080"), "The port of the HTTP front; 0 takes a free one."),
+    setting(
+        "resp_port",
+        Port,
+        Value("6380"),
+        "The port of the front for clients of Redis; 0 takes a free one, and so does the default where `port` is 0. Of the nodes of \
+         `cluster_nodes` that have one host, the k-th has 6380 + k - 1. `off`: there is none.",
+    ),
     setting(
         "insecure",
         Flag,
@@ -215,7 +222,8 @@ pub(crate) const TABLE: &[Setting] = &[
         "max_connections",
         Count(1, 1_000_000),
         Value("10000"),
-        "Open connections; one more is answered 503 and closed. Keep it below the limit of open files.",
+        "Open connections of all fronts together; one more is told so (503 from HTTP) and closed. Keep it below the limit of open \
+         files.",
     ),
     setting(
         "listen_backlog",
@@ -265,7 +273,14 @@ pub(crate) const TABLE: &[Setting] = &[
         "idle_timeout_ms",
         Millis(1, 24 * HOUR),
         Value("75s"),
-        "How long a connection may wait for its next request.",
+        "How long a connection may wait for its next request, or, of a client of Redis, for its first.",
+    ),
+    setting(
+        "resp_idle_timeout_ms",
+        Millis(1000, 24 * 365 * HOUR),
+        Value("3600s"),
+        "How long a connection of a client of Redis may wait for its next command. Such clients keep connections for as long as \
+         they run.",
     ),
     setting(
         "body_stall_timeout_ms",
@@ -454,7 +469,6 @@ pub(crate) const TABLE: &[Setting] = &[
 pub(crate) const UNSUPPORTED: &[&str] = &[
     "binary_port",
     "engine",
-    "resp_port",
     "memtable_bytes",
     "replication_factor",
     "write_quorum",

@@ -38,6 +38,8 @@ pub(crate) fn run(args: &[&str]) -> Output {
 pub(crate) struct Server {
     child: Child,
     pub(crate) endpoint: String,
+    /// Where clients of Redis connect; empty if nowhere.
+    pub(crate) resp: String,
     _stdout: BufReader<ChildStdout>,
     _stderr: ChildStderr,
 }
@@ -69,11 +71,14 @@ impl Server {
             .spawn()
             .expect("it starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        let mut endpoint = None;
+        let (mut endpoint, mut resp) = (None, String::new());
         let mut line = String::new();
         while stdout.read_line(&mut line).expect("it is text") > 0 {
             if let Some(rest) = line.trim().strip_prefix("listening") {
                 endpoint = Some(rest.trim().to_owned());
+            }
+            if let Some(rest) = line.trim().strip_prefix("redis ") {
+                resp = rest.trim().to_owned();
             }
             if line.trim() == "Try:" {
                 break;
@@ -83,7 +88,7 @@ impl Server {
         match endpoint {
             Some(endpoint) => {
                 let stderr = child.stderr.take().expect("it is piped");
-                Ok(Self { child, endpoint, _stdout: stdout, _stderr: stderr })
+                Ok(Self { child, endpoint, resp, _stdout: stdout, _stderr: stderr })
             }
             None => {
                 let output = child.wait_with_output().expect("it ends");

@@ -121,7 +121,10 @@ impl Nodes {
         let list = self.nodes.values().map(place).collect::<Vec<_>>().join(",");
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--data-dir".into()];
         arguments.push(node.home.join("data").into());
-        for (flag, value) in [("--cluster-nodes", list), ("--node-id", number.to_string())] {
+        let no_resp = "off".to_owned();
+        for (flag, value) in
+            [("--cluster-nodes", list), ("--node-id", number.to_string()), ("--resp-port", no_resp)]
+        {
             arguments.extend([flag.into(), value.into()]);
         }
         arguments

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# GET and SET of redis-benchmark against Esker and redis-server, in turn, with and without pipelines.
+# bench/resp.sh [ROUNDS] [REQUESTS]     needs: redis-server, redis-benchmark
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rounds=${1:-3} requests=${2:-300000} connections=${CONNECTIONS:-50}
+cargo build --quiet --release -p esker
+work=$(mktemp -d)
+pids=()
+trap 'kill "${pids[@]}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$work"' EXIT
+
+serve() { # port http_port policy
+    target/release/esker serve --port "$2" --resp-port "$1" --data-dir "$work/$1" --wal-sync-policy "$3" >"$work/$1.log" 2>&1 & pids+=($!)
+}
+redis() { # port arguments
+    mkdir "$work/$1"
+    redis-server --port "$1" --bind 127.0.0.1 --dir "$work/$1" --save "" "${@:2}" >"$work/$1.log" 2>&1 & pids+=($!)
+}
+serve 18310 18311 never
+serve 18312 18313 always
+redis 18314 --appendonly no
+redis 18315 --appendonly yes --appendfsync always
+for port in 18310 18312 18314 18315; do
+    for _ in $(seq 200); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.05; done
+done
+run() { # name port connections pipeline command requests
+    printf '%-42s' "$5, $3 connections, pipeline $4: $1"
+    redis-benchmark -p "$2" -c "$3" -P "$4" -t "$5" -n "$6" -r 100000 -d 100 --csv | tail -n 1 | tr -d '"' |
+        awk -F, '{printf "%10.0f /s  p50 %.2f ms  p99 %.2f ms\n", $2, $5, $7}'
+}
+for round in $(seq "$rounds"); do
+    echo "round $round"
+    for pipeline in 1 16; do
+        for command in set get; do
+            run redis 18314 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
+            run esker 18310 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
+        done
+    done
+    for many in "$connections" 200; do
+        run "redis, fsync always" 18315 "$many" 1 set $((requests / 10))
+        run "esker, sync always" 18312 "$many" 1 set $((requests / 10))
+    done
+done

@@ -1,0 +1,46 @@
+//! Connections of this front, as the accept loop hands them over.
+
+use std::sync::Arc;
+
+use esker_cluster::metrics::Counter;
+use tokio::net::TcpStream;
+
+use super::connection::serve;
+use crate::{accept::Serves, http::Front};
+
+/// Serves connections of this front.
+#[derive(Clone)]
+pub(crate) struct RespService(Arc<Front>);
+
+impl RespService {
+    pub(crate) fn new(front: Arc<Front>) -> Self {
+        Self(front)
+    }
+}
+
+impl Serves for RespService {
+    fn front(&self) -> &Arc<Front> {
+        &self.0
+    }
+
+    fn accepted(&self) -> &Counter {
+        &self.0.resp.metrics.connections_accepted
+    }
+
+    fn refused(&self) -> &Counter {
+        &self.0.resp.metrics.connections_refused
+    }
+
+    fn refusal(&self) -> Vec<u8> {
+        b"-ERR max number of clients reached\r\n".to_vec()
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        serve(stream, self.0).await;
+    }
+}
+
+/// What whoever connects is told until the server can serve; clients come back by themselves after it.
+pub(crate) fn loading(why: &str) -> Vec<u8> {
+    format!("-LOADING {why}\r\n").into_bytes()
+}
