@@ -427,8 +427,8 @@ fn settings_have_their_precedence() {
     let config: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&config["port"]["value"], &config["grpc_port"]["value"]), (&"8082".into(), &"7072".into()));
     assert_eq!(config["port"]["source"], "follows from cluster_nodes");
-    let warned = esker(&["config"]).env("KV_RESP_PORT", "9").output().unwrap();
-    assert!(warned.status.success() && stderr(&warned).contains("KV_RESP_PORT"), "{warned:?}");
+    let warned = esker(&["config"]).env("KV_BINARY_PORT", "9").output().unwrap();
+    assert!(warned.status.success() && stderr(&warned).contains("KV_BINARY_PORT"), "{warned:?}");
 }
 
 /// CHECKS 27: what was copied is refused, with a word on what to do; what was moved is accepted when that is said.
