@@ -250,7 +250,8 @@ impl Connection {
     fn forget(&mut self) {
         self.input.drain(..self.parser.start());
         self.parser.forget();
-        if self.input.capacity() > KEPT && self.input.len() <= self.input.capacity() / 4 {
+        // Who sends much at a time needs some more than it reads at a time.
+        if self.input.capacity() > 4 * KEPT && self.input.len() <= self.input.capacity() / 4 {
             self.input.shrink_to(self.input.len().max(READ_MIN));
         }
     }
@@ -320,6 +321,7 @@ impl Connection {
             self.input = Vec::new();
             self.read_bytes = READ_MIN;
         }
+        self.commands = Commands::default();
         if self.executor.out.is_empty() {
             self.executor.out = Vec::new();
         }

@@ -240,7 +240,8 @@ impl Executor {
     }
 }
 
-fn note(front: &Front, refusal: &Refusal) {
+/// Counts an error that was answered.
+pub(crate) fn note(front: &Front, refusal: &Refusal) {
     front.resp.metrics.errors.add_one();
     if let Some(damage) = refusal.damage() {
         front.damage_found(damage);

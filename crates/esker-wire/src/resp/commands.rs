@@ -56,7 +56,7 @@ impl Commands {
 
     /// Forgets them all, and gives back what many or long ones took.
     pub fn clear(&mut self) {
-        const KEPT: usize = 1024;
+        const KEPT: usize = 4096;
         self.words.clear();
         self.words.shrink_to(KEPT);
         self.bounds.clear();

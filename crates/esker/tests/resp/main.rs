@@ -307,6 +307,33 @@ fn a_scan_visits_every_key_that_stays() {
     assert_eq!(client.ask("KEYS key:00??").items().len(), 100 - 27.min(calls));
 }
 
+/// CHECKS 36: any bytes are a key, and the same one over HTTP.
+#[test]
+fn any_bytes_are_a_key() {
+    let (server, _dir) = server(&[]);
+    let mut client = Client::connect(&server.resp);
+    let every: Vec<u8> = (0..=255).collect();
+    for key in
+        [b"..".as_slice(), b"/", b"a/../b", b"%2f", b"\0", b"\r\n", b" ", b"*1\r\n$4\r\nPING\r\n", &every]
+    {
+        assert_eq!(client.call(&[b"SET", key, key]), ok());
+        assert_eq!(client.call(&[b"GET", key]), bulk(key));
+        assert_eq!(client.call(&[b"EXISTS", key]), Answer::Integer(1));
+        let coded: String = key.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let mut http = Client::connect(server.endpoint.trim_start_matches("http://"));
+        http.send(
+            format!("DELETE /api/v1/kv/{coded} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
+        );
+        assert!(http.rest().contains("\"existed\":true"));
+        assert_eq!(client.call(&[b"EXISTS", key]), Answer::Integer(0));
+    }
+    let longest = [b'k'; 65_535];
+    assert_eq!(client.call(&[b"SET", &longest, b"v"]), ok());
+    assert_eq!(client.call(&[b"KEYS", b"kkk*"]), Answer::Array(vec![bulk(longest)]));
+    assert!(client.call(&[b"SET", &[b'k'; 65_536], b"v"]).to_string().starts_with("(error) ERR the key has"));
+    assert_eq!(client.call(&[b"GET", &[b'k'; 65_536]]), Answer::Nil);
+}
+
 /// CHECKS 33 and 35: what is no command is told so, and the connection is closed.
 #[test]
 fn malformed_commands_end_the_connection_with_an_error() {

@@ -6,7 +6,7 @@
 
 use crate::resp::{
     Args, Reply,
-    execute::{ATTEMPTS_MAX, applied, read_point, room_for},
+    execute::{ATTEMPTS_MAX, applied, note, read_point, room_for},
     keyspace::{Keyspace, Need},
     refusal::{CONTENDED, Done, Refusal},
     session::{Session, Transaction},
@@ -127,6 +127,7 @@ fn run(transaction: &Transaction, keyspace: &mut Keyspace, session: &mut Session
             }
         };
         if let Err(refusal) = done {
+            note(&session.front, &refusal);
             reply.rewind(mark);
             reply.error(refusal.text());
         }
