@@ -385,7 +385,7 @@ fn damage_found_is_counted() {
     let server = TestServer::start();
     fill(&server, 100);
     assert_eq!(server.metric("esker_damage_found_total"), 0.0);
-    assert_eq!(server.request("GET", "/health", b"").json(), json!({"status": "ok"}));
+    assert_eq!(server.request("GET", "/api/v1/health", b"").json(), json!({"status": "ok"}));
     let intact = damage_values(server.dir.path());
     server.request("GET", "/api/v1/kv/k000007", b"").error(500, "damaged");
     assert_eq!(server.metric("esker_damage_found_total"), 1.0);
@@ -399,10 +399,12 @@ fn damage_found_is_counted() {
     assert_eq!(met["last"], report["damage"][places - 1]);
     let file = met["last"]["file"].as_str().unwrap();
     assert!(status["trouble"].as_str().unwrap().starts_with(file), "{status}");
-    for path in ["/health", "/ready"] {
+    for path in ["/api/v1/health", "/ready"] {
         let answer = server.request("GET", path, b"");
         assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("damaged")));
     }
+    let envelope = server.request("GET", "/health", b"").json();
+    assert_eq!(envelope["data"]["health"], "damaged", "{envelope}");
     intact.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
 }
 

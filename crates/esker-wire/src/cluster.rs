@@ -257,7 +257,7 @@ pub struct MembersAnswer {
     pub node: u64,
 }
 
-/// `GET /health` and `GET /ready`, where they succeed; where not, an error body says why.
+/// `GET /api/v1/health` and `GET /ready`, where they succeed; where not, an error body says why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthAnswer {

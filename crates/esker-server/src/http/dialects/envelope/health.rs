@@ -13,7 +13,8 @@ use crate::http::{Front, answer::AnswerRoom};
 /// The answer where the node is of use.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct HealthData {
-    /// `healthy`, or `disk_full`: reads go on, writes are refused until there is space.
+    /// `healthy`, or `disk_full`: reads go on, writes are refused until there is space; or `damaged`: stored bytes are, and all
+    /// else is served.
     health: &'static str,
     /// What it is like, and what to do.
     message: String,
@@ -33,10 +34,13 @@ fn condition(status: Status) -> Result<HealthData, Refusal> {
     if let Some(why) = status.stats.poisoned {
         return Err(Refusal::unhealthy(format!("{why}. Restart the server")));
     }
-    Ok(match status.trouble.filter(|_| status.stats.disk_full) {
-        Some(trouble) => HealthData { health: "disk_full", message: trouble },
-        None => HealthData { health: "healthy", message: "Esker is running normally".into() },
-    })
+    let health = match (status.stats.disk_full, &status.stats.damage.last) {
+        (true, _) => "disk_full",
+        (false, Some(_)) => "damaged",
+        (false, None) => "healthy",
+    };
+    let message = status.trouble.filter(|_| health != "healthy");
+    Ok(HealthData { health, message: message.unwrap_or_else(|| "Esker is running normally".into()) })
 }
 
 #[cfg(test)]
