@@ -92,7 +92,7 @@ fn without_its_manifest_every_segment_is_checked() {
             bad.flip_bit(&merged, at, 3).unwrap();
             let report = verify(&bad);
             let is_told =
-                report.damage.iter().any(|found| found.path.ends_with(&segment_name(MERGED_BIT + 1)))
+                report.damage.iter().any(|found| found.path.ends_with(segment_name(MERGED_BIT + 1)))
                     || report.notices.iter().any(|notice| notice.contains(&merged));
             assert!(is_told, "flipped at {at}: {report:?}");
         }
