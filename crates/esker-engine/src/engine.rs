@@ -41,7 +41,7 @@ pub struct Applied<'a> {
     /// How many records.
     pub records: u32,
     /// In milliseconds since 1970: what expired by then is absent for this batch, whatever time it says itself. Replicas have
-    /// it of the log, see [`floor_of`](crate::judge::floor_of); 0 where no other replica has to come to the same.
+    /// it of the log (`judge::floor_of`); 0 where no other replica has to come to the same.
     pub floor_ms: u64,
 }
 
