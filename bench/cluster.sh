@@ -32,7 +32,7 @@ nodes=127.0.0.1:18391:18361,127.0.0.1:18392:18362,127.0.0.1:18393:18363
 esker_endpoints=http://127.0.0.1:18391,http://127.0.0.1:18392,http://127.0.0.1:18393
 start_esker() {
     for n in 1 2 3; do
-        "$ESKER" serve --resp-port off --cluster-nodes "$nodes" --node-id "$n" --data-dir "$work/esker$1-$n" >"$work/esker$n.log" 2>&1 & pids+=($!)
+        "$ESKER" serve --resp-port off --grpc-port off --cluster-nodes "$nodes" --node-id "$n" --data-dir "$work/esker$1-$n" >"$work/esker$n.log" 2>&1 & pids+=($!)
     done
     wait_for "$ESKER" put --endpoint "$esker_endpoints" ready ready
 }
@@ -55,7 +55,7 @@ for round in $(seq "$rounds"); do
     done
     echo "esker written by the nodes, MB: $(written)"
     stop
-    "$ESKER" serve --port 18391 --resp-port off --data-dir "$work/single$round" >"$work/single.log" 2>&1 & pids+=($!)
+    "$ESKER" serve --port 18391 --resp-port off --grpc-port off --data-dir "$work/single$round" >"$work/single.log" 2>&1 & pids+=($!)
     wait_for "$ESKER" put --endpoint http://127.0.0.1:18391 ready ready
     for clients in 50 200; do
         echo "single $("$ESKER" bench fill --target http://127.0.0.1:18391 --connections $clients --duration "${seconds}s" --records 100000000 --value-bytes 100 | line "$clients clients")"

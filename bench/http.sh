@@ -33,9 +33,9 @@ sed -n '/^done/,$p' "$work/put.lua" >>"$work/get.lua"
 
 target/release/http-baseline 18300 & pids+=($!)
 target/release/http-baseline 18301 shared & pids+=($!)
-target/release/esker serve --port 18302 --resp-port off --data-dir "$work/never" --runtime per-core --wal-sync-policy never >"$work/never.log" 2>&1 & pids+=($!)
-target/release/esker serve --port 18304 --resp-port off --data-dir "$work/shared" --runtime shared --wal-sync-policy never >"$work/shared.log" 2>&1 & pids+=($!)
-target/release/esker serve --port 18303 --resp-port off --data-dir "$work/always" --wal-sync-policy always >"$work/always.log" 2>&1 & pids+=($!)
+target/release/esker serve --port 18302 --resp-port off --binary-port off --grpc-port off --data-dir "$work/never" --runtime per-core --wal-sync-policy never >"$work/never.log" 2>&1 & pids+=($!)
+target/release/esker serve --port 18304 --resp-port off --binary-port off --grpc-port off --data-dir "$work/shared" --runtime shared --wal-sync-policy never >"$work/shared.log" 2>&1 & pids+=($!)
+target/release/esker serve --port 18303 --resp-port off --binary-port off --grpc-port off --data-dir "$work/always" --wal-sync-policy always >"$work/always.log" 2>&1 & pids+=($!)
 for port in 18300 18301 18302 18303 18304; do
     for _ in $(seq 200); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.05; done
 done

@@ -8,7 +8,6 @@ use crate::{
     Error, Result, Settings,
     endpoints::{Endpoint, Endpoints},
     random,
-    transport::Call,
 };
 
 /// Redirects followed at a stretch; nodes that send us around longer disagree, and are given time to agree.
@@ -16,10 +15,21 @@ const REDIRECTS_MAX: u32 = 4;
 /// The slowest that a body is taken to arrive while an attempt's time is short, in bytes a second.
 const BODY_BYTES_PER_SECOND: u64 = 1 << 20;
 
+/// What a request is, as far as its attempts are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Manner {
+    pub(crate) is_write: bool,
+    /// It takes its time: silence says nothing about the server.
+    pub(crate) patient: bool,
+    /// It has no request id: not to be sent again when nobody knows whether it was done.
+    pub(crate) once: bool,
+    pub(crate) body_len: usize,
+}
+
 pub(crate) struct Attempts<'a> {
     settings: &'a Settings,
     endpoints: &'a Endpoints,
-    call: &'a Call,
+    manner: Manner,
     start: Instant,
     endpoint: Endpoint,
     /// Servers that failed since the last one of them was given time.
@@ -33,9 +43,9 @@ pub(crate) struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    pub(crate) fn new(settings: &'a Settings, endpoints: &'a Endpoints, call: &'a Call) -> Self {
+    pub(crate) fn new(settings: &'a Settings, endpoints: &'a Endpoints, manner: Manner) -> Self {
         let (start, endpoint) = (Instant::now(), endpoints.preferred());
-        Self { settings, endpoints, call, start, endpoint, failed: 0, round: 1, redirects: 0, heard: None }
+        Self { settings, endpoints, manner, start, endpoint, failed: 0, round: 1, redirects: 0, heard: None }
     }
 
     /// Whom to ask now.
@@ -50,14 +60,14 @@ impl<'a> Attempts<'a> {
     pub(crate) fn limit(&self) -> Duration {
         let (settings, retry) = (self.settings, &self.settings.retry);
         let whole = settings.request_timeout;
-        let resent = retry.resends(self.call.is_write())
-            && !self.call.patient
-            && !self.is_once()
+        let resent = retry.resends(self.manner.is_write)
+            && !self.manner.patient
+            && !self.manner.once
             && !retry.within.is_zero();
         if !resent || self.endpoints.count() < 2 {
             return whole;
         }
-        let body = Duration::from_millis(self.call.body.len() as u64 * 1000 / BODY_BYTES_PER_SECOND);
+        let body = Duration::from_millis(self.manner.body_len as u64 * 1000 / BODY_BYTES_PER_SECOND);
         let limit = settings.attempt_timeout.saturating_mul(1 << (self.round - 1).min(16)) + body;
         match self.start.elapsed() + limit > retry.within {
             true => whole,
@@ -76,18 +86,13 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Whether it must not be sent again when nobody knows whether it was done.
-    fn is_once(&self) -> bool {
-        self.call.once || (self.call.exact && !self.endpoints.is_cluster())
-    }
-
     fn wants(&self, error: &Error, others: bool) -> bool {
         let unknown = matches!(
             error,
             Error::Interrupted { .. } | Error::TimedOut { .. } | Error::OutcomeUnknown { .. }
         );
-        let forbidden = self.is_once() && unknown;
-        !forbidden && self.settings.retry.wants(error, self.call.is_write(), others)
+        let forbidden = self.manner.once && unknown;
+        !forbidden && self.settings.retry.wants(error, self.manner.is_write, others)
     }
 
     /// Where somebody was there, that others were not neither ends the attempts nor is what the caller has to know.
@@ -108,8 +113,7 @@ impl<'a> Attempts<'a> {
             && !self.settings.retry.within.is_zero()
         {
             self.redirects += 1;
-            self.endpoints.redirected(leader);
-            self.endpoint = leader.clone();
+            self.endpoint = self.endpoints.redirected(leader);
             return Ok(());
         }
         self.redirects = 0;
@@ -147,12 +151,13 @@ mod tests {
     use hyper::Method;
 
     use super::*;
+    use crate::transport::Call;
 
     const WHOLE: Duration = Duration::from_secs(30);
 
     fn limit(settings: &Settings, given: &[&str], call: &Call, round: u32) -> Duration {
         let endpoints = Endpoints::new(given.iter().copied()).unwrap();
-        let mut attempts = Attempts::new(settings, &endpoints, call);
+        let mut attempts = Attempts::new(settings, &endpoints, call.manner());
         attempts.round = round;
         attempts.limit()
     }
@@ -186,7 +191,7 @@ mod tests {
         let settings = Settings::default();
         let endpoints = Endpoints::new(["a:1", "b:1"]).unwrap();
         let call = Call::new(Method::PUT, "/".into());
-        let mut attempts = Attempts::new(&settings, &endpoints, &call);
+        let mut attempts = Attempts::new(&settings, &endpoints, call.manner());
         let mut asked = 0;
         let error = loop {
             let error = match attempts.endpoint().contains("a:1") {
@@ -211,7 +216,7 @@ mod tests {
         let settings = Settings::default();
         let endpoints = Endpoints::new(["a:1", "b:1", "c:1"]).unwrap();
         let call = Call::new(Method::GET, "/".into());
-        let mut attempts = Attempts::new(&settings, &endpoints, &call);
+        let mut attempts = Attempts::new(&settings, &endpoints, call.manner());
         let mut asked: Vec<Endpoint> = Vec::new();
         for _ in 0..4 {
             asked.push(attempts.endpoint().clone());

@@ -3,23 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_wire::batch::{JsonCondition, JsonOperation};
+use esker_wire::{
+    batch::{self as wire, Expiry, JsonCondition, JsonOperation, Operation},
+    binary::Operations,
+};
 
 use crate::{Condition, Error, Range, Result, types::ttl_of};
-
-const HEAD: &[u8] = br#"{"operations":["#;
-const CONDITIONS: &[u8] = br#"],"if":["#;
-const TAIL: &[u8] = b"]}";
 
 /// Writes that are done together or not at all. A later operation on a key wins over an earlier one.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    json: Vec<u8>,
-    conditions: Vec<u8>,
+    /// As the binary protocol has them.
+    all: Operations,
+    /// Without conditions.
     operations: usize,
     bytes: usize,
-    /// Whether it must not be done twice: it has increments or conditions.
-    exact: bool,
 }
 
 impl Batch {
@@ -30,64 +28,62 @@ impl Batch {
 
     /// Adds a put.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.push(&JsonOperation::put(key, value), key.len() + value.len());
+        self.add_put(key, value, None);
     }
 
     /// Adds a put of a key that is to live so long from when the batch is taken on.
     ///
     /// Errors: `InvalidRequest` if that is less than a millisecond.
     pub fn put_expiring(&mut self, key: &[u8], value: &[u8], ttl: Duration) -> Result<()> {
-        let operation = JsonOperation::put(key, value).living(Some(ttl_of(ttl)?));
-        self.push(&operation, key.len() + value.len());
+        self.add_put(key, value, Some(Expiry::After(ttl_of(ttl)?)));
         Ok(())
     }
 
     /// Adds a put of a key that expires then, in milliseconds since 1970; if that has passed, it is as good as a delete.
     pub fn put_expiring_at(&mut self, key: &[u8], value: &[u8], expires_at: u64) {
-        let operation = JsonOperation::put(key, value).expiring(Some(expires_at));
-        self.push(&operation, key.len() + value.len());
+        self.add_put(key, value, Some(Expiry::At(expires_at)));
     }
 
     /// Adds a delete.
     pub fn delete(&mut self, key: &[u8]) {
-        self.push(&JsonOperation::delete(key), key.len());
+        self.push(&Operation::Delete { key: key.into() }, key.len());
     }
 
     /// Adds `by` to the integer that the key holds, 0 if it is absent. If the value is no integer, or the sum does not fit,
     /// nothing of the batch is done.
     pub fn incr(&mut self, key: &[u8], by: i64) {
-        self.exact = true;
-        self.push(&JsonOperation::incr(key, by), key.len());
+        self.push(&Operation::Incr { key: key.into(), by }, key.len());
     }
 
     /// Adds a delete of all keys of a range.
     ///
     /// Errors: `InvalidRequest` for a range that is open on one side.
     pub fn delete_range(&mut self, range: &Range) -> Result<()> {
-        match range {
-            Range::All => self.push(&JsonOperation::delete_prefix(b""), 0),
-            Range::Prefix(prefix) => self.push(&JsonOperation::delete_prefix(prefix), prefix.len()),
+        let (range, bytes) = match range {
+            Range::All => (wire::Range::Prefix(b"".into()), 0),
+            Range::Prefix(prefix) => (wire::Range::Prefix(prefix.into()), prefix.len()),
             Range::Between(Some(start), Some(end)) => {
-                self.push(&JsonOperation::delete_between(start, end), start.len() + end.len());
+                (wire::Range::Between(start.into(), end.into()), start.len() + end.len())
             }
             Range::Between(..) => return Err(half_open()),
-        }
+        };
+        self.push(&Operation::DeleteRange(range), bytes);
         Ok(())
     }
 
     /// Demands something of a key, before all operations, or else nothing of the batch is done.
     pub fn require(&mut self, key: &[u8], condition: Condition) {
-        self.exact = true;
-        if !self.conditions.is_empty() {
-            self.conditions.push(b',');
-        }
-        write(&mut self.conditions, &JsonCondition::new(key, condition.demand()));
+        self.all.push(&Operation::Require { key: key.into(), demand: condition.demand() });
         self.bytes += key.len();
     }
 
-    fn push(&mut self, operation: &JsonOperation<'_>, bytes: usize) {
-        self.json.extend_from_slice(if self.operations == 0 { HEAD } else { b"," });
-        write(&mut self.json, operation);
+    fn add_put(&mut self, key: &[u8], value: &[u8], expiry: Option<Expiry>) {
+        let put = Operation::Put { key: key.into(), value: value.into(), expiry };
+        self.push(&put, key.len() + value.len());
+    }
+
+    fn push(&mut self, operation: &Operation<'_>, bytes: usize) {
+        self.all.push(operation);
         self.operations += 1;
         self.bytes += bytes;
     }
@@ -107,21 +103,62 @@ impl Batch {
         self.bytes
     }
 
-    pub(crate) fn is_exact(&self) -> bool {
-        self.exact
+    /// As the binary protocol has it.
+    pub(crate) fn into_operations(self) -> Operations {
+        self.all
     }
 
-    pub(crate) fn into_body(mut self) -> Bytes {
-        if self.operations == 0 {
-            self.json.extend_from_slice(HEAD);
+    /// As the HTTP API has it.
+    pub(crate) fn into_json(self) -> Bytes {
+        let (mut operations, mut conditions) = (br#"{"operations":["#.to_vec(), Vec::new());
+        let mut is_first = true;
+        for operation in self.all.iter() {
+            match json_of(&operation) {
+                Json::Operation(operation) => {
+                    if !std::mem::take(&mut is_first) {
+                        operations.push(b',');
+                    }
+                    write(&mut operations, &operation);
+                }
+                Json::Condition(condition) => {
+                    conditions.push(b',');
+                    write(&mut conditions, &condition);
+                }
+            }
         }
-        if !self.conditions.is_empty() {
-            self.json.extend_from_slice(CONDITIONS);
-            self.json.append(&mut self.conditions);
+        operations.push(b']');
+        if let Some((_, conditions)) = conditions.split_first() {
+            operations.extend_from_slice(br#","if":["#);
+            operations.extend_from_slice(conditions);
+            operations.push(b']');
         }
-        self.json.extend_from_slice(TAIL);
-        self.json.into()
+        operations.push(b'}');
+        operations.into()
     }
+}
+
+/// An operation as the HTTP API has it, or a condition.
+enum Json<'a> {
+    Operation(JsonOperation<'a>),
+    Condition(JsonCondition<'a>),
+}
+
+fn json_of<'a>(operation: &'a Operation<'a>) -> Json<'a> {
+    Json::Operation(match operation {
+        Operation::Put { key, value, expiry } => {
+            let put = JsonOperation::put(key, value);
+            match *expiry {
+                None => put,
+                Some(Expiry::After(ttl)) => put.living(Some(ttl)),
+                Some(Expiry::At(at)) => put.expiring(Some(at)),
+            }
+        }
+        Operation::Delete { key } => JsonOperation::delete(key),
+        Operation::Incr { key, by } => JsonOperation::incr(key, *by),
+        Operation::DeleteRange(wire::Range::Prefix(prefix)) => JsonOperation::delete_prefix(prefix),
+        Operation::DeleteRange(wire::Range::Between(start, end)) => JsonOperation::delete_between(start, end),
+        Operation::Require { key, demand } => return Json::Condition(JsonCondition::new(key, *demand)),
+    })
 }
 
 /// A range that is deleted has both ends: half of one would delete more than most callers mean.
@@ -140,17 +177,16 @@ mod tests {
     #[test]
     fn the_body_is_the_documented_one() {
         let mut batch = Batch::new();
-        assert_eq!(batch.clone().into_body(), r#"{"operations":[]}"#);
+        assert_eq!(batch.clone().into_json(), r#"{"operations":[]}"#);
         batch.put(b"k", b"\xff");
         batch.delete(b"d");
         assert_eq!((batch.len(), batch.bytes()), (2, 3));
         let expected = r#"{"operations":[{"type":"put","key":"aw==","value":"/w==","encoding":"base64"},{"type":"delete","key":"d"}]}"#;
-        assert_eq!(batch.clone().into_body(), expected);
-        assert!(!batch.is_exact());
+        assert_eq!(batch.clone().into_json(), expected);
     }
 
     #[test]
-    fn conditions_come_behind_and_make_it_exact() {
+    fn conditions_come_behind() {
         let mut batch = Batch::new();
         batch.require(b"a", Condition::Absent);
         batch.put_expiring(b"k", b"v", Duration::from_secs(30)).unwrap();
@@ -158,8 +194,7 @@ mod tests {
         batch.delete_range(&Range::Prefix(b"p".to_vec())).unwrap();
         assert!(batch.delete_range(&Range::Between(Some(b"a".to_vec()), None)).is_err());
         assert!(batch.put_expiring(b"k", b"v", Duration::ZERO).is_err());
-        assert!(batch.is_exact());
         let expected = r#"{"operations":[{"type":"put","key":"k","value":"v","ttl":"30s"},{"type":"delete_range","prefix":"p"}],"if":[{"key":"a","is":"absent"},{"key":"b","version":7}]}"#;
-        assert_eq!((batch.len(), batch.into_body()), (2, expected.into()));
+        assert_eq!((batch.len(), batch.into_json()), (2, expected.into()));
     }
 }

@@ -58,11 +58,17 @@ pub(crate) struct Lines {
     buffer: BytesMut,
     /// How far the buffer was searched for the end of a line.
     searched: usize,
+    len_max: usize,
 }
 
 impl Lines {
     pub(crate) fn new(pieces: Pieces) -> Self {
-        Self { pieces, buffer: BytesMut::new(), searched: 0 }
+        Self::bounded(pieces, LINE_LEN_MAX)
+    }
+
+    /// The same, where no line is longer than this.
+    pub(crate) fn bounded(pieces: Pieces, len_max: usize) -> Self {
+        Self { pieces, buffer: BytesMut::new(), searched: 0, len_max }
     }
 
     /// The next line, without its end; `None` at the end of the body.
@@ -76,7 +82,7 @@ impl Lines {
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(Broken("it ends within a line".into())),
             }
-            if self.buffer.len() > LINE_LEN_MAX {
+            if self.buffer.len() > self.len_max {
                 return Err(Broken("a line without end".into()));
             }
         }

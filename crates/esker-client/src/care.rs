@@ -14,7 +14,7 @@ use serde_json::from_slice;
 use crate::{
     Client, Error, Result,
     body::{Broken, Lines, Pieces},
-    client::{applied_of, found, unexpected},
+    http::{applied_of, found, unexpected},
     transport::Call,
 };
 
@@ -36,7 +36,8 @@ impl Client {
     }
 
     async fn maintain<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
-        let answer = found(self.transport.send(admin_call(what)).await?)?;
+        let wire = self.http("maintenance")?;
+        let answer = found(wire.transport.send(admin_call(what)).await?)?;
         from_slice(&answer.body).map_err(unexpected)
     }
 
@@ -57,13 +58,15 @@ impl Client {
     /// Has the server send a backup. On a node of a cluster it takes a while until it begins to come: give the client a long
     /// [`Settings::request_timeout`](crate::Settings::request_timeout).
     pub async fn backup(&self) -> Result<BackupStream> {
-        let response = self.transport.stream(admin_call("backup")).await?;
-        BackupStream::new(response, self.transport.settings.request_timeout)
+        let wire = self.http("a backup")?;
+        let response = wire.transport.stream(admin_call("backup")).await?;
+        BackupStream::new(response, wire.transport.settings.request_timeout)
     }
 
     async fn work<T: DeserializeOwned>(&self, call: Call, mut progress: impl FnMut(u64, u64)) -> Result<T> {
-        let response = self.transport.stream(Call { accept: Some(NDJSON), ..call }).await?;
-        let (_, pieces) = Pieces::of(response, self.transport.settings.request_timeout)?;
+        let wire = self.http("maintenance")?;
+        let response = wire.transport.stream(Call { accept: Some(NDJSON), ..call }).await?;
+        let (_, pieces) = Pieces::of(response, wire.transport.settings.request_timeout)?;
         let mut lines = Lines::new(pieces);
         while let Some(line) = lines.next().await.map_err(broken)? {
             match from_slice(&line).map_err(unexpected)? {

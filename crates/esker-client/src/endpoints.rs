@@ -13,8 +13,42 @@ use tokio::time::Instant;
 
 use crate::{Error, Result};
 
-/// A server's address as requests begin with it: `http://host:port`.
+/// A server's address: `http://host:port`, `esker://host:port` or `grpc://host:port`, with an `s` behind the scheme for TLS.
 pub(crate) type Endpoint = Arc<str>;
+
+/// The protocol of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Binary,
+    Grpc,
+}
+
+impl Scheme {
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
+        match &**endpoint {
+            endpoint if endpoint.starts_with(BINARY) || endpoint.starts_with(BINARY_TLS) => Self::Binary,
+            endpoint if endpoint.starts_with(GRPC) || endpoint.starts_with(GRPC_TLS) => Self::Grpc,
+            _ => Self::Http,
+        }
+    }
+}
+
+/// What endpoints of the binary protocol begin with.
+const BINARY: &str = "esker://";
+const BINARY_TLS: &str = "eskers://";
+/// Their port, if they say none.
+const BINARY_PORT: u16 = 9090;
+/// What endpoints of gRPC begin with.
+pub(crate) const GRPC: &str = "grpc://";
+pub(crate) const GRPC_TLS: &str = "grpcs://";
+/// Their port, if they say none.
+const GRPC_PORT: u16 = 7070;
+
+/// Whether an endpoint asks for TLS.
+pub(crate) fn is_secured(endpoint: &Endpoint) -> bool {
+    [HTTPS, BINARY_TLS, GRPC_TLS].iter().any(|scheme| endpoint.starts_with(scheme))
+}
 
 /// More members than a cluster has; bounds what a mistaken answer makes us remember.
 const LEARNED_MAX: usize = 64;
@@ -36,8 +70,6 @@ struct State {
     /// Whether the members may have changed since they were asked for.
     outdated: bool,
     refreshed: Option<Instant>,
-    /// Whether the servers are known to be a cluster's.
-    is_cluster: bool,
 }
 
 impl Endpoints {
@@ -46,6 +78,12 @@ impl Endpoints {
         let mut distinct: Vec<Endpoint> = Vec::new();
         for text in given {
             let endpoint = base_of(text)?;
+            let kind = |endpoint| (Scheme::of(endpoint), is_secured(endpoint));
+            if distinct.first().is_some_and(|first| kind(first) != kind(&endpoint)) {
+                return Err(Error::invalid(
+                    "the endpoints are of one protocol, and all with TLS or all without: all begin with the same, such as esker://",
+                ));
+            }
             if !distinct.contains(&endpoint) {
                 distinct.push(endpoint);
             }
@@ -53,23 +91,24 @@ impl Endpoints {
         let Some(first) = distinct.first() else { return Err(Error::invalid("there is no endpoint")) };
         let preferred = Arc::clone(first);
         let (learned, failed) = (Vec::new(), Vec::new());
-        // Who gives several means the nodes of one cluster.
-        let is_cluster = distinct.len() > 1;
-        let state = State {
-            given: distinct,
-            learned,
-            preferred,
-            failed,
-            outdated: true,
-            refreshed: None,
-            is_cluster,
-        };
+        let state = State { given: distinct, learned, preferred, failed, outdated: true, refreshed: None };
         Ok(Self(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is whole before anything can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the endpoints that were given ask for TLS.
+    pub(crate) fn uses_tls(&self) -> bool {
+        is_secured(&self.state().given[0])
+    }
+
+    /// The endpoint of an address that a server told, if it is one: what is given with TLS leads to nothing without.
+    pub(crate) fn told(&self, address: &str) -> Option<Endpoint> {
+        let endpoint = base_of(address).ok()?;
+        Some(self.state().secured(&endpoint))
     }
 
     /// Who is asked first.
@@ -81,16 +120,6 @@ impl Endpoints {
     pub(crate) fn count(&self) -> usize {
         let state = self.state();
         state.given.len() + state.learned.len()
-    }
-
-    /// Whether the servers are known to be a cluster's, which knows copies of a write by their request id.
-    pub(crate) fn is_cluster(&self) -> bool {
-        self.state().is_cluster
-    }
-
-    /// They are a cluster's.
-    pub(crate) fn found_cluster(&self) {
-        self.state().is_cluster = true;
     }
 
     /// `endpoint` answered well.
@@ -116,11 +145,11 @@ impl Endpoints {
         next
     }
 
-    /// A node says that `leader` is the one to ask.
-    pub(crate) fn redirected(&self, leader: &Endpoint) {
+    /// A node says that `leader` is the one to ask: where it is, with TLS if that is what was given.
+    pub(crate) fn redirected(&self, leader: &Endpoint) -> Endpoint {
         let mut state = self.state();
+        let leader = &state.secured(leader);
         state.outdated = true;
-        state.is_cluster = true;
         if !state.knows(leader) {
             if state.learned.len() == LEARNED_MAX {
                 state.learned.remove(0);
@@ -128,6 +157,7 @@ impl Endpoints {
             state.learned.push(Arc::clone(leader));
         }
         state.preferred = Arc::clone(leader);
+        Arc::clone(leader)
     }
 
     /// Whether it is time to ask for the members; who is told so does it.
@@ -161,6 +191,14 @@ impl Endpoints {
 }
 
 impl State {
+    /// The same with TLS, if that is what was given first.
+    fn secured(&self, endpoint: &Endpoint) -> Endpoint {
+        match endpoint.strip_prefix(HTTP) {
+            Some(authority) if self.given[0].starts_with(HTTPS) => format!("{HTTPS}{authority}").into(),
+            _ => Arc::clone(endpoint),
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &Endpoint> {
         self.given.iter().chain(&self.learned)
     }
@@ -176,17 +214,33 @@ impl State {
     }
 }
 
+const HTTP: &str = "http://";
+const HTTPS: &str = "https://";
+
 /// The endpoint without a slash at its end; `http://` is put before a bare `host:port`.
 pub(crate) fn base_of(endpoint: &str) -> Result<Endpoint> {
     let full = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
     let refuse = |why: &str| {
         Error::invalid(format!("`{endpoint}` is no endpoint: {why}, such as http://127.0.0.1:8080"))
     };
+    if full.contains('@') {
+        // What is before it may be a password.
+        return Err(Error::invalid("an endpoint holds no user or password: give them apart"));
+    }
     let uri: Uri = full.parse().map_err(|_| refuse("give an address"))?;
     match (uri.scheme_str(), uri.authority(), uri.path_and_query().map(|path| path.as_str())) {
-        (Some("http"), Some(authority), None | Some("/" | "")) => Ok(format!("http://{authority}").into()),
-        (Some("http"), Some(_), Some(_)) => Err(refuse("leave out what follows the port")),
-        _ => Err(refuse("only http is supported")),
+        (Some(scheme @ ("http" | "https")), Some(authority), None | Some("/" | "")) => {
+            Ok(format!("{scheme}://{authority}").into())
+        }
+        (Some(scheme @ ("esker" | "eskers" | "grpc" | "grpcs")), Some(authority), None | Some("/" | "")) => {
+            let usual = if scheme.starts_with("esker") { BINARY_PORT } else { GRPC_PORT };
+            let port = if authority.port().is_none() { format!(":{usual}") } else { String::new() };
+            Ok(format!("{scheme}://{authority}{port}").into())
+        }
+        (Some("http" | "https" | "esker" | "eskers" | "grpc" | "grpcs"), Some(_), Some(_)) => {
+            Err(refuse("leave out what follows the port"))
+        }
+        _ => Err(refuse("only http, esker and grpc are supported, and the same with an s behind for TLS")),
     }
 }
 
@@ -207,13 +261,24 @@ mod tests {
         for (text, base) in [
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
             ("http://h:1/", "http://h:1"),
+            ("https://h:1/", "https://h:1"),
             ("localhost:8080", "http://localhost:8080"),
             ("[::1]:80", "http://[::1]:80"),
+            ("esker://h:1/", "esker://h:1"),
+            ("esker://[::1]", "esker://[::1]:9090"),
+            ("grpc://h", "grpc://h:7070"),
+            ("eskers://h", "eskers://h:9090"),
+            ("grpcs://h/", "grpcs://h:7070"),
         ] {
             assert_eq!(&*base_of(text).unwrap(), base);
         }
-        for text in ["", "https://h:1", "http://h:1/kv", "redis://h:1", "http://"] {
+        for text in ["", "http://u:p@h:1", "http://h:1/kv", "redis://h:1", "http://"] {
             assert!(matches!(base_of(text), Err(Error::InvalidRequest { .. })), "{text}");
+        }
+        for mixed in
+            [["http://a:1", "esker://a:2"], ["https://a:1", "http://b:1"], ["esker://a:1", "eskers://b:1"]]
+        {
+            assert!(Endpoints::new(mixed).is_err(), "{mixed:?}");
         }
         assert!(Endpoints::new([]).is_err() && Endpoints::new(["a:1", ""]).is_err());
         assert_eq!(endpoints(&["a:1", "http://a:1/"]).count(), 1);
@@ -266,10 +331,19 @@ mod tests {
         assert!(endpoints.take_refresh(now + REFRESH_EVERY));
     }
 
+    /// What is shown to a server with TLS is shown to nobody without.
+    #[test]
+    fn a_redirect_leads_to_nothing_without_tls() {
+        let endpoints = endpoints(&["https://a:1"]);
+        assert_eq!(&*endpoints.redirected(&at("http://b:1")), "https://b:1");
+        assert_eq!(endpoints.told("c:1").as_deref(), Some("https://c:1"));
+        assert_eq!(&*endpoints.preferred(), "https://b:1");
+    }
+
     #[test]
     fn redirects_to_ever_new_places_are_bounded() {
         let endpoints = endpoints(&["a:1"]);
-        (1..1000).for_each(|port| endpoints.redirected(&at(&format!("b:{port}"))));
+        (1..1000).for_each(|port| _ = endpoints.redirected(&at(&format!("b:{port}"))));
         assert_eq!(endpoints.count(), 1 + LEARNED_MAX);
         assert_eq!(endpoints.preferred(), at("b:999"));
     }

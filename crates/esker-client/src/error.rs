@@ -83,6 +83,19 @@ pub enum Error {
         /// What happened.
         why: String,
     },
+    /// This is not asked for over the protocol of the endpoints, but over another one.
+    NotSupported {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A watch cannot go on: the server no longer knows all that happened. Begin another one, then read anew what is watched:
+    /// changes that the read has seen already may come again, and lead to the same state.
+    Resync {
+        /// From this version on the server knows everything.
+        version: u64,
+        /// Why.
+        message: String,
+    },
     /// The answer is not what Esker's interface promises: is another program listening there?
     Protocol(String),
 }
@@ -159,6 +172,12 @@ impl fmt::Display for Error {
             }
             Self::TimedOut { after } => write!(f, "no answer within {} ms", after.as_millis()),
             Self::Truncated { items, why } => write!(f, "the stream broke after {items} items: {why}"),
+            Self::NotSupported { what } => {
+                write!(f, "{what} is asked for over HTTP: give an endpoint that begins with http://")
+            }
+            Self::Resync { version, message } => {
+                write!(f, "the watch cannot go on: {message} (everything is there from version {version} on)")
+            }
             Self::Protocol(what) => write!(f, "not an answer of Esker: {what}"),
         }
     }

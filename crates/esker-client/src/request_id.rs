@@ -21,9 +21,16 @@ impl RequestIds {
 
     /// The id of another write.
     pub(crate) fn next(&self) -> HeaderValue {
-        let sequence = self.next.fetch_add(1, Ordering::Relaxed);
-        let text = format!("{:016x}-{sequence:x}", self.client);
+        let (client, sequence) = self.next_numbers();
+        let text = format!("{client:016x}-{sequence:x}");
         HeaderValue::try_from(text).expect("hexadecimal digits make a header")
+    }
+}
+
+impl RequestIds {
+    /// The same as two numbers: the client's and the write's.
+    pub(crate) fn next_numbers(&self) -> (u64, u64) {
+        (self.client, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -11,23 +11,47 @@ use hyper::{Response, body::Incoming};
 
 use crate::{
     Error, Item, Result,
+    binary::Pairs,
     body::{Lines, Pieces},
-    client::applied_of,
+    grpc::Chunks,
+    http::applied_of,
 };
 
 /// The items of a scan.
 #[derive(Debug)]
 pub struct ScanStream {
-    lines: Lines,
+    source: Source,
     items: u64,
     applied: Option<u64>,
     ended: bool,
 }
 
+/// Where they come from.
+#[derive(Debug)]
+enum Source {
+    Lines(Lines),
+    Pairs(Box<Pairs>),
+    Chunks(Box<Chunks>),
+}
+
 impl ScanStream {
     pub(crate) fn new(response: Response<Incoming>, idle: Duration) -> Result<Self> {
         let (headers, pieces) = Pieces::of(response, idle)?;
-        Ok(Self { lines: Lines::new(pieces), items: 0, applied: applied_of(&headers), ended: false })
+        Ok(Self::of(Source::Lines(Lines::new(pieces)), applied_of(&headers)))
+    }
+
+    pub(crate) fn of_pairs(pairs: Pairs) -> Self {
+        let applied = pairs.applied();
+        Self::of(Source::Pairs(Box::new(pairs)), applied)
+    }
+
+    pub(crate) fn of_chunks(chunks: Chunks) -> Self {
+        let applied = chunks.applied();
+        Self::of(Source::Chunks(Box::new(chunks)), applied)
+    }
+
+    fn of(source: Source, applied: Option<u64>) -> Self {
+        Self { source, items: 0, applied, ended: false }
     }
 
     /// What the answering node had applied, where the scan was to be content with that.
@@ -46,11 +70,18 @@ impl ScanStream {
     }
 
     async fn advance(&mut self) -> Result<Option<Item>> {
-        let broken = |why| Error::Truncated { items: self.items, why };
-        let Some(line) = self.lines.next().await.map_err(|e| broken(e.0))? else { return Ok(None) };
-        let item = parse(&line, self.items)?;
-        self.items += 1;
-        Ok(Some(item))
+        let items = self.items;
+        let broken = |why| Error::Truncated { items, why };
+        let item = match &mut self.source {
+            Source::Lines(lines) => {
+                let line = lines.next().await.map_err(|e| broken(e.0))?;
+                line.map(|line| parse(&line, items)).transpose()?
+            }
+            Source::Pairs(pairs) => pairs.next(items).await?,
+            Source::Chunks(chunks) => chunks.next(items).await?,
+        };
+        self.items += u64::from(item.is_some());
+        Ok(item)
     }
 }
 

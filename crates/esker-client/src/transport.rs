@@ -16,17 +16,18 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
+    client::legacy::Client as Pool,
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     Condition, Error, Result, Retry,
-    attempts::Attempts,
-    connect::connector,
+    attempts::{Attempts, Manner},
+    connect::{Connector, Version, connector},
     endpoints::{Endpoint, Endpoints, base_of},
     request_id::RequestIds,
+    secure::{Credentials, TlsSettings},
 };
 
 /// A client's settings.
@@ -47,6 +48,10 @@ pub struct Settings {
     pub discover: bool,
     /// When requests are sent again.
     pub retry: Retry,
+    /// What to show to servers. Default: nothing.
+    pub credentials: Option<Credentials>,
+    /// Whom to trust, and who to be, with endpoints that ask for TLS. Default: the system's authorities, and nobody.
+    pub tls: TlsSettings,
 }
 
 impl Default for Settings {
@@ -57,6 +62,8 @@ impl Default for Settings {
             attempt_timeout: Duration::from_secs(1),
             discover: true,
             retry: Retry::default(),
+            credentials: None,
+            tls: TlsSettings::default(),
         }
     }
 }
@@ -65,6 +72,8 @@ impl Default for Settings {
 const POOL_IDLE: Duration = Duration::from_secs(20);
 /// The pause where a server turns us away without saying for how long.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_millis(100);
+/// Where a stream of server-sent events says behind which event it goes on.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// As much of an error's body as is read; the rest tells nobody anything.
 const ERROR_BODY_MAX: usize = 1 << 16;
 
@@ -79,11 +88,10 @@ pub(crate) struct Call {
     pub(crate) request_id: Option<HeaderValue>,
     /// It takes its time: silence says nothing about the server.
     pub(crate) patient: bool,
-    /// Not to be sent again when nobody knows whether it was done.
+    /// It has no request id: not to be sent again when nobody knows whether it was done.
     pub(crate) once: bool,
-    /// The same, unless it goes to a cluster, which knows it by its request id: done twice, it would do something else than
-    /// done once.
-    pub(crate) exact: bool,
+    /// Of a watch: the version behind which it goes on.
+    pub(crate) last_event_id: Option<u64>,
     /// What must hold for it to be done.
     pub(crate) condition: Option<(HeaderName, HeaderValue)>,
     pub(crate) is_write: bool,
@@ -100,7 +108,7 @@ impl Call {
             request_id: None,
             patient: false,
             once: false,
-            exact: false,
+            last_event_id: None,
             condition: None,
             is_write,
             body: Bytes::new(),
@@ -111,14 +119,15 @@ impl Call {
         Self { body, ..self }
     }
 
-    pub(crate) fn is_write(&self) -> bool {
-        self.is_write
+    /// When it may be sent again.
+    pub(crate) fn manner(&self) -> Manner {
+        let Self { patient, once, is_write, .. } = *self;
+        Manner { patient, once, is_write, body_len: self.body.len() }
     }
 
     /// The same, if the condition holds.
     pub(crate) fn on_condition(self, condition: Option<Condition>) -> Self {
-        let exact = self.exact || condition.is_some();
-        Self { exact, condition: condition.map(Condition::header), ..self }
+        Self { condition: condition.map(Condition::header), ..self }
     }
 }
 
@@ -132,7 +141,7 @@ pub(crate) struct Answer {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    pool: Pool<Connector, Full<Bytes>>,
     shared: Arc<Shared>,
     pub(crate) settings: Settings,
 }
@@ -142,19 +151,29 @@ pub(crate) struct Transport {
 struct Shared {
     endpoints: Endpoints,
     request_ids: RequestIds,
+    /// What is shown with each request.
+    authorization: Option<HeaderValue>,
 }
 
 impl Transport {
-    pub(crate) fn new(endpoints: Endpoints, settings: Settings) -> Self {
+    pub(crate) fn new(endpoints: Endpoints, settings: Settings) -> Result<Self> {
+        let tls = settings.tls.config(endpoints.uses_tls())?;
+        let authorization = settings.credentials.as_ref().map(Credentials::header).transpose()?;
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_timer(TokioTimer::new())
-            .build(connector(settings.connect_timeout));
-        Self { pool, shared: Arc::new(Shared { endpoints, request_ids: RequestIds::new() }), settings }
+            .build(connector(settings.connect_timeout, tls, Version::Http1));
+        let shared = Shared { endpoints, request_ids: RequestIds::new(), authorization };
+        Ok(Self { pool, shared: Arc::new(shared), settings })
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
         self.shared.endpoints.preferred()
+    }
+
+    /// A stream of this server broke: others are asked first from now on.
+    pub(crate) fn broke(&self, endpoint: &Endpoint) {
+        self.shared.endpoints.after(endpoint);
     }
 
     /// The id of another write.
@@ -164,7 +183,7 @@ impl Transport {
 
     /// Sends a call, again where that is safe, and reads the whole answer. An absent key is an answer.
     pub(crate) async fn send(&self, call: Call) -> Result<Answer> {
-        let mut attempts = Attempts::new(&self.settings, &self.shared.endpoints, &call);
+        let mut attempts = Attempts::new(&self.settings, &self.shared.endpoints, call.manner());
         loop {
             let outcome = self.attempt(attempts.endpoint(), &call, attempts.limit()).await;
             if let Some(answer) = attempts.settle(outcome).await? {
@@ -176,7 +195,7 @@ impl Transport {
 
     /// Sends a call, again where that is safe, and gives the answer's body as it comes.
     pub(crate) async fn stream(&self, call: Call) -> Result<Response<Incoming>> {
-        let mut attempts = Attempts::new(&self.settings, &self.shared.endpoints, &call);
+        let mut attempts = Attempts::new(&self.settings, &self.shared.endpoints, call.manner());
         loop {
             let outcome = self.open(attempts.endpoint(), &call, attempts.limit()).await;
             if let Some(response) = attempts.settle(outcome).await? {
@@ -207,10 +226,7 @@ impl Transport {
     /// Only members of a cluster tell an address that is meant for others; a single node tells what it listens on.
     fn learn(&self, answer: &NodesAnswer) {
         let members = || answer.nodes.iter().filter(|node| node.peer_address.is_some());
-        let endpoint = |address: &str| base_of(address).ok();
-        if members().next().is_some() {
-            self.shared.endpoints.found_cluster();
-        }
+        let endpoint = |address: &str| self.shared.endpoints.told(address);
         let leader = members().find(|node| node.role == Role::Leader);
         self.shared.endpoints.learn(
             members().filter_map(|node| endpoint(&node.http_address)).collect(),
@@ -246,7 +262,10 @@ impl Transport {
 
     /// Sends a request and waits for the head of its answer.
     async fn head(&self, endpoint: &Endpoint, call: &Call, limit: Duration) -> Result<Response<Incoming>> {
-        let request = request(endpoint, call)?;
+        let mut request = request(endpoint, call)?;
+        if let Some(authorization) = &self.shared.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
         let answered = timeout(limit, self.pool.request(request)).await;
         answered.map_err(|_| Error::TimedOut { after: limit })?.map_err(|e| match e.is_connect() {
             true => Error::Unreachable { endpoint: endpoint.clone(), source: Arc::new(e) },
@@ -262,6 +281,9 @@ fn request(endpoint: &Endpoint, call: &Call) -> Result<Request<Full<Bytes>>> {
     }
     if let Some(id) = &call.request_id {
         request = request.header(REQUEST_ID_HEADER, id);
+    }
+    if let Some(version) = call.last_event_id {
+        request = request.header(LAST_EVENT_ID, version);
     }
     if let Some((name, value)) = &call.condition {
         request = request.header(name, value);

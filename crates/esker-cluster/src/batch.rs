@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use esker_engine::{Compressor, Condition, KeyRange, WriteBatch};
+use esker_engine::{Compressor, Condition, KeyRange, Touch, WriteBatch};
 
 use crate::{Error, Result};
 
@@ -151,6 +151,11 @@ impl Batch {
     /// Whether it holds no operation.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
+    }
+
+    /// What its conditions and operations touch: who guards the Store asks before it is written.
+    pub fn touches(&self) -> impl Iterator<Item = Touch<'_>> {
+        self.conditions.touches().chain(self.operations.touches())
     }
 
     /// Errors: `InvalidRequest` if it holds no operation.

@@ -33,6 +33,15 @@ pub enum Error {
     OutcomeUnknown(String),
     /// The cluster's state does not allow the change of membership, or the mode has none. Nothing was changed.
     Refused(String),
+    /// The Store was never asked: nobody knows who the caller is, and not everybody may do this. Nothing was read or written.
+    Unauthenticated,
+    /// The Store was never asked: the caller has no right to do this. Nothing was read or written.
+    Denied(String),
+    /// What was read for clients that do not take it fills the memory for it: read on after the given time.
+    NoRoom {
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// A worker died of a defect before it answered. A write may or may not have been committed.
     WorkerDied,
 }
@@ -54,6 +63,13 @@ impl fmt::Display for Error {
                 write!(f, "the write may or may not come to pass ({why}): retry it with the same request id")
             }
             Self::Refused(why) => f.write_str(why),
+            Self::Unauthenticated => {
+                f.write_str("this takes a name and a password, or a token: none was shown")
+            }
+            Self::Denied(why) => f.write_str(why),
+            Self::NoRoom { .. } => f.write_str(
+                "the answers that clients have not taken yet fill all the memory they may: retry later",
+            ),
             Self::WorkerDied => f.write_str("a worker thread died before it answered: report this defect"),
         }
     }

@@ -20,11 +20,14 @@ pub mod raft;
 mod scan;
 mod single;
 mod store;
+pub mod tls;
 mod view;
+mod watch;
 
 pub use batch::{Batch, Limits};
 pub use error::{Error, Result};
 pub use options::{Ack, Consistency, WriteOptions};
-pub use scan::{Chunk, Scan, ScanOptions};
+pub use scan::{Admit, Chunk, Room, Scan, ScanOptions, with_read_ahead};
 pub use store::{BackupStream, Compacted, Status, Store, StoreConfig, WorkProgress, is_backup_name};
 pub use view::{ClusterView, Member, MemberChange, Role};
+pub use watch::{Watch, WatchEvent, WatchOptions};

@@ -35,6 +35,11 @@ impl Counter {
         self.0[shard()].0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Adds so many.
+    pub fn add(&self, count: u64) {
+        self.0[shard()].0.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// The sum over all threads.
     pub fn get(&self) -> u64 {
         self.0.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
@@ -71,10 +76,15 @@ impl HistogramSnapshot {
 impl Histogram {
     /// Records one time.
     pub fn record(&self, took: Duration) {
+        self.record_many(took, 1);
+    }
+
+    /// Records that so many took so long, each.
+    pub fn record_many(&self, took: Duration, count: u64) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let shard = &self.0[shard()];
-        shard.sum_ns.fetch_add(ns, Ordering::Relaxed);
-        shard.buckets[bucket_of(ns)].fetch_add(1, Ordering::Relaxed);
+        shard.sum_ns.fetch_add(ns.saturating_mul(count), Ordering::Relaxed);
+        shard.buckets[bucket_of(ns)].fetch_add(count, Ordering::Relaxed);
     }
 
     /// The sum over all threads.
@@ -107,6 +117,12 @@ pub struct StoreMetrics {
     pub scan_chunk: Histogram,
     /// Writes refused because too many bytes were under way.
     pub writes_refused: Counter,
+    /// Changes that watchers were told.
+    pub watch_changes: Counter,
+    /// Watchers that were told to read anew.
+    pub watch_resyncs: Counter,
+    /// Watchers for whom there was no room.
+    pub watches_refused: Counter,
 }
 
 #[cfg(test)]
@@ -134,6 +150,8 @@ mod tests {
             }
         });
         assert_eq!((histogram.snapshot().count(), histogram.snapshot().sum_ns), (20, 60_000));
+        histogram.record_many(Duration::from_micros(3), 5);
+        assert_eq!((histogram.snapshot().count(), histogram.snapshot().sum_ns), (25, 75_000));
         assert_eq!(counter.get(), 20);
     }
 }

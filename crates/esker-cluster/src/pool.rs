@@ -1,7 +1,8 @@
 //! The I/O pool: the threads that may wait for the disk, so that no runtime thread does.
 //!
-//! The queue of new jobs is bounded: beyond it callers are told to come back. A job that continues one already
-//! admitted (the next chunk of a scan) is always taken, since there is at most one for each scan under way.
+//! What is new is bounded: beyond that callers are told to come back. A job that continues one already
+//! admitted (the next chunk of a scan) is always taken, since there is at most one for each scan under way. Short reads and
+//! scans wait in queues of their own, which take turns: many long scans neither keep a short read waiting nor have it refused.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +25,11 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Whether a job opens a piece of work or continues one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
+    /// A short piece of work.
     New,
+    /// The beginning of a long one.
+    Long,
+    /// What continues a long one.
     Continued,
 }
 
@@ -42,8 +47,22 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    new: VecDeque<Job>,
+    long: VecDeque<Job>,
+    /// Whose turn it is, if both have some.
+    is_turn_of_long: bool,
     closed: bool,
+}
+
+impl Queue {
+    fn pop(&mut self) -> Option<Job> {
+        let (first, second) = match self.is_turn_of_long {
+            true => (&mut self.long, &mut self.new),
+            false => (&mut self.new, &mut self.long),
+        };
+        self.is_turn_of_long = !self.is_turn_of_long;
+        first.pop_front().or_else(|| second.pop_front())
+    }
 }
 
 impl IoPool {
@@ -66,10 +85,14 @@ impl IoPool {
         if queue.closed {
             return Err(Error::Engine(esker_engine::Error::Closed));
         }
-        if admission == Admission::New && queue.jobs.len() >= self.shared.queue_max {
+        let jobs = match admission {
+            Admission::New => &mut queue.new,
+            Admission::Long | Admission::Continued => &mut queue.long,
+        };
+        if admission != Admission::Continued && jobs.len() >= self.shared.queue_max {
             return Err(Error::Engine(esker_engine::Error::Busy { retry_after: RETRY_AFTER }));
         }
-        queue.jobs.push_back(Box::new(job));
+        jobs.push_back(Box::new(job));
         drop(queue);
         self.shared.wake.notify_one();
         Ok(())
@@ -108,7 +131,7 @@ impl Shared {
     fn next(&self) -> Option<Job> {
         let mut queue = self.queue.lock();
         loop {
-            if let Some(job) = queue.jobs.pop_front() {
+            if let Some(job) = queue.pop() {
                 return Some(job);
             }
             if queue.closed {
@@ -143,10 +166,37 @@ mod tests {
         pool.run(Admission::New, || ()).unwrap();
         let refused = pool.run(Admission::New, || ()).unwrap_err();
         assert!(matches!(refused, Error::Engine(esker_engine::Error::Busy { .. })));
+        // Long work is bounded apart from short work.
+        pool.run(Admission::Long, || ()).unwrap();
+        assert!(pool.run(Admission::Long, || ()).is_err());
         pool.run(Admission::Continued, || ()).unwrap();
         release.send(()).unwrap();
         pool.close();
         assert!(matches!(pool.run(Admission::New, || ()), Err(Error::Engine(esker_engine::Error::Closed))));
+    }
+
+    /// A crowd of long scans costs whoever comes later no more than their own next job.
+    #[test]
+    fn new_work_and_continued_work_take_turns() {
+        let pool = one_thread(8);
+        let (release, gate) = mpsc::channel::<()>();
+        let (started, start) = mpsc::channel();
+        pool.run(Admission::New, move || {
+            started.send(()).unwrap();
+            gate.recv().unwrap();
+        })
+        .unwrap();
+        start.recv().unwrap();
+        let (done, order) = mpsc::channel();
+        let kinds = [(Admission::Continued, 'c'), (Admission::New, 'n')];
+        for (admission, name) in kinds.into_iter().flat_map(|kind| std::iter::repeat_n(kind, 3)) {
+            let done = done.clone();
+            pool.run(admission, move || done.send(name).unwrap()).unwrap();
+        }
+        drop(done);
+        release.send(()).unwrap();
+        let order: String = order.iter().collect();
+        assert!(["cncncn", "ncncnc"].contains(&order.as_str()), "{order}");
     }
 
     #[test]

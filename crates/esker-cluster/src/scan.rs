@@ -7,17 +7,27 @@
 //! poll: hand over chunk n, queue the job for chunk n + 1 -> pool thread fills it -> waits in a channel
 //! ```
 //!
+//! Who has to account for that memory gives an [`Admit`], which is asked about each chunk where it is made, also about the one
+//! that is made ahead. A chunk for which there is no room is let go of. It is read again when there is, or the scan ends with
+//! [`Error::NoRoom`].
+//!
 //! Dropping the stream stops it: the job under way notices at its next item.
 
 use std::{
+    any::Any,
+    ops::Bound,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use esker_engine::{Item, KeyRange, Reader};
+use esker_engine::{Item, KeyRange, Reader, View};
 use esker_log::clock::Clock;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep},
+};
 
 use crate::{
     Error, Result,
@@ -29,6 +39,15 @@ use crate::{
 const CHUNK_ITEMS: usize = 1024;
 /// A chunk is full beyond this many bytes of keys and values (one value may overshoot it).
 const CHUNK_BYTES: usize = 256 << 10;
+/// While there is no room for a chunk, it is looked for this often.
+const ROOM_EVERY: Duration = Duration::from_millis(50);
+/// When somebody for whom there is no room may come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What holds memory to somebody's account, until it is dropped.
+pub type Room = Box<dyn Any + Send>;
+/// Asked for room for so many bytes.
+pub type Admit = Arc<dyn Fn(usize) -> Option<Room> + Send + Sync>;
 
 /// What a scan returns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,22 +63,63 @@ pub struct ScanOptions {
 /// Some items in order, never none.
 pub type Chunk = Vec<Item>;
 
-/// A scan under way: see the module's head.
-pub struct Scan {
-    state: State,
+/// A scan under way: see the module's head. It gives chunks, or what they are made into.
+pub struct Scan<T = Chunk> {
+    state: State<T>,
     workers: Workers,
+    job: Job<T>,
+    /// How long it waits for room once it has given something out.
+    patience: Duration,
+    has_begun: bool,
+    /// The room of the chunk that was given out last.
+    room: Option<Room>,
 }
 
-enum State {
+/// What is done with each chunk on the thread that reads it.
+struct Job<T> {
+    /// Makes of it what is wanted, and says how many bytes that holds.
+    shape: Arc<dyn Fn(Chunk) -> (T, usize) + Send + Sync>,
+    /// Who is asked for room; nobody, if that is the caller's business.
+    admit: Option<Admit>,
+}
+
+impl<T> Clone for Job<T> {
+    fn clone(&self) -> Self {
+        Self { shape: Arc::clone(&self.shape), admit: self.admit.clone() }
+    }
+}
+
+enum State<T> {
     /// The next chunk has not been asked for.
     Idle(Box<Source>),
     /// A job fills the next chunk.
-    Filling(oneshot::Receiver<Filled>),
+    Filling(oneshot::Receiver<Filled<T>>),
+    /// There is no room for the next chunk.
+    Waiting(Box<Waiting>),
     Done,
 }
 
-/// What a job sends back: the chunk, and the source if there may be more.
-type Filled = (Result<Chunk>, Option<Box<Source>>);
+/// A scan whose next chunk has so many bytes, for which there was no room.
+struct Waiting {
+    source: Source,
+    bytes: usize,
+    since: Instant,
+    again: Pin<Box<Sleep>>,
+}
+
+/// What a job sends back: what it made, and the source if there may be more.
+struct Filled<T> {
+    made: Result<Made<T>>,
+    source: Option<Box<Source>>,
+}
+
+enum Made<T> {
+    Chunk(T, Option<Room>),
+    /// There is no room for so many bytes; the source stands before them.
+    NoRoom(usize),
+    /// There was nothing.
+    Nothing,
+}
 
 #[derive(Clone)]
 pub(crate) struct Workers {
@@ -71,65 +131,146 @@ pub(crate) struct Workers {
 /// Where items come from: the engine's iterator, which holds its snapshot.
 struct Source {
     items: esker_engine::Scan,
-    reverse: bool,
+    range: KeyRange,
+    options: ScanOptions,
     left: u64,
+    /// The same snapshot, for who may have to read a chunk again.
+    view: Option<View>,
 }
 
 impl Scan {
     /// Takes the snapshot now: opening an engine's iterator reads nothing from the disk.
     pub(crate) fn new(reader: &Reader, range: &KeyRange, options: ScanOptions, workers: Workers) -> Self {
-        let ScanOptions { reverse, keys_only, limit } = options;
-        let empty = range.is_empty() || limit == Some(0);
-        let source =
-            || Source { items: reader.scan(range, keys_only), reverse, left: limit.unwrap_or(u64::MAX) };
-        Self { state: if empty { State::Done } else { State::Idle(Box::new(source())) }, workers }
+        let state = match range.is_empty() || options.limit == Some(0) {
+            true => State::Done,
+            false => State::Idle(Box::new(Source::new(reader, range, options))),
+        };
+        let shape = |chunk: Chunk| {
+            let bytes = chunk.iter().map(Item::memory).sum();
+            (chunk, with_read_ahead(bytes))
+        };
+        let job = Job { shape: Arc::new(shape), admit: None };
+        Self { state, workers, job, patience: Duration::ZERO, has_begun: false, room: None }
+    }
+
+    /// The same scan, which gives what `shape` makes of each chunk, with how many bytes that holds. It is made where the chunk is
+    /// read: what takes long keeps nobody else waiting. Nothing of the scan may have been asked for.
+    #[must_use]
+    pub fn shaped<T: Send + 'static>(
+        self,
+        shape: impl Fn(Chunk) -> (T, usize) + Send + Sync + 'static,
+    ) -> Scan<T> {
+        let state = match self.state {
+            State::Idle(source) => State::Idle(source),
+            // An empty range; nothing else can be, before it was asked.
+            _ => State::Done,
+        };
+        let Self { workers, job, patience, has_begun, room, .. } = self;
+        let job = Job { shape: Arc::new(shape), admit: job.admit };
+        Scan { state, workers, job, patience, has_begun, room }
+    }
+}
+
+impl<T: Send + 'static> Scan<T> {
+    /// The same scan, which asks for room for each chunk. The first one is there at once or not at all; later ones are waited for
+    /// for at most `patience`. Whoever holds something that another one may wait for gives none.
+    #[must_use]
+    pub fn admitting(self, admit: Admit, patience: Duration) -> Self {
+        Self { job: Job { admit: Some(admit), ..self.job }, patience, ..self }
+    }
+
+    /// The room of the chunk that was given out last, to be kept as long as that is.
+    pub fn take_room(&mut self) -> Option<Room> {
+        self.room.take()
     }
 
     /// The next chunk; `None` at the end. After an error there is no more.
-    pub async fn next_chunk(&mut self) -> Option<Result<Chunk>> {
+    pub async fn next_chunk(&mut self) -> Option<Result<T>> {
         std::future::poll_fn(|cx| self.poll_next_chunk(cx)).await
     }
 
     /// The same, polled.
-    pub fn poll_next_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk>>> {
+    pub fn poll_next_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         loop {
             match std::mem::replace(&mut self.state, State::Done) {
                 State::Done => return Poll::Ready(None),
-                State::Idle(source) => match self.fill(Admission::New, source) {
-                    Ok(()) => {}
-                    Err(e) => return Poll::Ready(Some(Err(e))),
-                },
+                State::Idle(mut source) => {
+                    if self.job.admit.is_none() {
+                        source.view = None;
+                    }
+                    if let Err(e) = self.fill(Admission::Long, source, None) {
+                        return Poll::Ready(Some(Err(e)));
+                    }
+                }
                 State::Filling(mut filled) => match Pin::new(&mut filled).poll(cx) {
                     Poll::Pending => {
                         self.state = State::Filling(filled);
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Some(Err(Error::WorkerDied))),
+                    Poll::Ready(Ok(Filled { made: Ok(Made::NoRoom(bytes)), source: Some(source) })) => {
+                        self.state = State::Waiting(Box::new(Waiting::new(*source, bytes)));
+                    }
                     Poll::Ready(Ok(filled)) => return Poll::Ready(self.hand_over(filled)),
+                },
+                State::Waiting(mut waiting) => match self.look_for_room(&mut waiting, cx) {
+                    Poll::Pending => {
+                        self.state = State::Waiting(waiting);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Err(e)) => return Poll::Ready(Some(Err(e))),
+                    Poll::Ready(Ok(room)) => {
+                        let room = Some((waiting.bytes, room));
+                        if let Err(e) = self.fill(Admission::Continued, Box::new(waiting.source), room) {
+                            return Poll::Ready(Some(Err(e)));
+                        }
+                    }
                 },
             }
         }
     }
 
     /// Hands a chunk over, after asking for the next one.
-    fn hand_over(&mut self, (chunk, source): Filled) -> Option<Result<Chunk>> {
+    fn hand_over(&mut self, Filled { made, source }: Filled<T>) -> Option<Result<T>> {
+        self.has_begun = true;
         if let Some(source) = source
-            && let Err(e) = self.fill(Admission::Continued, source)
+            && let Err(e) = self.fill(Admission::Continued, source, None)
         {
             return Some(Err(e));
         }
-        match chunk {
-            Ok(items) if items.is_empty() => None,
-            chunk => Some(chunk),
+        match made {
+            Ok(Made::Chunk(chunk, room)) => {
+                self.room = room;
+                Some(Ok(chunk))
+            }
+            Ok(Made::Nothing | Made::NoRoom(_)) => None,
+            Err(e) => Some(Err(e)),
         }
     }
 
-    fn fill(&mut self, admission: Admission, source: Box<Source>) -> Result<()> {
-        let (answer, filled) = oneshot::channel::<Filled>();
-        let Workers { clock, metrics, .. } = self.workers.clone();
+    /// Room for what waits. The first look is at once: the chunk may have been refused long ago, when it was made ahead.
+    fn look_for_room(&self, waiting: &mut Waiting, cx: &mut Context<'_>) -> Poll<Result<Room>> {
+        let no_room = || Err(Error::NoRoom { retry_after: RETRY_AFTER });
+        let Some(admit) = &self.job.admit else { return Poll::Ready(no_room()) };
+        loop {
+            ready!(waiting.again.as_mut().poll(cx));
+            if let Some(room) = admit(waiting.bytes) {
+                return Poll::Ready(Ok(room));
+            }
+            let now = Instant::now();
+            if !self.has_begun || now - waiting.since >= self.patience {
+                return Poll::Ready(no_room());
+            }
+            waiting.again.as_mut().reset(now + ROOM_EVERY);
+        }
+    }
+
+    fn fill(&mut self, admission: Admission, source: Box<Source>, room: Option<(usize, Room)>) -> Result<()> {
+        let (answer, filled) = oneshot::channel::<Filled<T>>();
+        let (Workers { clock, metrics, .. }, job) = (self.workers.clone(), self.job.clone());
         let start = clock.monotonic();
         self.workers.pool.run(admission, move || {
-            let result = source.fill(&|| answer.is_closed());
+            let result = job.run(source, room, &|| answer.is_closed());
             metrics.scan_chunk.record(clock.monotonic().saturating_sub(start));
             // A stream dropped meanwhile wants neither chunk nor iterator.
             let _dropped = answer.send(result).is_err();
@@ -139,23 +280,99 @@ impl Scan {
     }
 }
 
+impl<T> Job<T> {
+    /// The next chunk of the source, in the room that there is for it already, or else in new room.
+    fn run(
+        &self,
+        mut source: Box<Source>,
+        room: Option<(usize, Room)>,
+        dropped: &dyn Fn() -> bool,
+    ) -> Filled<T> {
+        let left = source.left;
+        let chunk = match source.fill(dropped) {
+            Ok(chunk) => chunk,
+            Err(e) => return Filled { made: Err(e), source: None },
+        };
+        let first = self.admit.as_ref().and_then(|_| chunk.first()).map(|item| item.key.clone());
+        let made = match chunk.is_empty() {
+            true => Made::Nothing,
+            false => self.make(chunk, room),
+        };
+        if let (Made::NoRoom(_), Some(first)) = (&made, first) {
+            source.rewind(first, left);
+        }
+        let more = source.left > 0;
+        Filled { made: Ok(made), source: more.then_some(source) }
+    }
+
+    fn make(&self, chunk: Chunk, room: Option<(usize, Room)>) -> Made<T> {
+        let (made, bytes) = (self.shape)(chunk);
+        let Some(admit) = &self.admit else { return Made::Chunk(made, None) };
+        match room {
+            Some((admitted, room)) if admitted >= bytes => Made::Chunk(made, Some(room)),
+            other => {
+                drop(other);
+                match admit(bytes) {
+                    room @ Some(_) => Made::Chunk(made, room),
+                    None => Made::NoRoom(bytes),
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn new(source: Source, bytes: usize) -> Self {
+        let now = Instant::now();
+        Self { source, bytes, since: now, again: Box::pin(tokio::time::sleep_until(now)) }
+    }
+}
+
+/// So many bytes of items, and what the iterator behind them holds of the log: values are parts of that, or come next.
+pub fn with_read_ahead(bytes: usize) -> usize {
+    /// It reads so much ahead at most, and at first not more than was asked for.
+    const READ_AHEAD_BYTES: usize = 128 << 10;
+    bytes + bytes.min(READ_AHEAD_BYTES)
+}
+
+/// What an item counts for: its key and its value.
+fn item_bytes(item: &Item) -> usize {
+    item.key.len() + item.value.as_ref().map_or(0, |value| value.len())
+}
+
 impl Source {
-    fn fill(mut self, dropped: &dyn Fn() -> bool) -> Filled {
+    fn new(reader: &Reader, range: &KeyRange, options: ScanOptions) -> Self {
+        let view = reader.view();
+        let items = view.scan(range, options.keys_only);
+        let left = options.limit.unwrap_or(u64::MAX);
+        Self { items, range: range.clone(), options, left, view: Some(view) }
+    }
+
+    /// The next items, none at the end.
+    fn fill(&mut self, dropped: &dyn Fn() -> bool) -> Result<Chunk> {
         let mut chunk = Chunk::new();
         let mut bytes = 0;
         while self.left > 0 && chunk.len() < CHUNK_ITEMS && bytes < CHUNK_BYTES && !dropped() {
-            match if self.reverse { self.items.next_back() } else { self.items.next() } {
+            match if self.options.reverse { self.items.next_back() } else { self.items.next() } {
                 None => self.left = 0,
-                Some(Err(e)) => return (Err(e.into()), None),
+                Some(Err(e)) => return Err(e.into()),
                 Some(Ok(item)) => {
-                    bytes += item.key.len() + item.value.as_ref().map_or(0, |value| value.len());
+                    bytes += item_bytes(&item);
                     chunk.push(item);
                     self.left -= 1;
                 }
             }
         }
-        let more = self.left > 0;
-        (Ok(chunk), more.then(|| Box::new(self)))
+        Ok(chunk)
+    }
+
+    /// Goes back to where `first` comes next, and so many items are left.
+    fn rewind(&mut self, first: Vec<u8>, left: u64) {
+        let Some(view) = &self.view else { return };
+        let end = if self.options.reverse { &mut self.range.end } else { &mut self.range.start };
+        *end = Bound::Included(first);
+        self.items = view.scan(&self.range, self.options.keys_only);
+        self.left = left;
     }
 }
 
@@ -171,3 +388,6 @@ pub(crate) async fn on_pool<T: Send + 'static>(
     })?;
     answered.await.map_err(|_| Error::WorkerDied)?
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use esker_engine::{Committed, Db, SyncPolicy};
+use esker_engine::{Committed, Db};
 use esker_log::clock::Clock;
 use tokio::sync::oneshot;
 
@@ -48,12 +48,15 @@ impl Single {
         batch: Batch,
         options: WriteOptions,
     ) -> impl Future<Output = Result<Committed>> + Send + use<> {
-        let submitted = self.submit(batch, options.sync);
+        let submitted = self.submit(batch, options);
         async move { submitted?.await.map_err(|_| Error::WorkerDied)? }
     }
 
-    fn submit(&self, batch: Batch, sync: Option<SyncPolicy>) -> Result<oneshot::Receiver<Result<Committed>>> {
-        let batch = batch.into_encoded()?;
+    fn submit(&self, batch: Batch, options: WriteOptions) -> Result<oneshot::Receiver<Result<Committed>>> {
+        let mut batch = batch.into_encoded()?;
+        if let Some(id) = options.request {
+            batch = batch.identified(id)?;
+        }
         // The permit travels with the write, not with the caller, who may go away before the commit.
         let permit = Accounts::permit(&self.accounts, batch.encoded_len())?;
         let (answer, answered) = oneshot::channel();
@@ -62,7 +65,7 @@ impl Single {
             // Nobody may be waiting any more: the write is committed all the same.
             let _gone = answer.send(committed.map_err(Error::from)).is_err();
         };
-        self.db.submit(batch, sync, Box::new(done))?;
+        self.db.submit(batch, options.sync, Box::new(done))?;
         Ok(answered)
     }
 }

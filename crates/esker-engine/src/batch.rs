@@ -6,7 +6,8 @@ use esker_log::{
 };
 
 use crate::{
-    CompressionStats, Compressor, Condition, Engine, KeyRange, RequestId, bitcask::keydir::Slot, range,
+    CompressionStats, Compressor, Condition, Engine, KeyRange, RequestId, Touch, bitcask::keydir::Slot,
+    range, request::request_of,
 };
 
 /// Writes that commit together or not at all.
@@ -27,6 +28,8 @@ pub struct WriteBatch {
     is_stamped: bool,
     /// Whether what comes of the batch depends on the time.
     is_timed: bool,
+    /// Whether to apply it may take long: a value has to be read, or many keys are looked at.
+    may_take_long: bool,
     compressor: Compressor,
     compressed: CompressionStats,
 }
@@ -120,6 +123,7 @@ impl WriteBatch {
     pub fn add(&mut self, key: &[u8], by: i64) -> Result<()> {
         self.operation(RecordKind::Add, 0, key, &[&by.to_le_bytes()])?;
         self.is_timed = true;
+        self.may_take_long = true;
         Ok(())
     }
 
@@ -130,7 +134,9 @@ impl WriteBatch {
             return Err(Error::InvalidRequest("the range to delete ends before it begins".into()));
         }
         let (start, end) = range::encode_deletion(range);
-        self.operation(RecordKind::DeleteRange, 0, &start, &[&end])
+        self.operation(RecordKind::DeleteRange, 0, &start, &[&end])?;
+        self.may_take_long = true;
+        Ok(())
     }
 
     /// Demands something of a key, or else the batch is void. Conditions are looked at before all operations.
@@ -156,6 +162,27 @@ impl WriteBatch {
         Ok(())
     }
 
+    /// The same batch as a request of this id.
+    ///
+    /// Errors: `InvalidRequest` if it has an id or a stamp.
+    pub fn identified(mut self, id: RequestId) -> Result<Self> {
+        let mut head = Self::default();
+        head.request(id)?;
+        if self.stamp_at > 0 || self.is_stamped {
+            return Err(Error::InvalidRequest("the batch is a request already".into()));
+        }
+        self.stamp_at = head.payload.len();
+        self.payload.splice(..0, head.payload);
+        self.records += head.records;
+        self.last = self.last.max(Part::Request);
+        Ok(self)
+    }
+
+    /// Which request it is, if it says.
+    pub(crate) fn request_id(&self) -> Option<RequestId> {
+        request_of(&self.payload)
+    }
+
     /// Says what time it is, in milliseconds since 1970: by it is judged what has expired. May come at any time, and
     /// is best known last; only the first counts. The engine does it where nobody else did.
     pub fn stamp(&mut self, now_ms: u64) {
@@ -173,6 +200,11 @@ impl WriteBatch {
     /// Whether what comes of the batch depends on the time, and nobody said yet what it is.
     pub fn wants_stamp(&self) -> bool {
         self.is_timed && !self.is_stamped
+    }
+
+    /// Whether to apply the batch may take long: a value is read, maybe from the disk, or a range is gone through for what has expired.
+    pub(crate) fn may_take_long(&self) -> bool {
+        self.may_take_long
     }
 
     /// Adds the operations of another batch, which has nothing else.
@@ -193,6 +225,7 @@ impl WriteBatch {
         self.operations += operations.operations;
         self.records += operations.records;
         self.is_timed |= operations.is_timed;
+        self.may_take_long |= operations.may_take_long;
         self.compressor = operations.compressor;
         self.compressed.bytes_given += operations.compressed.bytes_given;
         self.compressed.bytes_stored += operations.compressed.bytes_stored;
@@ -252,6 +285,13 @@ impl WriteBatch {
     /// What the store learns from the batch when it is committed.
     pub(crate) fn learnt(&self) -> (Compressor, CompressionStats) {
         (self.compressor, self.compressed)
+    }
+
+    /// What its records touch.
+    pub fn touches(&self) -> impl Iterator<Item = Touch<'_>> {
+        let records =
+            record::Records::new(&self.payload).map(|record| record.expect("the batch encoded it").1);
+        records.filter_map(Touch::of)
     }
 
     /// The encoded records, and how many there are.

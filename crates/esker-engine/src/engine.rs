@@ -26,7 +26,8 @@ use esker_log::{
 };
 
 use crate::{
-    Committed, Entry, Item, KeyRange, Merged, Merging, Meta, StoredItem, Version, report::EngineStats,
+    Committed, Entry, Item, Judgement, KeyRange, Merged, Merging, Meta, StoredItem, Version,
+    report::EngineStats,
 };
 
 /// A committed batch, as the log holds it.
@@ -211,11 +212,9 @@ pub enum Loading<'a> {
     },
 }
 
-/// What of the log saved state may cover, where not every frame counts.
+/// Which frames of the log count, where not all do.
 #[derive(Clone, Copy)]
 pub struct Settled<'a> {
-    /// Of every frame before this it is decided whether it counts; those that do are applied.
-    pub before: Position,
     /// Entries that do not count: cut off by a new leader, or a repeated request.
     pub is_void: &'a dyn Fn(Position) -> bool,
     /// Entries before this do not count: a snapshot holds them.
@@ -289,6 +288,10 @@ pub trait Engine: Send + Sync + 'static {
         outcomes: &mut Vec<Committed>,
     ) -> Result<()>;
 
+    /// What came of an applied batch, as far as it is remembered. Of one that is judged an engine may forget it at any time, and
+    /// says so.
+    fn judgement(&self, version: Version) -> Judgement;
+
     /// Says how late it was in what was applied so far, in milliseconds since 1970, where that is not known of batches applied
     /// here: after an opening, and when a snapshot has come.
     fn note_stamp(&self, stamp_ms: u64);
@@ -313,11 +316,18 @@ pub trait Engine: Send + Sync + 'static {
     fn view(&self, log: &Arc<Log>) -> View;
 
     /// Saves state, so that reopening replays less. With `all` it covers everything applied so far; without, only
-    /// what is due. Does nothing if there is nothing to save. The log is synced first, as far as needed. Without
-    /// `settled`, every frame of the log counts. Says how far the saved state reaches now.
+    /// what is due. Does nothing if there is nothing to save. The log is synced first, as far as needed. Nothing from
+    /// `before` on is covered: of every frame before that it is decided whether it counts, and those that do are applied. Without
+    /// `settled`, all count. Says how far the saved state reaches now.
     ///
     /// Errors: `Poisoned`, `DiskFull`, `Io`. No data is at risk; a later call may succeed.
-    fn checkpoint(&self, log: &Arc<Log>, all: bool, settled: Option<&Settled<'_>>) -> Result<Position>;
+    fn checkpoint(
+        &self,
+        log: &Arc<Log>,
+        all: bool,
+        before: Position,
+        settled: Option<&Settled<'_>>,
+    ) -> Result<Position>;
 
     /// Whether so much was applied since the last checkpoint that one is due.
     fn is_checkpoint_due(&self) -> bool;

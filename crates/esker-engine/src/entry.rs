@@ -145,6 +145,16 @@ pub struct Item {
     pub expiry: Option<u64>,
 }
 
+impl Item {
+    /// About how many bytes of memory it takes: small values take far more than they have.
+    pub fn memory(&self) -> usize {
+        /// What an allocation takes beyond what was asked for.
+        const ALLOCATION: usize = 16;
+        let value = self.value.as_ref().map_or(0, |value| value.len() + ALLOCATION);
+        size_of::<Self>() + self.key.len() + ALLOCATION + value
+    }
+}
+
 /// A value as it is stored, on its way to another replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredItem {

@@ -43,6 +43,32 @@ pub(crate) enum Verdict {
     Void(Refusal),
 }
 
+/// What is known of a batch that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// There was nothing to judge: all of it was applied.
+    Plain,
+    /// Nothing of it was applied.
+    Void,
+    /// All of it was applied; what its adds came to, in their order.
+    Applied(Sums),
+    /// It was applied too long ago: if it has conditions or adds, what came of them is not remembered.
+    Forgotten,
+}
+
+/// What the adds of a batch came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sums(pub(crate) Vec<Sum>);
+
+impl From<Verdict> for Judgement {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Applies(sums) => Self::Applied(Sums(sums)),
+            Verdict::Void(_) => Self::Void,
+        }
+    }
+}
+
 /// Whether a batch has to be judged: it has conditions or adds. Most have not. `payload` is a row of whole records.
 pub fn is_judged(payload: &[u8]) -> bool {
     let mut all = Records::new(payload).flatten().map(|(_, record)| record);

@@ -14,6 +14,7 @@ mod maintenance;
 mod memory;
 mod merger;
 mod merging;
+mod once;
 mod options;
 mod outcome;
 mod range;
@@ -21,8 +22,12 @@ mod reader;
 pub mod replica;
 mod report;
 mod request;
+mod requests;
 mod stored;
+mod touch;
+mod varint;
 mod verify;
+pub mod watch;
 
 #[cfg(fuzzing)]
 pub use backup::fuzzing as backup_fuzzing;
@@ -36,15 +41,17 @@ pub use bitcask::{cache::CacheStats, held::SnapshotStats};
 pub use compression::Compression;
 pub use compressor::{CompressionStats, Compressor};
 pub use condition::Condition;
-pub use db::{Db, Environment, OnCommit};
+pub use db::{Db, Environment, OnApplied, OnCommit};
 pub use engine::{
     Applied, ColdRead, Engine, Loaded, Loading, Lookup, Saved, SavedFile, Scan, Settled, StoredScan, View,
 };
 pub use entry::{Entry, Item, Meta, StoredItem, Value, Version};
 pub use esker_log::{Damage, Error, Result, SyncPolicy};
-pub use judge::is_judged;
+pub use judge::{Judgement, Sums, is_judged};
 pub use memory::MemoryEngine;
 pub use merging::{MergeStats, Merged, Merging, Pace};
+#[cfg(fuzzing)]
+pub use once::fuzz_requests;
 pub use options::Options;
 pub use outcome::{Committed, Outcome, Refusal};
 pub use range::KeyRange;
@@ -52,6 +59,7 @@ pub use reader::Reader;
 pub use replica::Replica;
 pub use report::{DamageMet, EngineStats, OpenReport, Stats, VerifyReport};
 pub use request::{InvalidRequestId, REQUEST_ID_LEN, RequestId};
+pub use touch::Touch;
 pub use verify::verify_dir;
 
 /// Today one group has the whole log.

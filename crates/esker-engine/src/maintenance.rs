@@ -65,9 +65,17 @@ impl Inner {
     }
 
     pub(crate) fn checkpoint(&self, all: bool) -> Result<()> {
-        let result = self.engine.checkpoint(self.commit.log(), all, None).map(|_covered| ());
+        let result = self.save_state(all);
         *self.checkpoint_error.lock() = result.as_ref().err().map(ToString::to_string);
         result
+    }
+
+    /// First what came of requests, then the engine's index files, which must not reach further: what they cover is not
+    /// replayed.
+    fn save_state(&self, all: bool) -> Result<()> {
+        let due = all || self.engine.is_checkpoint_due();
+        let before = self.once().save(self.commit.log(), self.applied_to(), due)?;
+        self.engine.checkpoint(self.commit.log(), all, before, None).map(|_covered| ())
     }
 }
 

@@ -19,11 +19,12 @@ use esker_log::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Applied, Committed, Engine, EngineStats, Entry, Item, KeyRange, Loaded, Loading, Lookup, Merged, Merging,
-    Meta, Outcome, Saved, Scan, Settled, StoredItem, StoredScan, Version, View,
+    Applied, Committed, Engine, EngineStats, Entry, Item, Judgement, KeyRange, Loaded, Loading, Lookup,
+    Merged, Merging, Meta, Outcome, Saved, Scan, Settled, StoredItem, StoredScan, Version, View,
     bitcask::wall_ms,
     judge::{
-        State, Sum, VERIFIED, Verdict, deleted_range, floor_of, is_expired, judge, parse_integer, stamp_of,
+        State, Sum, VERIFIED, Verdict, deleted_range, floor_of, is_expired, is_judged, judge, parse_integer,
+        stamp_of,
     },
     stored::Stored,
 };
@@ -48,6 +49,8 @@ pub struct MemoryEngine {
     clock: Arc<dyn Clock>,
     /// The latest time that an applied batch said.
     stamp_ms: AtomicU64,
+    /// What came of all judged batches since the opening, which applies all there are.
+    verdicts: Mutex<BTreeMap<Version, Verdict>>,
 }
 
 impl MemoryEngine {
@@ -59,6 +62,7 @@ impl MemoryEngine {
             replacement: Mutex::default(),
             clock,
             stamp_ms: AtomicU64::new(0),
+            verdicts: Mutex::default(),
         }
     }
 
@@ -150,7 +154,11 @@ impl Engine for MemoryEngine {
         let mut shared = self.map.write();
         let map = Arc::make_mut(&mut shared);
         for batch in batches {
-            outcomes.push(match judge(batch.payload, batch.floor_ms, map)? {
+            let verdict = judge(batch.payload, batch.floor_ms, map)?;
+            if is_judged(batch.payload) {
+                self.verdicts.lock().insert(batch.version, verdict.clone());
+            }
+            outcomes.push(match verdict {
                 Verdict::Applies(sums) => self.apply_to(map, batch, &sums),
                 Verdict::Void(refusal) => {
                     Committed { outcome: Outcome::Refused(refusal), ..Committed::applied(batch.version, 0) }
@@ -158,6 +166,10 @@ impl Engine for MemoryEngine {
             });
         }
         Ok(())
+    }
+
+    fn judgement(&self, version: Version) -> Judgement {
+        self.verdicts.lock().get(&version).cloned().map_or(Judgement::Plain, Judgement::from)
     }
 
     fn note_stamp(&self, stamp_ms: u64) {
@@ -200,7 +212,13 @@ impl Engine for MemoryEngine {
         )
     }
 
-    fn checkpoint(&self, _: &Arc<Log>, _all: bool, _: Option<&Settled<'_>>) -> Result<Position> {
+    fn checkpoint(
+        &self,
+        _: &Arc<Log>,
+        _all: bool,
+        _before: Position,
+        _: Option<&Settled<'_>>,
+    ) -> Result<Position> {
         Ok(Position::default())
     }
 

@@ -1,6 +1,6 @@
 //! Who merges: a thread of the store's own that sleeps until enough is dead.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use esker_log::{Brake, Damage, Error, Log, Position, Result, signal::Signal};
 use parking_lot::Mutex;
@@ -26,9 +26,30 @@ pub(crate) struct Merger {
     signal: Signal,
     /// Why the last merge failed.
     pub(crate) error: Mutex<Option<String>>,
+    witness: Mutex<Witness>,
     trigger: Trigger,
     /// After each MiB copied, as long as there is little to gain.
     pause: Duration,
+}
+
+type Tell = Box<dyn Fn(&Damage) + Send>;
+
+/// Who is told of damage that nobody asked about, and of which files it was told: a merge that fails is tried again and again,
+/// and no file's name is used twice.
+#[derive(Default)]
+struct Witness {
+    tell: Option<Tell>,
+    told: BTreeSet<PathBuf>,
+}
+
+impl Witness {
+    fn note(&mut self, damage: &Damage) {
+        if let Some(tell) = &self.tell
+            && self.told.insert(damage.path.clone())
+        {
+            tell(damage);
+        }
+    }
 }
 
 /// What is merged: an engine, its log, and who answers for both.
@@ -51,12 +72,19 @@ impl Merger {
         Self {
             signal: Signal::default(),
             error: Mutex::new(None),
+            witness: Mutex::default(),
             trigger: Trigger {
                 ratio: options.merge_trigger_ratio,
                 bytes: options.merge_trigger_bytes.unwrap_or(u64::MAX),
+                store_bytes_min: options.segment_max_bytes,
             },
             pause: options.merge_throttle,
         }
+    }
+
+    /// From now on `tell` is told of damage that merges in the background meet, once for each file.
+    pub(crate) fn on_damage(&self, tell: impl Fn(&Damage) + Send + 'static) {
+        self.witness.lock().tell = Some(Box::new(tell));
     }
 
     /// Has the thread look, or end.
@@ -91,6 +119,7 @@ impl Merger {
             let is_done = !matches!(merged, Ok(Some(_)));
             if let Err(Error::Damage(damage)) = &merged {
                 store.note_damage(damage);
+                self.witness.lock().note(damage);
             }
             *self.error.lock() = match merged {
                 Err(Error::Closed) | Ok(_) => None,
@@ -161,7 +190,8 @@ impl Merger {
     /// Slows writers by how much is dead, and says how fast to copy.
     fn look(&self, store: &impl Mergeable) -> u64 {
         let (dead, live) = dead_and_live(store);
-        let live_min = store.log().segment_max_bytes().min(LIVE_MIN);
+        // Not before merging has begun, and goes as fast as it can.
+        let live_min = store.log().segment_max_bytes().min(LIVE_MIN).max(self.trigger.live_min());
         store.brake().set(drag(dead, live, live_min));
         rate(dead, dead + live, self.trigger, self.pause)
     }
@@ -241,12 +271,19 @@ mod tests {
         let len = disk.file_bytes(&first).unwrap().len() as u64;
         (1000..len).step_by(5000).for_each(|at| disk.flip_bit(&first, at, 3).unwrap());
         assert_eq!(db.stats().damage, Default::default());
+        let told = Arc::<Mutex<Vec<Damage>>>::default();
+        let witness = Arc::clone(&told);
+        db.on_merge_damage(move |damage| witness.lock().push(damage.clone()));
         let inner = db.inner();
         inner.merger.merge_due(inner, true);
         let stats = db.stats();
         assert_eq!(stats.damage.times, 1, "{stats:?}");
+        assert_eq!(*told.lock(), [stats.damage.last.clone().unwrap()]);
         assert_eq!(stats.damage.last.as_ref().unwrap().path, first);
         assert!(stats.merge_error.unwrap().contains("is damaged"), "{:?}", stats.damage);
+        // It is tried again, and told no more.
+        inner.merger.merge_due(inner, true);
+        assert_eq!((db.stats().damage.times, told.lock().len()), (2, 1));
     }
 
     /// While a compaction runs, the background waits for it and cannot look.

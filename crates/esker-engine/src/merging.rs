@@ -107,13 +107,21 @@ pub(crate) struct Trigger {
     pub(crate) ratio: f64,
     /// So many bytes are.
     pub(crate) bytes: u64,
+    /// A store of less counts as one of so much.
+    pub(crate) store_bytes_min: u64,
 }
 
 impl Trigger {
+    /// What counts as living for [`drag`] at least: where merging is at its fastest, there is no drag yet.
+    pub(crate) fn live_min(&self) -> u64 {
+        (self.ratio * FULL_SPEED / DEBT_MIN * self.store_bytes_min as f64) as u64
+    }
+
     /// How much more is dead: 0 at most where merging just begins, 1 at least where it is to be as fast as it can.
     fn urgency(&self, dead: u64, total: u64) -> f64 {
         let to_full_speed = (self.ratio * (FULL_SPEED - 1.0)).min(1.0 - self.ratio).max(0.01);
-        let by_ratio = (dead as f64 / total.max(1) as f64 - self.ratio) / to_full_speed;
+        let by_ratio =
+            (dead as f64 / total.max(self.store_bytes_min).max(1) as f64 - self.ratio) / to_full_speed;
         let by_bytes = (dead as f64 / self.bytes.max(1) as f64 - 1.0) / (FULL_SPEED - 1.0);
         by_ratio.max(by_bytes)
     }
@@ -245,7 +253,7 @@ mod tests {
     #[test]
     fn the_more_is_dead_the_faster_it_goes() {
         let pause = Duration::from_millis(20);
-        let by_ratio = Trigger { ratio: 0.4, bytes: u64::MAX };
+        let by_ratio = Trigger { ratio: 0.4, bytes: u64::MAX, store_bytes_min: 0 };
         let rates = [300, 400, 425, 450, 475, 500, 900].map(|dead| rate(dead, 1000, by_ratio, pause));
         assert!(rates.is_sorted() && rates[1] == 50 << 20 && rates[4] < u64::MAX, "{rates:?}");
         assert_eq!(rates[5], u64::MAX);

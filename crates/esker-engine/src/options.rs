@@ -23,7 +23,8 @@ pub struct Options {
     pub checkpoint_interval: Duration,
     /// Merging begins when so much of the store is dead, in parts of one. Default 0.3: in the steady state of overwriting, the
     /// store takes about one and a half times what lives, and a byte written is copied about once more. Higher: less is
-    /// copied, more space is taken.
+    /// copied, more space is taken. A store that is smaller than a full segment counts as one: dead bytes up to such a part of
+    /// [`Options::segment_max_bytes`] are left alone.
     pub merge_trigger_ratio: f64,
     /// Merging begins, too, when so many bytes are dead, whatever part of the store they are; `None`: the part alone counts. Default
     /// `None`. Set it to bound what is dead in a store of terabytes, of which a third is much; more is copied.

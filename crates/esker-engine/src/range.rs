@@ -44,6 +44,14 @@ impl KeyRange {
         after_start && before_end
     }
 
+    /// The keys that are in both ranges.
+    pub fn intersection(self, other: &Self) -> Self {
+        Self {
+            start: tighter(self.start, other.start.clone(), |left, right| right > left),
+            end: tighter(self.end, other.end.clone(), |left, right| right < left),
+        }
+    }
+
     /// Whether no key can be in the range: it ends before it begins.
     pub fn is_empty(&self) -> bool {
         match (&self.start, &self.end) {
@@ -51,6 +59,23 @@ impl KeyRange {
             (Bound::Included(start), Bound::Excluded(end))
             | (Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => start >= end,
             (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        }
+    }
+}
+
+/// Whichever of two ends leaves fewer keys; `keeps` says whether the second does if they are of different keys.
+fn tighter(a: Bound<Vec<u8>>, b: Bound<Vec<u8>>, keeps: fn(&[u8], &[u8]) -> bool) -> Bound<Vec<u8>> {
+    match (&a, &b) {
+        (Bound::Unbounded, _) => b,
+        (_, Bound::Unbounded) => a,
+        (Bound::Included(left) | Bound::Excluded(left), Bound::Included(right) | Bound::Excluded(right)) => {
+            if left == right {
+                if matches!(a, Bound::Excluded(_)) { a } else { b }
+            } else if keeps(left, right) {
+                b
+            } else {
+                a
+            }
         }
     }
 }
@@ -122,6 +147,26 @@ mod tests {
             }
         }
         assert!(decode_deletion_end(&[]).is_none() && decode_deletion_end(&[3]).is_none());
+    }
+
+    #[test]
+    fn an_intersection_has_what_both_have() {
+        let keys = [&b"\0"[..], b"a", b"a\0", b"ab", b"b", b"bb", b"\xff"];
+        let bounds =
+            |key: &[u8]| [Bound::Included(key.to_vec()), Bound::Excluded(key.to_vec()), Bound::Unbounded];
+        let ends = || keys.iter().take(5).flat_map(|key| bounds(key));
+        let ranges: Vec<_> =
+            ends().flat_map(|start| ends().map(move |end| KeyRange { start: start.clone(), end })).collect();
+        for a in ranges.iter().step_by(3) {
+            for b in &ranges {
+                let both = a.clone().intersection(b);
+                let in_both = |key: &&&[u8]| a.contains(key) && b.contains(key);
+                assert!(
+                    keys.iter().filter(in_both).eq(keys.iter().filter(|key| both.contains(key))),
+                    "{a:?} {b:?}"
+                );
+            }
+        }
     }
 
     #[test]

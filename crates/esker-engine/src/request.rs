@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use esker_log::record::{RecordKind, Records};
+
 /// Identifies a write across its retries: a client's random number, and the number of the write among that client's.
 /// A write whose id was applied already is answered as it was the first time, and not applied again.
 ///
@@ -17,6 +19,13 @@ pub struct RequestId {
 /// The client number that no client has: a batch of nothing but a request of this client changes nothing and is the mark at
 /// which replicas compare their states.
 pub(crate) const COMPARISON_CLIENT: u64 = u64::MAX;
+
+/// The id of the request that a batch belongs to, if it says.
+pub(crate) fn request_of(payload: &[u8]) -> Option<RequestId> {
+    let (_, first) = Records::new(payload).next()?.ok()?;
+    let id = || RequestId::from_bytes(first.key);
+    if first.kind == RecordKind::Request { id() } else { None }
+}
 
 /// Bytes of an encoded request id.
 pub const REQUEST_ID_LEN: usize = 16;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
-mod common;
+use crate::common;
 
 use common::{Machine, model::contents, small_options, survival::modes};
 use esker_engine::{Db, KeyRange, Options, SyncPolicy, WriteBatch};

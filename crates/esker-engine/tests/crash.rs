@@ -1,7 +1,7 @@
 //! CHECKS 1, 2, 5, 6, 7, 10, 11, 12, 16: the machine stops at every disk operation of a workload, in every way it can,
 //! and the store comes back with exactly a prefix of its history that holds all that was promised.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-mod common;
+use crate::common;
 
 use common::{
     Machine,

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 
@@ -253,4 +253,36 @@ fn the_model_voids_whole_batches() {
     assert!(apply(&mut state, &ops, 2).is_void());
     assert_eq!(state[&b"k".to_vec()].1, 1);
     assert!(DIR.starts_with('/'));
+}
+
+/// CHECKS 12: the last version is known though all segments that had it are merged, older ones are not, and the one to be
+/// written next lost its only frame.
+#[test]
+fn the_version_is_known_where_what_follows_an_older_segment_was_merged() {
+    let machine = Machine::new(SimDisk::new());
+    let db = machine.open(&small_options(SyncPolicy::Never)).unwrap();
+    db.put(b"stays", &[1; 3000]).unwrap();
+    for _ in 0..3 {
+        db.put(b"again", &[2; 3000]).unwrap();
+    }
+    db.put(b"again", b"small").unwrap();
+    let version = db.version();
+    db.put(b"lost", &[3; 3000]).unwrap();
+    let machine = Machine::new(machine.disk.crash(CrashMode::DropUnsynced));
+    drop(db);
+    let db = machine.open(&options()).unwrap();
+    assert_eq!(db.version(), version, "the last frame is lost, and it alone");
+    assert!(db.merge(false).unwrap().inputs > 0);
+    assert!(machine.disk.files().iter().any(|path| path.ends_with("0000000001.log")), "it lives");
+    let killed = |machine: &Machine| {
+        let machine = Machine::new(machine.disk.crash(CrashMode::ProcessKill));
+        let db = machine.open(&options()).unwrap();
+        (machine, db)
+    };
+    // With nothing behind what was merged, and with a frame that no index file covers.
+    let (machine, db) = killed(&machine);
+    assert_eq!(db.version(), version);
+    assert_eq!(db.put(b"new", b"v").unwrap(), version + 1);
+    let (_machine, db) = killed(&machine);
+    assert_eq!((db.version(), &*db.get(b"again").unwrap().unwrap().value), (version + 1, &b"small"[..]));
 }

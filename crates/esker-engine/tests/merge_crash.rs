@@ -1,7 +1,7 @@
 //! CHECKS 5, 12, 13: the machine stops at every disk operation of one merge, in every way it can. Nothing goes back in time,
 //! and no segment is gone before what takes its place is durable.
 
-mod common;
+use crate::common;
 
 use std::path::PathBuf;
 

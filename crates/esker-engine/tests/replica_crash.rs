@@ -1,7 +1,7 @@
 //! CHECKS 1-3, 5, 6, 12, 13, 16, 19: a replica's machine stops at any disk operation, and comes back with every vote and
 //! entry that it promised, the state at some index that it promised to have reached, and goes on from there.
 
-mod common;
+use crate::common;
 
 use common::{
     Machine, is_power_off,

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-mod common;
+use crate::common;
 
 use std::path::{Path, PathBuf};
 

@@ -147,6 +147,36 @@ fn callbacks_may_panic_and_may_hold_the_last_handle() {
     assert_eq!((reopened.stats().keys, reopened.open_report().replayed), (3, 0));
 }
 
+/// The same where the call that submits commits, and calls back by itself.
+#[test]
+fn a_callback_on_the_submitters_thread_cannot_close_the_store_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut unsynced = options();
+    unsynced.sync = SyncPolicy::Never;
+    let db = Db::open(dir.path(), unsynced).unwrap();
+    let (held, (sender, receiver)) = (db.clone(), std::sync::mpsc::channel());
+    let done = move |outcome: esker_engine::Result<_>| {
+        let again = held.clone();
+        held.submit(one(2), None, Box::new(move |_| drop(again))).unwrap();
+        let thread = std::thread::current().id();
+        sender.send((outcome.is_ok(), thread, held.close().unwrap_err().to_string())).unwrap();
+    };
+    db.submit(one(1), None, Box::new(done)).unwrap();
+    let (committed, thread, refused) = receiver.recv().unwrap();
+    assert!(committed && refused.contains("callback"), "{refused}");
+    assert_eq!(thread, std::thread::current().id(), "nothing had to be waited for");
+    db.close().unwrap();
+    drop(db);
+    let reopened = loop {
+        match Db::open(dir.path(), options()) {
+            // A callback may still hold a handle.
+            Err(Error::Locked { .. }) => std::thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(reopened.stats().keys, 2);
+}
+
 /// A cache never gives what was.
 #[test]
 fn what_is_cached_is_never_stale() {

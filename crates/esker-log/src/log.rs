@@ -315,6 +315,11 @@ impl Log {
         self.registry.retired_bytes()
     }
 
+    /// The segment of this number, if it is part of the log or somebody still reads from it.
+    pub fn find_segment(&self, id: SegmentId) -> Option<Arc<Segment>> {
+        self.registry.get(id)
+    }
+
     /// An open segment. Errors: `Damage` if there is none of this number.
     pub fn segment(&self, id: SegmentId) -> Result<Arc<Segment>> {
         self.registry.get(id).ok_or_else(|| {

@@ -29,11 +29,13 @@ pub struct Position {
 }
 
 impl Position {
-    pub(crate) fn pack(self) -> u64 {
+    /// As one number, ordered as positions are.
+    pub fn pack(self) -> u64 {
         u64::from(self.segment) << 32 | u64::from(self.offset)
     }
 
-    pub(crate) fn unpack(packed: u64) -> Self {
+    /// The opposite of [`Position::pack`].
+    pub fn unpack(packed: u64) -> Self {
         Self { segment: (packed >> 32) as u32, offset: packed as u32 }
     }
 }

@@ -238,6 +238,11 @@ impl Writer {
             || (self.end == SEGMENT_HEADER_LEN as u64 && self.end + len <= SEGMENT_LEN_MAX)
     }
 
+    /// Whether `len` more bytes go where space is reserved.
+    pub(crate) fn has_space(&self, len: u64) -> bool {
+        !self.sealing && self.fits(len) && self.end + len < self.allocated
+    }
+
     /// Gives the frames their indexes and places at the end of the active segment, and binds them.
     fn seal_frames(&mut self, drafts: &mut [Draft]) {
         let durable = self.durable_mark();

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-mod support;
+use crate::support;
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use std::{
 };
 
 use esker_log::{
-    Consumer, Draft, Error, GroupCommit, QueueLimits, SyncPolicy,
+    Callback, Consumer, Draft, Error, GroupCommit, QueueLimits, SyncPolicy,
     clock::ManualClock,
     disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
     record::Records,
@@ -82,7 +82,7 @@ fn everything_is_applied_once_in_log_order() {
                 commit.log().sync().unwrap();
             }
         });
-        let writers: Vec<_> = (0..6_u32)
+        let writers: Vec<_> = (0..8_u32)
             .map(|writer| {
                 let (commit, outcomes) = (&commit, &outcomes);
                 scope.spawn(move || {
@@ -94,10 +94,10 @@ fn everything_is_applied_once_in_log_order() {
                             1 => Some(SyncPolicy::Every(Duration::from_millis(1))),
                             _ => None,
                         };
-                        let index = if writer < 4 {
-                            commit.write(draft(&value), sync).unwrap()
-                        } else {
-                            submit_and_wait(commit, &value, sync)
+                        let index = match writer {
+                            0..4 => commit.write(draft(&value), sync).unwrap(),
+                            4..6 => wait(|done| commit.submit(draft(&value), sync, done)),
+                            _ => wait(|done| commit.commit_or_submit(draft(&value), sync, done)),
                         };
                         assert!(index > last, "a writer's own writes are in its order");
                         last = index;
@@ -114,21 +114,86 @@ fn everything_is_applied_once_in_log_order() {
     let mut outcomes = outcomes.into_inner();
     outcomes.sort_unstable();
     let expected: Vec<_> = outcomes.into_iter().map(|(_, value)| value).collect();
-    assert_eq!(expected.len(), 1800);
+    assert_eq!(expected.len(), 2400);
     assert_eq!(*commit.consumer().applied.lock(), expected);
     assert_eq!(open(&disk.crash(CrashMode::ProcessKill)).unwrap().1, expected);
 }
 
 fn submit_and_wait(commit: &GroupCommit<Recorder>, value: &[u8], sync: Option<SyncPolicy>) -> u64 {
+    wait(|done| commit.submit(draft(value), sync, done))
+}
+
+/// Submits until it is taken, and waits for the outcome.
+fn wait(submit: impl Fn(Callback<u64>) -> esker_log::Result<()>) -> u64 {
     loop {
         let (sender, receiver) = mpsc::channel();
-        let done = Box::new(move |outcome| drop(sender.send(outcome)));
-        match commit.submit(draft(value), sync, done) {
+        match submit(Box::new(move |outcome| drop(sender.send(outcome)))) {
             Ok(()) => return receiver.recv().unwrap().unwrap(),
             Err(Error::Busy { .. }) => std::thread::yield_now(),
             Err(other) => panic!("{other}"),
         }
     }
+}
+
+/// What has nothing to wait for is answered by the call that submits it, without a committer; everything else waits for one.
+#[test]
+fn what_waits_for_nothing_is_committed_at_once() {
+    let commit = group_commit(&SimDisk::new(), SyncPolicy::Never, 64);
+    let (sender, receiver) = mpsc::channel();
+    let submit = |value: &[u8], sync| {
+        let sender = sender.clone();
+        let done = Box::new(move |outcome: esker_log::Result<u64>| sender.send(outcome.unwrap()).unwrap());
+        commit.commit_or_submit(draft(value), sync, done).unwrap();
+        receiver.try_recv().ok()
+    };
+    assert_eq!(submit(b"first", None), Some(1));
+    assert_eq!(submit(b"second", Some(SyncPolicy::Every(Duration::from_secs(1)))), Some(2));
+    assert_eq!(submit(&[7; 40 << 10], None), None, "so much is for a committer");
+    assert_eq!(submit(b"behind", None), None, "what waits comes first");
+    let committers = start_committers(&commit);
+    assert_eq!([receiver.recv().unwrap(), receiver.recv().unwrap()], [3, 4]);
+    commit.brake().set(Duration::from_secs(3600));
+    assert_eq!(submit(b"slowed", None), None, "a committer waits for the brake");
+    commit.brake().set(Duration::ZERO);
+    assert_eq!(receiver.recv().unwrap(), 5);
+    let synced = submit(b"synced", Some(SyncPolicy::Always));
+    assert_eq!(synced.unwrap_or_else(|| receiver.recv().unwrap()), 6);
+    commit.close();
+    committers.into_iter().for_each(|thread| thread.join().unwrap());
+    let applied = commit.consumer().applied.lock();
+    let last: Vec<_> = applied.iter().skip(3).map(Vec::as_slice).collect();
+    assert_eq!(last, [&b"behind"[..], b"slowed", b"synced"]);
+}
+
+/// A callback submits what could be committed at once, while groups before it wait to be applied: nobody waits for ever.
+#[test]
+fn callbacks_may_submit() {
+    let commit = group_commit(&SimDisk::new(), SyncPolicy::Never, 1024);
+    let committers = start_committers(&commit);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (commit, sender) = (&commit, sender.clone());
+            scope.spawn(move || {
+                for n in 0..200 {
+                    let (again, answer) = (Arc::clone(commit), sender.clone());
+                    let done = move |outcome: esker_log::Result<u64>| {
+                        outcome.unwrap();
+                        let done = Box::new(move |outcome| answer.send(outcome).unwrap());
+                        again.commit_or_submit(draft(b"again"), None, done).unwrap();
+                    };
+                    let sync = (n % 4 > 0).then_some(SyncPolicy::Always);
+                    commit.commit_or_submit(draft(b"first"), sync, Box::new(done)).unwrap();
+                }
+            });
+        }
+        for _ in 0..800 {
+            receiver.recv_timeout(Duration::from_secs(60)).expect("an answer").unwrap();
+        }
+    });
+    commit.close();
+    committers.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(commit.consumer().applied.lock().len(), 1600);
 }
 
 /// Who is slowed down however much is let go when the store closes, and its batch is committed.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-mod support;
+use crate::support;
 
 use std::path::Path;
 

@@ -17,11 +17,17 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    TlsControl,
+    access::{Arrival, Entrance},
     connection::{linger, serve},
+    grpc::Unavailable,
     guard::raw_answer,
     http::{Front, Service},
+    stream::Stream,
+    tls::why_refused,
 };
 
 /// The first pause after the system ran out of something; doubled up to [`PAUSE_MAX`].
@@ -41,11 +47,50 @@ pub(crate) trait Serves: Clone + Send + 'static {
     /// Counts those over the cap.
     fn refused(&self) -> &Counter;
 
-    /// What they are told.
-    fn refusal(&self) -> Vec<u8>;
+    /// What they are told, in the bytes of the protocol.
+    fn refusal(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// The same where bytes alone do not say it.
+    fn turned_away(&self) -> Told {
+        Told::Bytes(self.refusal().into())
+    }
+
+    /// Which front it is.
+    fn entrance(&self) -> Entrance;
 
     /// Serves a connection to its end.
-    fn serve(self, stream: TcpStream) -> impl Future<Output = ()> + Send;
+    fn serve(self, stream: Stream) -> impl Future<Output = ()> + Send;
+}
+
+/// What a client is told that is not served.
+#[derive(Clone)]
+pub(crate) enum Told {
+    /// This, whatever it asks.
+    Bytes(Arc<[u8]>),
+    /// This, for each of its calls over gRPC.
+    Calls(Unavailable),
+}
+
+impl Told {
+    /// Tells it, and closes.
+    async fn tell(self, mut stream: Stream, time: Duration) {
+        match self {
+            Self::Bytes(answer) => {
+                // The client may be gone already, which is all the same to a refusal.
+                let written = tokio::time::timeout(time, async {
+                    stream.write_all(&answer).await?;
+                    stream.flush().await
+                });
+                let written = written.await;
+                if written.is_ok_and(|written| written.is_ok()) {
+                    linger(stream, time).await;
+                }
+            }
+            Self::Calls(unavailable) => unavailable.answer(stream, time).await,
+        }
+    }
 }
 
 impl Serves for Service {
@@ -68,7 +113,11 @@ impl Serves for Service {
         )
     }
 
-    async fn serve(self, stream: TcpStream) {
+    fn entrance(&self) -> Entrance {
+        Entrance::Http
+    }
+
+    async fn serve(self, stream: Stream) {
         serve(stream, self).await;
     }
 }
@@ -140,41 +189,71 @@ fn admit(stream: TcpStream, service: &impl Serves) {
     match place {
         Some(place) => {
             service.accepted().add_one();
-            let service = service.clone();
+            let (service, front, entrance) = (service.clone(), Arc::clone(front), service.entrance());
             tokio::spawn(async move {
                 let _place = place;
-                service.serve(stream).await;
+                if let Some(stream) = shake_hands(stream, front, entrance).await {
+                    service.serve(stream).await;
+                }
             });
         }
         None => refuse(stream, service),
     }
 }
 
+/// The stream of a connection, once both sides speak TLS, if they are to: as long as a head may take.
+async fn shake_hands(tcp: TcpStream, front: Arc<Front>, entrance: Entrance) -> Option<Stream> {
+    let Some(tls) = &front.config.tls else { return Some(Stream::Plain(tcp)) };
+    let arrival = Arrival::new(entrance, tcp.peer_addr().ok());
+    let accept = Stream::accept(tcp, Some(tls.acceptor(entrance)));
+    let why = match tokio::time::timeout(front.config.timeouts.header, accept).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(e)) => why_refused(&e),
+        Err(_) => "the handshake took too long".into(),
+    };
+    front.access.audit.no_tls(&arrival, &why, front.clock().monotonic());
+    None
+}
+
 /// Tells a client over the cap to come back, at little cost.
 fn refuse(stream: TcpStream, service: &impl Serves) {
     service.refused().add_one();
     let front = service.front();
-    tell(stream, service.refusal().into(), &front.refusals, front.config.timeouts.linger);
+    let tls = front.config.tls.as_ref().map(|tls| tls.acceptor(service.entrance()));
+    tell((stream, tls), service.turned_away(), &front.refusals, front.config.timeouts.linger);
 }
 
 /// Gives an answer to whatever is asked, and closes.
-fn tell(mut stream: TcpStream, answer: Arc<[u8]>, refusals: &Arc<AtomicUsize>, time: Duration) {
+fn tell(
+    (stream, tls): (TcpStream, Option<TlsAcceptor>),
+    told: Told,
+    refusals: &Arc<AtomicUsize>,
+    time: Duration,
+) {
     let Some(place) = Place::take(refusals, REFUSALS_MAX) else { return };
     tokio::spawn(async move {
         let _place = place;
         // The client may be gone already, which is all the same to a refusal.
-        if tokio::time::timeout(time, stream.write_all(&answer)).await.is_ok_and(|written| written.is_ok()) {
-            linger(stream, time).await;
+        if let Ok(Ok(stream)) = tokio::time::timeout(time, Stream::accept(stream, tls)).await {
+            told.tell(stream, time).await;
         }
     });
 }
 
 /// Tells whoever connects that the server cannot serve yet.
-pub(crate) async fn turn_away(mut listener: impl Accept, answer: Arc<[u8]>, time: Duration) {
+pub(crate) async fn turn_away(
+    mut listener: impl Accept,
+    (entrance, tls): (Entrance, Option<TlsControl>),
+    told: Told,
+    time: Duration,
+) {
     let refusals = Arc::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => tell(stream, Arc::clone(&answer), &refusals, time),
+            Ok((stream, _peer)) => {
+                let tls = tls.as_ref().map(|tls| tls.acceptor(entrance));
+                tell((stream, tls), told.clone(), &refusals, time);
+            }
             Err(e) if is_exhaustion(&e) => tokio::time::sleep(PAUSE_MAX).await,
             // The client went away before it was accepted.
             Err(e) => tracing::debug!(error = %e, "a connection failed before it was accepted"),

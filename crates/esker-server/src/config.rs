@@ -3,10 +3,11 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    sync::Arc,
     time::Duration,
 };
 
-use crate::Origins;
+use crate::{AccessControl, Origins, Probe, Spans, TlsControl};
 
 /// The settings of a server.
 #[derive(Debug, Clone)]
@@ -15,6 +16,10 @@ pub struct ServerConfig {
     pub http_address: SocketAddr,
     /// Where the front for clients of Redis listens; `None`: nowhere. Default 127.0.0.1:6380; port 0 takes any free port.
     pub resp_address: Option<SocketAddr>,
+    /// Where the front for the binary protocol listens; `None`: nowhere. Default 127.0.0.1:9090; port 0 takes any free port.
+    pub binary_address: Option<SocketAddr>,
+    /// Where the gRPC front listens; `None`: nowhere. Default 127.0.0.1:7070; port 0 takes any free port.
+    pub grpc_address: Option<SocketAddr>,
     /// How the work is spread over the cores. Default [`Runtime::Shared`] with a thread a core.
     pub runtime: Runtime,
     /// Connections that nobody has accepted yet, per listener. Default 1,024.
@@ -26,6 +31,14 @@ pub struct ServerConfig {
     /// Whose pages browsers let use the envelope dialect, writes included. Default [`Origins::All`]. The other APIs let no page
     /// of another site write.
     pub cors_origins: Origins,
+    /// Who may do what. Default: everybody everything.
+    pub access: AccessControl,
+    /// TLS on every front. Default: none.
+    pub tls: Option<TlsControl>,
+    /// Who tells of the process. Default: nobody.
+    pub probe: Option<Arc<dyn Probe>>,
+    /// Who wants to know of each request. Default: nobody.
+    pub spans: Option<Arc<dyn Spans>>,
 }
 
 impl Default for ServerConfig {
@@ -33,11 +46,17 @@ impl Default for ServerConfig {
         Self {
             http_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             resp_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6380))),
+            binary_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090))),
+            grpc_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7070))),
             runtime: Runtime::default(),
             backlog: 1024,
             limits: ServerLimits::default(),
             timeouts: Timeouts::default(),
             cors_origins: Origins::All,
+            access: AccessControl::default(),
+            tls: None,
+            probe: None,
+            spans: None,
         }
     }
 }
@@ -104,6 +123,9 @@ pub struct Timeouts {
     /// Between commands on one connection of a client of Redis, once it has sent one; before, [`Timeouts::idle`]. Default 1 h:
     /// such clients keep connections for as long as they run, and few notice that one was closed before they use it.
     pub resp_idle: Duration,
+    /// Without a call on one gRPC connection, once there was one; before, [`Timeouts::header`]. Default 10 min: such a client is told,
+    /// and connects again by itself.
+    pub grpc_idle: Duration,
     /// Between two pieces of a request's body. Default 20 s. Answered 408.
     pub body_stall: Duration,
     /// For a whole body, plus a second for every [`Timeouts::body_bytes_per_second`] received. Default 30 s.
@@ -112,6 +134,8 @@ pub struct Timeouts {
     pub body_bytes_per_second: u64,
     /// How long a client may take nothing of an answer before its connection is dropped. Default 30 s.
     pub write_stall: Duration,
+    /// The same while the memory for answers is short, for whoever holds a part of it that others wait for. Default 2 s.
+    pub write_stall_when_short: Duration,
     /// The slowest that a client may take an answer, in bytes a second, once it has kept the server waiting for
     /// [`Timeouts::write_stall`] in all. Default 8 KiB.
     pub answer_bytes_per_second: u64,
@@ -138,10 +162,12 @@ impl Default for Timeouts {
             header: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             resp_idle: Duration::from_secs(3600),
+            grpc_idle: Duration::from_secs(600),
             body_stall: Duration::from_secs(20),
             body_grace: Duration::from_secs(30),
             body_bytes_per_second: 8 << 10,
             write_stall: Duration::from_secs(30),
+            write_stall_when_short: Duration::from_secs(2),
             answer_bytes_per_second: 8 << 10,
             linger: Duration::from_secs(1),
             drain_notice: Duration::ZERO,

@@ -4,27 +4,24 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
+    access::Entrance,
     config::ServerLimits,
     guard::{ConnectionState, GuardedIo, Phase, Watchdog},
     http::Service,
+    stream::Stream,
 };
 
 /// The most that is read and thrown away of what a refused client still sends.
 const LINGER_BYTES: usize = 1 << 20;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(stream: TcpStream, service: Service) {
-    // Answers are written whole; Nagle would only delay them. Without it they are slower, not wrong.
-    if let Err(e) = stream.set_nodelay(true) {
-        tracing::debug!(error = %e, "cannot set TCP_NODELAY");
-    }
-    let service = Arc::new(service);
+pub(crate) async fn serve(stream: Stream, service: Service) {
+    stream.set_nodelay();
+    let arrival = stream.arrival(Entrance::Http);
+    let service = Arc::new(service.of(arrival.clone()));
     let front = service.front();
     let timeouts = &front.config.timeouts;
     let state = Arc::new(ConnectionState::new());
@@ -48,7 +45,8 @@ pub(crate) async fn serve(stream: TcpStream, service: Service) {
             over = over || last_call.as_mut().poll(cx).is_ready();
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 if let Err(e) = ended {
-                    tracing::debug!(error = %e, "a connection ended early");
+                    let (front, connection, request) = arrival.named();
+                    tracing::debug!(front, connection, request, error = %e, "a connection ended early");
                 }
                 return Poll::Ready(());
             }
@@ -56,14 +54,15 @@ pub(crate) async fn serve(stream: TcpStream, service: Service) {
             if over && matches!(state.phase(), Phase::Fresh | Phase::Idle) {
                 return Poll::Ready(());
             }
-            match watchdog.poll_expired(cx, &state, timeouts) {
+            match watchdog.poll_expired(cx, &state, timeouts, front.write_stall(state.held())) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Phase::Head) => state.expire_head(),
                 Poll::Ready(phase) => {
                     if phase == Phase::Busy {
                         front.metrics.connections_stalled.add_one();
                     }
-                    tracing::debug!(?phase, "a connection timed out");
+                    let (front, connection, request) = arrival.named();
+                    tracing::debug!(front, connection, request, ?phase, "a connection timed out");
                     return Poll::Ready(());
                 }
             }
@@ -85,7 +84,7 @@ fn builder(limits: &ServerLimits) -> http1::Builder {
 
 /// Ends a connection so that the client can read what was written: closes our side, then reads and forgets until
 /// the client closes or the time is over.
-pub(crate) async fn linger(mut stream: TcpStream, time: Duration) {
+pub(crate) async fn linger(mut stream: Stream, time: Duration) {
     let discard = async {
         stream.shutdown().await?;
         let mut space = [0; 4 << 10];

@@ -16,7 +16,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -25,11 +25,10 @@ use std::{
 use esker_wire::{ErrorAnswer, ErrorCode};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep},
 };
 
-use crate::config::Timeouts;
+use crate::{config::Timeouts, http::STALL_LOOK_EVERY, stream::Stream};
 
 /// What the client is expected to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +61,8 @@ pub(crate) struct ConnectionState {
     blocked_ms: AtomicU64,
     /// What it has taken since it first did.
     taken_bytes: AtomicU64,
+    /// Bytes of the answers' budget that lie between the answer's body and the socket, or lay there when it was last empty.
+    held: AtomicUsize,
     /// Whether the answer's body is still being produced.
     answering: AtomicBool,
     /// Whether the head's time is over: the next read fails, after telling the client.
@@ -77,6 +78,7 @@ impl ConnectionState {
             blocked_since: AtomicU64::new(NEVER),
             blocked_ms: AtomicU64::new(0),
             taken_bytes: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
             answering: AtomicBool::new(false),
             head_expired: AtomicBool::new(false),
         }
@@ -102,6 +104,11 @@ impl ConnectionState {
         Answering(Arc::clone(self))
     }
 
+    /// Bytes of the answers' budget that the client has not taken, about: what of them it has taken shows when it has taken all.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
     /// Makes the next read fail with the answer 408.
     pub(crate) fn expire_head(&self) {
         self.head_expired.store(true, Relaxed);
@@ -109,13 +116,18 @@ impl ConnectionState {
     }
 
     /// How long the client may now take nothing: it is to take some of the answer before it has stood still too long,
-    /// and all of it at no less than the slowest pace. Only time for which it keeps us waiting counts.
-    fn patience(&self, timeouts: &Timeouts) -> Duration {
+    /// and all of it at no less than the slowest pace. Only time for which it keeps us waiting counts. `stall` is how long at most.
+    fn patience(&self, timeouts: &Timeouts, stall: Duration) -> Duration {
         let pace = timeouts.answer_bytes_per_second.max(1);
         let earned = Duration::from_millis(self.taken_bytes.load(Relaxed).saturating_mul(1000) / pace);
         let spent = Duration::from_millis(self.blocked_ms.load(Relaxed));
         let left = (timeouts.write_stall + earned).saturating_sub(spent);
-        left.min(timeouts.write_stall)
+        left.min(stall)
+    }
+
+    /// Whether the client takes nothing of what is to be written.
+    fn is_blocked(&self) -> bool {
+        self.blocked_since.load(Relaxed) != NEVER
     }
 
     /// Keeps account of a write.
@@ -139,7 +151,7 @@ impl ConnectionState {
         }
     }
 
-    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+    fn deadline(&self, timeouts: &Timeouts, stall: Duration) -> Option<Instant> {
         let limit = match self.phase() {
             Phase::Fresh | Phase::Head => Some(timeouts.header),
             Phase::Idle => Some(timeouts.idle),
@@ -149,13 +161,20 @@ impl ConnectionState {
         let at = |since: u64, limit: Duration| self.opened + Duration::from_millis(since) + limit;
         let phase = limit.map(|limit| at(self.since.load(Relaxed), limit));
         let blocked_since = self.blocked_since.load(Relaxed);
-        let blocked = (blocked_since != NEVER).then(|| at(blocked_since, self.patience(timeouts)));
+        let blocked = (blocked_since != NEVER).then(|| at(blocked_since, self.patience(timeouts, stall)));
         phase.into_iter().chain(blocked).min()
     }
 }
 
 /// Lives as long as an answer's body.
 pub(crate) struct Answering(Arc<ConnectionState>);
+
+impl Answering {
+    /// A part of the body was handed over, with so many bytes of the answers' budget.
+    pub(crate) fn hands_over(&self, held: usize) {
+        self.0.held.fetch_add(held, Relaxed);
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -174,16 +193,22 @@ impl Watchdog {
         Self { sleep: Box::pin(tokio::time::sleep(timeouts.header)), fired: false }
     }
 
-    /// Ready when the client has let a deadline pass; to be polled whenever the connection's task is.
+    /// Ready when the client has let a deadline pass; to be polled whenever the connection's task is. `stall` is how long it may take
+    /// nothing of an answer, as of now: that is looked at again and again.
     pub(crate) fn poll_expired(
         &mut self,
         cx: &mut Context<'_>,
         state: &ConnectionState,
         timeouts: &Timeouts,
+        stall: Duration,
     ) -> Poll<Phase> {
-        while let Some(deadline) = state.deadline(timeouts) {
-            if self.fired || deadline < self.sleep.deadline() {
-                self.sleep.as_mut().reset(deadline);
+        while let Some(deadline) = state.deadline(timeouts, stall) {
+            let look = match state.is_blocked() {
+                true => deadline.min(Instant::now() + STALL_LOOK_EVERY),
+                false => deadline,
+            };
+            if self.fired || look < self.sleep.deadline() {
+                self.sleep.as_mut().reset(look);
                 self.fired = false;
             }
             ready!(self.sleep.as_mut().poll(cx));
@@ -201,7 +226,7 @@ const DISCARD_MAX: usize = 32 << 20;
 
 /// A socket that keeps its connection's state.
 pub(crate) struct GuardedIo {
-    stream: TcpStream,
+    stream: Stream,
     state: Arc<ConnectionState>,
     /// What remains to be written in place of an answer of hyper's own.
     substitute: Vec<u8>,
@@ -211,7 +236,7 @@ pub(crate) struct GuardedIo {
 }
 
 impl GuardedIo {
-    pub(crate) fn new(stream: TcpStream, state: Arc<ConnectionState>) -> Self {
+    pub(crate) fn new(stream: Stream, state: Arc<ConnectionState>) -> Self {
         Self { stream, state, substitute: Vec::new(), shut: false, discarded: 0 }
     }
 
@@ -283,7 +308,9 @@ impl AsyncRead for GuardedIo {
                 "the request's head did not arrive in time: send it in one piece",
             );
             // A client that does not read either learns nothing, which is its own doing.
-            let _told = this.stream.try_write(&answer).is_ok();
+            let mut stream = Pin::new(&mut this.stream);
+            let _told =
+                stream.as_mut().poll_write(cx, &answer).is_ready() && stream.poll_flush(cx).is_ready();
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buf.filled().len();
@@ -328,6 +355,7 @@ impl AsyncWrite for GuardedIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_write_substitute(cx))?;
+        this.state.held.store(0, Relaxed);
         if this.state.phase() == Phase::Busy && !this.state.answering.load(Relaxed) {
             this.state.enter(Phase::Idle);
             this.state.blocked_ms.store(0, Relaxed);

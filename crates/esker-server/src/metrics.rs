@@ -8,15 +8,15 @@ mod recent;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use esker_cluster::{
-    ClusterView, Role,
-    metrics::{Counter, Histogram, HistogramSnapshot},
+    ClusterView, Role, Status,
+    metrics::{Counter, Histogram, HistogramSnapshot, StoreMetrics},
 };
 use http::{HeaderValue, StatusCode};
 use prometheus_client::{
@@ -26,7 +26,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{http::Front, process};
+use crate::{access::Door, http::Dialect, process};
 
 use recent::Totals;
 pub(crate) use recent::{Lately, Recent};
@@ -42,11 +42,12 @@ pub(crate) enum Operation {
     MultiGet,
     List,
     Batch,
+    Watch,
     Other,
 }
 
 impl Operation {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Get,
         Self::Put,
         Self::Delete,
@@ -55,6 +56,7 @@ impl Operation {
         Self::MultiGet,
         Self::List,
         Self::Batch,
+        Self::Watch,
         Self::Other,
     ];
 
@@ -68,6 +70,7 @@ impl Operation {
             Self::MultiGet => "mget",
             Self::List => "list",
             Self::Batch => "batch",
+            Self::Watch => "watch",
             Self::Other => "other",
         }
     }
@@ -84,6 +87,8 @@ fn class_of(status: StatusCode) -> usize {
 #[derive(Default)]
 pub(crate) struct ServerMetrics {
     requests: [OperationMetrics; Operation::ALL.len()],
+    /// Those of them that came in a dialect.
+    dialects: [[Counter; Operation::ALL.len()]; Dialect::ALL.len()],
     pub(crate) connections_accepted: Counter,
     /// Over the cap.
     pub(crate) connections_refused: Counter,
@@ -107,6 +112,20 @@ impl ServerMetrics {
         let metrics = &self.requests[operation as usize];
         metrics.latency.record(took);
         metrics.statuses[class_of(status)].add_one();
+    }
+
+    /// A request came in a dialect.
+    pub(crate) fn spoken(&self, dialect: Dialect, operation: Operation) {
+        self.dialects[dialect as usize][operation as usize].add_one();
+    }
+
+    /// How many came in each dialect, by its name and the operation's.
+    fn dialects(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let all = Dialect::ALL.iter().zip(&self.dialects);
+        all.flat_map(|(dialect, counts)| {
+            let counts = Operation::ALL.iter().zip(counts);
+            counts.map(|(operation, count)| (dialect.as_str(), operation.as_str(), count.get()))
+        })
     }
 
     /// How many requests for an operation were answered.
@@ -149,15 +168,20 @@ impl ServerMetrics {
 }
 
 /// The metrics as OpenMetrics text.
-pub(crate) fn encode(front: &Arc<Front>) -> Result<String, fmt::Error> {
+pub(crate) fn encode(door: &Door) -> esker_cluster::Result<Result<String, fmt::Error>> {
+    door.store_metrics()?;
+    Ok(encode_figures(door))
+}
+
+fn encode_figures(door: &Door) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Figures(Arc::clone(front))));
+    registry.register_collector(Box::new(Figures(door.clone())));
     let mut text = String::new();
     encode_text(&mut text, &registry)?;
     Ok(text)
 }
 
-struct Figures(Arc<Front>);
+struct Figures(Door);
 
 impl fmt::Debug for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,11 +195,19 @@ impl Collector for Figures {
         self.requests(&mut writer)?;
         self.connections(&mut writer)?;
         self.resp(&mut writer)?;
-        self.store(&mut writer)?;
-        self.engine(&mut writer)?;
-        if let Some(view) = self.0.store.cluster() {
+        self.grpc(&mut writer)?;
+        self.binary(&mut writer)?;
+        // Whoever may not was refused before.
+        let (store, status, view) = self.0.store_metrics().map_err(|_| fmt::Error)?;
+        Self::store(&mut writer, store)?;
+        let watchers = self.0.watchers().map_err(|_| fmt::Error)?;
+        Self::watches(&mut writer, store, watchers as u64)?;
+        Self::engine(&mut writer, status)?;
+        if let Some(view) = view {
             cluster_figures(&mut writer, &view)?;
         }
+        self.access(&mut writer)?;
+        self.memory(&mut writer)?;
         process_figures(&mut writer)
     }
 }
@@ -190,6 +222,10 @@ impl Figures {
         });
         let counts = counts.filter(|(_, count)| *count > 0);
         writer.counters("esker_http_requests", "Requests answered", counts)?;
+        let spoken = self.0.metrics.dialects().filter(|(_, _, count)| *count > 0);
+        let spoken = spoken
+            .map(|(dialect, operation, count)| ([("dialect", dialect), ("operation", operation)], count));
+        writer.counters("esker_http_dialect_requests", "Requests in a dialect, of those answered", spoken)?;
         let latencies = all().map(|(operation, metrics)| (operation.as_str(), metrics.latency.snapshot()));
         writer.histograms("esker_http_request_seconds", "Time to the head of the answer", latencies)
     }
@@ -197,7 +233,10 @@ impl Figures {
     fn connections(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let front = &self.0;
         let all = front.connections.load(Ordering::Relaxed) as u64;
-        let open = all.saturating_sub(front.resp.clients.count() as u64);
+        let others = front.resp.clients.count() as u64
+            + front.binary.connections()
+            + front.grpc.metrics.connections.load(Ordering::Relaxed) as u64;
+        let open = all.saturating_sub(others);
         writer.gauge("esker_http_connections", "Open connections", open)?;
         let receiving = front.body_budget.taken() as u64;
         writer.gauge("esker_http_body_bytes", "Bytes of request bodies being received", receiving)?;
@@ -221,14 +260,16 @@ impl Figures {
 
     fn resp(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let resp = &self.0.resp;
-        let commands = resp.metrics.commands().filter(|(_, count)| *count > 0);
-        let commands = commands.map(|(command, count)| ([("command", command), ("front", "resp")], count));
-        writer.counters("esker_resp_commands", "Commands of clients of Redis", commands)?;
-        let pipelines = std::iter::once(("pipeline", resp.metrics.pipeline.snapshot()));
+        let commands: Vec<_> = resp.metrics.commands().collect();
+        let counts = commands.iter().map(|(name, it)| ([("command", *name), ("front", "resp")], it.count()));
+        writer.counters("esker_resp_commands", "Commands of clients of Redis", counts)?;
+        let help = "From the arrival of what came together to the answers, by command";
+        writer.histograms("esker_resp_request_seconds", help, commands.into_iter())?;
+        let help = "From the arrival of what came together to the answers";
         writer.histograms(
             "esker_resp_seconds",
-            "From the arrival of commands to their answers",
-            pipelines,
+            help,
+            std::iter::once(("pipeline", resp.metrics.pipeline())),
         )?;
         let open = resp.clients.count() as u64;
         writer.gauge("esker_resp_connections", "Open connections of clients of Redis", open)?;
@@ -247,8 +288,80 @@ impl Figures {
         Ok(())
     }
 
-    fn store(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let metrics = self.0.store.metrics();
+    fn binary(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let binary = &self.0.binary;
+        let counts = binary.metrics.latencies();
+        let counts = counts.map(|(verb, it)| ([("request", verb), ("front", "binary")], it.count()));
+        writer.counters("esker_binary_requests", "Requests of the binary protocol answered", counts)?;
+        let help = "From the arrival of what came together to the answer";
+        writer.histograms("esker_binary_request_seconds", help, binary.metrics.latencies())?;
+        let help = "Open connections of the binary protocol";
+        writer.gauge("esker_binary_connections", help, binary.connections())?;
+        let metrics = &binary.metrics;
+        for (name, help, counter) in [
+            ("esker_binary_errors", "Answers that were errors, or TRY_LATER", &metrics.errors),
+            ("esker_binary_connections_accepted", "Connections accepted", &metrics.connections_accepted),
+            ("esker_binary_connections_refused", "Connections over the cap", &metrics.connections_refused),
+            (
+                "esker_binary_connections_stalled",
+                "Connections dropped while answering",
+                &metrics.connections_stalled,
+            ),
+        ] {
+            writer.counter(name, help, counter.get())?;
+        }
+        Ok(())
+    }
+
+    fn grpc(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let metrics = &self.0.grpc.metrics;
+        let calls = metrics.calls().filter(|(_, _, count)| *count > 0);
+        let calls = calls.map(|(method, code, count)| ([("method", method), ("code", code)], count));
+        writer.counters("esker_grpc_calls", "gRPC calls that ended", calls)?;
+        let help = "From a gRPC call's arrival to the head of its answer";
+        writer.histograms("esker_grpc_seconds", help, metrics.latencies())?;
+        let open = metrics.connections.load(Ordering::Relaxed) as u64;
+        writer.gauge("esker_grpc_connections", "Open gRPC connections", open)?;
+        for (name, help, counter) in [
+            ("esker_grpc_connections_accepted", "Connections accepted", &metrics.connections_accepted),
+            ("esker_grpc_connections_refused", "Connections over the cap", &metrics.connections_refused),
+            (
+                "esker_grpc_connections_stalled",
+                "Connections dropped while answering",
+                &metrics.connections_stalled,
+            ),
+            (
+                "esker_grpc_connections_abusive",
+                "Connections dropped for giving up too many calls",
+                &metrics.connections_abusive,
+            ),
+        ] {
+            writer.counter(name, help, counter.get())?;
+        }
+        Ok(())
+    }
+
+    fn access(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let counts = self.0.access.audit.counts().filter(|(_, count)| *count > 0);
+        writer.counters("esker_access_denied", "Requests and connections turned away", counts)
+    }
+
+    fn memory(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let Some(memory) = self.0.config.probe.as_ref().and_then(|probe| probe.memory()) else {
+            return Ok(());
+        };
+        for (name, help, bytes) in [
+            ("esker_memory_allocated_bytes", "Memory in use by the program", memory.allocated),
+            ("esker_memory_resident_bytes", "Memory that the allocator has of the system", memory.resident),
+            ("esker_memory_retained_bytes", "Addresses kept for later, without memory", memory.retained),
+            ("esker_memory_metadata_bytes", "Memory for the allocator's own books", memory.metadata),
+        ] {
+            writer.gauge(name, help, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn store(writer: &mut Writer<'_>, metrics: &StoreMetrics) -> fmt::Result {
         let times = [
             ("write", &metrics.write),
             ("cold_read", &metrics.cold_read),
@@ -260,8 +373,19 @@ impl Figures {
         writer.counter("esker_store_writes_refused", "Writes over the budget of bytes under way", refused)
     }
 
-    fn engine(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let status = self.0.store.status();
+    fn watches(writer: &mut Writer<'_>, metrics: &StoreMetrics, open: u64) -> fmt::Result {
+        writer.gauge("esker_watchers", "Who watches changes", open)?;
+        for (name, help, counter) in [
+            ("esker_watch_changes", "Changes told to watchers", &metrics.watch_changes),
+            ("esker_watch_resyncs", "Watchers told to read anew", &metrics.watch_resyncs),
+            ("esker_watches_refused", "Watchers over the limit", &metrics.watches_refused),
+        ] {
+            writer.counter(name, help, counter.get())?;
+        }
+        Ok(())
+    }
+
+    fn engine(writer: &mut Writer<'_>, status: Status) -> fmt::Result {
         writer.gauge("esker_uptime_seconds", "Since the store was opened", status.uptime.as_secs())?;
         let stats = status.stats;
         let help = "Times that reads, merges and verifications met damaged bytes";

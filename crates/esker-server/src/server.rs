@@ -20,7 +20,10 @@ use tokio::{
 
 use crate::{
     BindError, Runtime, ServerConfig,
-    accept::{accept_all, turn_away},
+    accept::{Serves, Told, accept_all, turn_away},
+    access::Entrance,
+    binary::{BinaryService, later},
+    grpc::{GrpcService, Unavailable},
     guard::raw_answer,
     http::{Front, Service},
     listen::listen,
@@ -41,6 +44,8 @@ pub struct Server {
 struct Listeners {
     http: std::net::TcpListener,
     resp: Option<std::net::TcpListener>,
+    binary: Option<std::net::TcpListener>,
+    grpc: Option<std::net::TcpListener>,
 }
 
 /// Where the fronts listen; never port 0.
@@ -48,6 +53,8 @@ struct Listeners {
 pub(crate) struct Addresses {
     pub(crate) http: SocketAddr,
     pub(crate) resp: Option<SocketAddr>,
+    pub(crate) binary: Option<SocketAddr>,
+    pub(crate) grpc: Option<SocketAddr>,
 }
 
 /// Open sockets without a server yet: a node of a cluster tells the others its address before it has a Store.
@@ -71,9 +78,18 @@ impl Sockets {
         let (http, listeners) = listen_at(config.http_address)?;
         let resp = config.resp_address.map(listen_at).transpose()?;
         let (resp, resp_listeners) = resp.unzip();
+        let (binary, binary_listeners) = config.binary_address.map(listen_at).transpose()?.unzip();
+        let (grpc, grpc_listeners) = config.grpc_address.map(listen_at).transpose()?.unzip();
         let mut resp_listeners = resp_listeners.into_iter().flatten();
-        let listeners = listeners.into_iter().map(|http| Listeners { http, resp: resp_listeners.next() });
-        Ok(Self { addresses: Addresses { http, resp }, listeners: listeners.collect() })
+        let mut binary_listeners = binary_listeners.into_iter().flatten();
+        let mut grpc_listeners = grpc_listeners.into_iter().flatten();
+        let listeners = listeners.into_iter().map(|http| Listeners {
+            http,
+            resp: resp_listeners.next(),
+            binary: binary_listeners.next(),
+            grpc: grpc_listeners.next(),
+        });
+        Ok(Self { addresses: Addresses { http, resp, binary, grpc }, listeners: listeners.collect() })
     }
 
     /// Where the native HTTP front listens; never port 0.
@@ -85,28 +101,50 @@ impl Sockets {
     pub fn resp_address(&self) -> Option<SocketAddr> {
         self.addresses.resp
     }
+
+    /// Where the front for the binary protocol listens, if it does; never port 0.
+    pub fn binary_address(&self) -> Option<SocketAddr> {
+        self.addresses.binary
+    }
+
+    /// Where the gRPC front listens, if it does; never port 0.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.addresses.grpc
+    }
 }
 
 impl Sockets {
-    /// Answers everything with 503, or LOADING, and `why`, until what is returned is dropped: where a server cannot serve yet, whoever asks
-    /// shall not wait in the backlog for as long.
+    /// Answers everything with 503, LOADING, TRY_LATER or UNAVAILABLE, and `why`, until what is returned is dropped: where a server cannot
+    /// serve yet, whoever asks shall not wait in the backlog for as long.
     pub fn turn_away(&self, config: &ServerConfig, why: &'static str) -> io::Result<TurningAway> {
-        let answers: [Arc<[u8]>; 2] = [raw_answer(ErrorCode::Unavailable, why).into(), loading(why).into()];
-        let [http, resp] = &answers;
+        let bytes = |answer: Vec<u8>| Told::Bytes(answer.into());
+        let (http, resp) = (bytes(raw_answer(ErrorCode::Unavailable, why)), bytes(loading(why)));
+        let binary = bytes(later());
+        let grpc = Told::Calls(Unavailable::new(ErrorCode::Unavailable, why));
         let listeners = self.listeners.iter().flat_map(|listeners| {
-            let resp = listeners.resp.as_ref().map(|listener| (listener, resp));
-            std::iter::once((&listeners.http, http)).chain(resp)
+            let others = [
+                (&listeners.resp, Entrance::Resp, &resp),
+                (&listeners.binary, Entrance::Binary, &binary),
+                (&listeners.grpc, Entrance::Grpc, &grpc),
+            ];
+            let others = others
+                .into_iter()
+                .filter_map(|(listener, entrance, told)| Some((listener.as_ref()?, entrance, told)));
+            std::iter::once((&listeners.http, Entrance::Http, &http)).chain(others)
         });
-        let listeners = listeners.map(|(listener, answer)| Ok((listener.try_clone()?, Arc::clone(answer))));
+        let listeners =
+            listeners.map(|(listener, entrance, told)| Ok((listener.try_clone()?, entrance, told.clone())));
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let time = config.timeouts.linger;
+        let (time, tls) = (config.timeouts.linger, config.tls.clone());
         let thread = std::thread::Builder::new().name("esker-waiting".into()).spawn(move || {
             runtime.block_on(async {
-                for (listener, answer) in listeners {
+                for (listener, entrance, answer) in listeners {
                     match TcpListener::from_std(listener) {
-                        Ok(listener) => drop(tokio::spawn(turn_away(listener, answer, time))),
+                        Ok(listener) => {
+                            drop(tokio::spawn(turn_away(listener, (entrance, tls.clone()), answer, time)));
+                        }
                         Err(e) => tracing::warn!(error = %e, "cannot answer yet"),
                     }
                 }
@@ -200,6 +238,16 @@ impl Server {
         self.front.resp.address
     }
 
+    /// Where the front for the binary protocol listens, if it does; never port 0.
+    pub fn binary_address(&self) -> Option<SocketAddr> {
+        self.front.binary.address
+    }
+
+    /// Where the gRPC front listens, if it does; never port 0.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.front.grpc.address
+    }
+
     /// Serves until `shutdown` is ready, then drains and closes the Store. Blocks the calling thread, on which
     /// `shutdown` is polled within a tokio runtime: waiting for signals works there.
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<DrainReport, ServerError> {
@@ -220,7 +268,7 @@ impl Server {
         });
         front.drain.begin();
         let left: Vec<io::Result<usize>> = workers.into_iter().map(join).collect();
-        control.block_on(front.store.close()).map_err(ServerError::Close)?;
+        control.block_on(front.guarded.close()).map_err(ServerError::Close)?;
         let left = left.into_iter().collect::<io::Result<Vec<usize>>>().map_err(ServerError::Runtime)?;
         // Connections are counted over all workers, so each reports all that were left when it gave up.
         Ok(DrainReport { connections_cut: left.into_iter().max().unwrap_or(0) })
@@ -232,7 +280,7 @@ async fn keep_counts(front: &Front) -> Infallible {
     let mut ticks = tokio::time::interval(Recent::EVERY);
     loop {
         ticks.tick().await;
-        front.metrics.note_totals(front.store.clock().monotonic());
+        front.metrics.note_totals(front.clock().monotonic());
     }
 }
 
@@ -285,18 +333,29 @@ fn build_runtime(kind: Runtime) -> io::Result<runtime::Runtime> {
     builder.max_blocking_threads(BLOCKING_THREADS).thread_name("esker-http").enable_all().build()
 }
 
+/// Accepts connections of a front, if it is there.
+fn accept_from<S: Serves>(
+    listener: Option<std::net::TcpListener>,
+    service: impl FnOnce() -> S,
+) -> io::Result<impl Future<Output = ()>> {
+    let listener = listener.map(TcpListener::from_std).transpose()?;
+    let accepting = listener.map(|listener| accept_all(listener, service()));
+    Ok(async move {
+        if let Some(accepting) = accepting {
+            accepting.await;
+        }
+    })
+}
+
 /// Accepts until the drain begins, then waits for the connections; says how many are left after that.
 fn work(runtime: &runtime::Runtime, listeners: Listeners, front: Arc<Front>) -> io::Result<usize> {
     runtime.block_on(async {
         let service = Service::new(Arc::clone(&front));
         let http = accept_all(TcpListener::from_std(listeners.http)?, service);
-        match listeners.resp {
-            None => http.await,
-            Some(listener) => {
-                let resp = accept_all(TcpListener::from_std(listener)?, RespService::new(Arc::clone(&front)));
-                tokio::join!(http, resp);
-            }
-        }
+        let resp = accept_from(listeners.resp, || RespService::new(Arc::clone(&front)))?;
+        let binary = accept_from(listeners.binary, || BinaryService::new(Arc::clone(&front)))?;
+        let grpc = accept_from(listeners.grpc, || GrpcService::new(Arc::clone(&front)))?;
+        tokio::join!(http, resp, binary, grpc);
         let drained = front.connections_ended();
         if tokio::time::timeout(front.config.timeouts.drain, drained).await.is_err() {
             tracing::warn!("requests did not finish in time and are cut off");

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use esker_engine::Options;
 use esker_log::disk::sim::{Fault, FaultPlan, Ops, SimDisk};
@@ -24,6 +24,7 @@ fn refused(answer: &Answer, status: u16) -> String {
     answer.text()
 }
 
+/// CHECKS 36 among it: any bytes are a key.
 #[test]
 fn a_key_is_put_read_and_deleted() {
     let server = TestServer::start();

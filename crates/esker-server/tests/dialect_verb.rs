@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use serde_json::json;
 use support::{Answer, TestServer};
@@ -39,6 +39,7 @@ fn a_key_is_put_got_and_deleted() {
     done(&post(&server, "/delete?key=never", ""), "Deleted");
 }
 
+/// CHECKS 36.
 #[test]
 fn any_bytes_are_read_raw_and_written_coded() {
     let server = TestServer::start();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use std::{io::Read, time::Duration};
 
@@ -129,6 +129,35 @@ fn answers_share_a_budget() {
     assert_eq!(server.request("GET", "/api/v1/kv/large", b"").body.len(), 16 << 20);
 }
 
+/// Where those who do not read fill the memory for answers, they do not have the time that they have otherwise: 30 s.
+#[test]
+fn who_never_reads_is_dropped_soon_where_memory_is_short() {
+    let server = TestServer::with(|config, _| config.limits.answer_bytes_under_way = 40 << 20);
+    server.request("PUT", "/api/v1/kv/large", &vec![7; 16 << 20]);
+    let _lazy = [server.client(), server.client()].map(|mut client| {
+        client.send_request("GET", "/api/v1/kv/large", &[], b"");
+        client
+    });
+    eventually("one is dropped", || server.metric("esker_http_connections_stalled_total") >= 1.0);
+    eventually("it is freed", || server.metric("esker_http_answer_bytes") < 20e6);
+    assert_eq!(server.request("GET", "/api/v1/kv/large", b"").body.len(), 16 << 20);
+}
+
+/// To HTTP/1.0 the end of a stream looks like a stream that was cut off.
+#[test]
+fn streams_are_refused_where_their_end_cannot_be_told() {
+    let server = TestServer::start();
+    server.request("PUT", "/api/v1/kv/a", b"1");
+    let ask = |accept: &str| {
+        let mut client = server.client();
+        client.send(format!("GET /api/v1/kv HTTP/1.0\r\nAccept: {accept}\r\n\r\n").as_bytes());
+        client.read().unwrap()
+    };
+    let message = ask("application/x-ndjson").error(505, "http_version_not_supported");
+    assert!(message.contains("HTTP/1.1"), "{message}");
+    assert_eq!(ask("application/json").json()["items"][0]["key"], "a");
+}
+
 /// CHECKS 33: an announced length is refused before anything is read, a lying one while reading.
 #[test]
 fn large_bodies_are_refused() {
@@ -152,7 +181,9 @@ fn bodies_share_a_budget() {
     holder.send(b"PUT /api/v1/kv/a HTTP/1.1\r\nhost: t\r\ncontent-length: 901\r\n\r\n");
     holder.send(&[b'x'; 900]);
     eventually("the first is being received", || server.metric("esker_http_body_bytes") >= 900.0);
-    server.request("PUT", "/api/v1/kv/b", &[b'x'; 200]).error(429, "too_many_requests");
+    // Small ones have a quarter more.
+    assert_eq!(server.request("PUT", "/api/v1/kv/b", &[b'x'; 200]).status, 200);
+    server.request("PUT", "/api/v1/kv/b", &[b'x'; 400]).error(429, "too_many_requests");
     assert_eq!(server.request("PUT", "/api/v1/kv/b", &[b'x'; 50]).status, 200);
     holder.send(b"x");
     assert_eq!(holder.read().unwrap().status, 200);
@@ -251,6 +282,8 @@ fn who_comes_too_early_is_turned_away() {
     let config = ServerConfig {
         http_address: "127.0.0.1:0".parse().unwrap(),
         resp_address: None,
+        binary_address: None,
+        grpc_address: None,
         ..ServerConfig::default()
     };
     let sockets = Sockets::bind(&config).unwrap();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use std::{
     sync::{
@@ -165,6 +165,23 @@ fn counters_add_and_say_what_they_cannot_add_to() {
     }
     server.request("PUT", "/api/v1/kv/v", b"9223372036854775806");
     assert_eq!(incr("v", "").json()["value"], i64::MAX);
+}
+
+/// CHECKS 19.
+#[test]
+fn a_copy_of_an_increment_is_answered_as_the_first() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    let mut incr = |id: &str| client.request("POST", &format!("{K}/incr"), &[("Esker-Request-Id", id)], b"");
+    assert_eq!(incr("a-1").json(), json!({"key": "k", "value": 1, "version": 1}));
+    assert_eq!(incr("a-2").json()["value"], 2);
+    assert_eq!(incr("a-1").json(), json!({"key": "k", "value": 1, "version": 1}));
+    let mut put = |id: &str| {
+        let headers = [("Esker-Request-Id", id), ("If-None-Match", "*")];
+        client.request("PUT", "/api/v1/kv/once", &headers, b"v").status
+    };
+    assert_eq!([put("a-3"), put("a-4"), put("a-3"), put("a-4")], [200, 412, 200, 412]);
+    assert_eq!(server.request("GET", K, b"").body, b"2");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use support::{Client, TestServer};
 
@@ -234,8 +234,13 @@ fn a_second_server_on_the_port_is_refused() {
     let db = esker_engine::Db::open(dir.path(), Default::default()).unwrap();
     let clock = std::sync::Arc::new(esker_log::clock::SystemClock::new());
     let store = esker_cluster::Store::single(db, Default::default(), clock).unwrap();
-    let config =
-        esker_server::ServerConfig { http_address: server.address, resp_address: None, ..Default::default() };
+    let config = esker_server::ServerConfig {
+        http_address: server.address,
+        resp_address: None,
+        binary_address: None,
+        grpc_address: None,
+        ..Default::default()
+    };
     let refused = esker_server::Server::bind(config, store).err().unwrap().to_string();
     assert!(refused.contains(&format!("port {} on 127.0.0.1 is in use", server.address.port())), "{refused}");
     assert_eq!(Client::connect(server.address).request("GET", "/health", &[], b"").status, 200);

@@ -147,6 +147,9 @@ pub struct StorageStatus {
     /// The reads of values that the cache answered, in parts of one.
     #[serde(default)]
     pub cache_hit_rate: f64,
+    /// Whether writes are refused, because the disk is full.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Whether keys that are new are refused, because the index has filled the memory budget.
     #[serde(default)]
     pub memory_full: bool,

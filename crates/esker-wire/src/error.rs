@@ -38,9 +38,9 @@ error_codes! {
     BadRequest = "bad_request", 400;
     /// The request asks for something this server does not do: leave it out.
     NotSupported = "not_supported", 400;
-    /// The caller did not say who it is.
+    /// The caller did not say who it is, or what it showed is wrong.
     Unauthorized = "unauthorized", 401;
-    /// The caller may not do this: a page of another site may not write.
+    /// The caller may not do this: it lacks the right, or is a page of another site, which may not write.
     Forbidden = "forbidden", 403;
     /// The key is absent.
     KeyNotFound = "key_not_found", 404;
@@ -86,6 +86,8 @@ error_codes! {
     OutcomeUnknown = "outcome_unknown", 503;
     /// An earlier write failed: writes are refused until the store is reopened; reads go on.
     WritesRefused = "writes_refused", 503;
+    /// HTTP/1.0 cannot tell whether such an answer is whole: use HTTP/1.1.
+    HttpVersionNotSupported = "http_version_not_supported", 505;
     /// The disk is full: free space; reads go on.
     DiskFull = "disk_full", 507;
     /// The index has filled the memory budget, and the write would add keys: delete some or raise the budget; overwrites, deletes

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod batch;
+pub mod binary;
 pub mod cluster;
 pub mod cursor;
 mod encoding;
@@ -16,6 +17,7 @@ pub mod options;
 pub mod percent;
 pub mod resp;
 mod ttl;
+pub mod watch;
 
 pub use encoding::{
     DecodeError, Encoding, decode_base64, decode_text, encode_base64, encode_base64url, encode_pair,

@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Condition(String),
     /// A disk is full, or the memory that the server's index may take.
     Full(String),
+    /// What went wrong was told already; this is the exit code that is left of it.
+    Told(u8),
     /// Whoever read our output has gone, as `head` does when it has enough. Nothing to complain about.
     OutputClosed,
 }
@@ -52,8 +54,8 @@ impl Failure {
         }
     }
 
-    /// Tells the user; gives the process's exit code.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// The process's exit code, and what the user is to be told.
+    fn code_and_message(&self) -> (u8, Option<&str>) {
         let (code, message) = match self {
             Self::Error(message) => (1, message),
             Self::Usage(message) => (2, message),
@@ -62,10 +64,24 @@ impl Failure {
             Self::Damage(message) => (5, message),
             Self::Condition(message) => (6, message),
             Self::Full(message) => (7, message),
-            Self::OutputClosed => return ExitCode::SUCCESS,
+            Self::Told(code) => return (*code, None),
+            Self::OutputClosed => return (0, None),
         };
-        crate::output::note(format_args!("esker: {message}"));
-        ExitCode::from(code)
+        (code, Some(message))
+    }
+
+    /// Tells the user; gives the process's exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        ExitCode::from(self.tell())
+    }
+
+    /// Tells the user; gives the exit code as a number.
+    pub(crate) fn tell(&self) -> u8 {
+        let (code, message) = self.code_and_message();
+        if let Some(message) = message {
+            crate::output::note(format_args!("esker: {message}"));
+        }
+        code
     }
 }
 

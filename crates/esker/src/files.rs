@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +20,32 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
+/// Reads a text file with secrets in it.
+///
+/// Errors: others than its owner may read or write it.
+pub(crate) fn read_private(path: &Path) -> io::Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let why = format!("others may read or change it (mode {:03o}): chmod 600", mode & 0o777);
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    let mut text = String::new();
+    io::Read::read_to_string(&mut file, &mut text)?;
+    Ok(text)
+}
+
+/// Writes a file that only its owner may read, in place of one that may be there.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut file = Whole::create(path)?;
+    // Before there is a secret in it.
+    file.file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(bytes)?;
+    file.finish()
+}
+
 /// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     File::open(path)
@@ -29,9 +56,44 @@ pub(crate) fn append_to(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
+/// Whether there is anything.
+pub(crate) fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Asks on the terminal, and reads a line that is not shown as it is typed.
+///
+/// Errors: there is no terminal.
+pub(crate) fn read_unseen(question: &str) -> io::Result<String> {
+    use io::BufRead;
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    terminal.write_all(question.as_bytes())?;
+    let shown = tcgetattr(&terminal)?;
+    let mut unseen = shown.clone();
+    unseen.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&terminal, OptionalActions::Flush, &unseen)?;
+    let mut line = String::new();
+    let read = io::BufReader::new(&terminal).read_line(&mut line);
+    tcsetattr(&terminal, OptionalActions::Flush, &shown)?;
+    terminal.write_all(b"\n")?;
+    read.map(|_| line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
 /// Whether what is there is a directory, and not a file.
 pub(crate) fn is_dir(path: &Path) -> io::Result<bool> {
     Ok(fs::metadata(path)?.is_dir())
+}
+
+/// Makes a directory that only its owner may look into, with those above it, if there is none.
+pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes an empty file that only its owner may read, if there is none; takes the others' rights to one that is there.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
 }
 
 /// Makes a directory, with those above it, if there is none; says whether it is empty.

@@ -425,10 +425,10 @@ fn settings_have_their_precedence() {
     let mut command = esker(&["config", "--json", "--node-id", "3"]);
     let output = command.env("KV_CLUSTER_NODES", "127.0.0.1,127.0.0.1,127.0.0.1").output().unwrap();
     let config: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&config["port"]["value"], &config["grpc_port"]["value"]), (&"8082".into(), &"7072".into()));
+    assert_eq!((&config["port"]["value"], &config["peer_port"]["value"]), (&"8082".into(), &"7072".into()));
     assert_eq!(config["port"]["source"], "follows from cluster_nodes");
-    let warned = esker(&["config"]).env("KV_BINARY_PORT", "9").output().unwrap();
-    assert!(warned.status.success() && stderr(&warned).contains("KV_BINARY_PORT"), "{warned:?}");
+    let warned = esker(&["config"]).env("KV_MEMTABLE_BYTES", "9").output().unwrap();
+    assert!(warned.status.success() && stderr(&warned).contains("KV_MEMTABLE_BYTES"), "{warned:?}");
 }
 
 /// CHECKS 27: what was copied is refused, with a word on what to do; what was moved is accepted when that is said.
@@ -436,7 +436,7 @@ fn settings_have_their_precedence() {
 fn a_copied_node_is_refused() {
     let home = TempDir::new().unwrap();
     let (data, copy) = (home.path().join("data"), home.path().join("copy"));
-    let alone = ["--cluster-enabled", "--grpc-port", "0"];
+    let alone = ["--cluster-enabled", "--peer-port", "0"];
     let mut server = Server::start(&data, &alone);
     server.kill();
     let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
@@ -454,7 +454,10 @@ fn completions_and_version() {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&["completions", shell]);
         assert!(
-            output.status.success() && String::from_utf8_lossy(&output.stdout).contains("keys-only"),
+            output.status.success()
+                && ["keys-only", "stop-on-error", "interval", "progress"]
+                    .iter()
+                    .all(|word| String::from_utf8_lossy(&output.stdout).contains(word)),
             "{shell}"
         );
     }

@@ -45,7 +45,7 @@ fn listens(port: u16) -> bool {
 }
 
 fn arguments<'a>(peers: &'a str, seed: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&["--grpc-port", peers, "--gossip-seeds", seed][..], more].concat()
+    [&["--peer-port", peers, "--gossip-seeds", seed][..], more].concat()
 }
 
 /// A node that is not waited for: it may have nobody to form a cluster with.

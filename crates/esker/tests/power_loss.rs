@@ -10,7 +10,15 @@
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod support;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use esker_client::{Batch, Client, Query, Retry, Settings};
 use support::{Server, image::Image};
@@ -22,6 +30,8 @@ const KEYS_PER_WRITER: u64 = 8;
 /// The keys of a writer's batches, which always put all of them.
 const BATCH_KEYS: u64 = 3;
 const RUN_MS_MAX: u64 = 150;
+/// A round has at least so many acknowledged writes, however slow the machine.
+const ACKNOWLEDGED_MIN: u64 = 10;
 
 /// What a key may hold: first what was last acknowledged, then what was attempted later.
 type Possible = Vec<Option<String>>;
@@ -32,13 +42,14 @@ struct Writer {
     random: fastrand::Rng,
     sequence: u64,
     keys: BTreeMap<String, Possible>,
-    acknowledged: u64,
+    /// By all writers.
+    acknowledged: Arc<AtomicU64>,
 }
 
 impl Writer {
     async fn write(mut self, client: Client) -> Self {
         while self.operation(&client).await {
-            self.acknowledged += 1;
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
         self
     }
@@ -115,12 +126,13 @@ async fn power_loss_on_ext4_loses_nothing_acknowledged() {
     let Some(mut image) = Image::or_skip(256, &["xfs_io"]) else { return };
     let rounds = std::env::var("ESKER_POWER_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
     let mut random = fastrand::Rng::with_seed(7);
+    let acknowledged = Arc::new(AtomicU64::new(0));
     let new = |number: u64| Writer {
         name: format!("w{number}"),
         random: fastrand::Rng::with_seed(number),
         sequence: 0,
         keys: BTreeMap::new(),
-        acknowledged: 0,
+        acknowledged: Arc::clone(&acknowledged),
     };
     let mut writers: Vec<_> = (0..WRITERS).map(new).collect();
     let data = image.data();
@@ -130,7 +142,16 @@ async fn power_loss_on_ext4_loses_nothing_acknowledged() {
         let found = everything(&client).await;
         writers.iter_mut().for_each(|writer| writer.check(&found, round));
         let mut tasks: JoinSet<_> = writers.drain(..).map(|writer| writer.write(client.clone())).collect();
+        // At any moment, once there is something to lose.
+        let enough = acknowledged.load(Ordering::Relaxed) + ACKNOWLEDGED_MIN;
         tokio::time::sleep(Duration::from_millis(random.u64(20..RUN_MS_MAX))).await;
+        tokio::time::timeout(Duration::from_secs(60), async {
+            while acknowledged.load(Ordering::Relaxed) < enough {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("writes are acknowledged");
         server.kill();
         image.lose_power();
         while let Some(writer) = tasks.join_next().await {
@@ -141,8 +162,6 @@ async fn power_loss_on_ext4_loses_nothing_acknowledged() {
     let found = everything(&client(&server.endpoint)).await;
     writers.iter_mut().for_each(|writer| writer.check(&found, rounds));
     assert!(server.ok(&["verify", "--json"]).contains(r#""intact":true"#));
-    let acknowledged: u64 = writers.iter().map(|writer| writer.acknowledged).sum();
-    assert!(acknowledged > 10 * rounds, "only {acknowledged} operations were acknowledged");
     // Before the image is unmounted.
     drop(server);
 }

@@ -87,7 +87,7 @@ fn limited(server: &Server, resource: &str, limit: &str) {
     assert!(status.unwrap().success(), "prlimit");
 }
 
-/// CHECKS 34: connections take all files. Nothing spins, nothing is poisoned, and all is well when they are gone.
+/// CHECKS 34: connections of every front take all files. Nothing spins, nothing is poisoned, and all is well when they are gone.
 #[test]
 fn running_out_of_files_passes() {
     let dir = TempDir::new().unwrap();
@@ -98,7 +98,8 @@ fn running_out_of_files_passes() {
     let mut writer = Keep::connect(&server);
     assert_eq!(writer.put("k", b"v"), 200);
     limited(&server, "nofile", &format!("{}:{}", open + 10, open + 10));
-    let crowd: Vec<_> = (0..40).map(|_| TcpStream::connect(address(&server)).unwrap()).collect();
+    let doors = [&address(&server), &server.resp, server.binary.trim_start_matches("esker://"), &server.grpc];
+    let crowd: Vec<_> = (0..40).map(|n| TcpStream::connect(doors[n % doors.len()]).unwrap()).collect();
     while fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count() < open + 10 {
         std::thread::yield_now();
     }
@@ -127,6 +128,19 @@ fn running_out_of_files_passes() {
     }
     assert_eq!(status, 200, "writes resume");
     assert_eq!(server.ok(&["get", "k"]), "v");
+    for (door, said, answer) in [
+        (doors[1], &b"*1\r\n$4\r\nPING\r\n"[..], &b"+PONG\r\n"[..]),
+        (doors[2], b"PING\n", b"PONG\n"),
+        // The preface and empty settings of HTTP/2; its settings come back.
+        (doors[3], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", b"\0\0"),
+    ] {
+        let mut stream = TcpStream::connect(door).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(said).unwrap();
+        let mut answered = vec![0; answer.len()];
+        stream.read_exact(&mut answered).unwrap();
+        assert_eq!(answered, answer, "{door}");
+    }
     assert_eq!(request(&server, "GET", "/health", b"").0, 200);
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
@@ -182,7 +196,8 @@ fn a_full_disk_is_survived() {
     let dir = TempDir::new().unwrap();
     let server = Server::start(dir.path(), &[]);
     server.ok(&["put", "k", "v"]);
-    limited(&server, "fsize", "5000000:unlimited");
+    // No file takes a byte: it is full whatever is tried.
+    limited(&server, "fsize", "1:unlimited");
     let large = vec![7; 8 << 20];
     let (status, body) = request(&server, "PUT", "/api/v1/kv/large", &large);
     assert_eq!(status, 507, "{body}");
@@ -190,6 +205,8 @@ fn a_full_disk_is_survived() {
     assert_eq!(error["error"]["code"], "disk_full");
     let refused = server.with_input(&["put", "large", "--file", "-"], &large);
     assert_eq!(refused.status.code(), Some(7), "{refused:?}");
+    let status = server.run(&["status"]);
+    assert_eq!(status.status.code(), Some(7), "{status:?}");
     assert_eq!(server.ok(&["get", "k"]), "v");
     assert_eq!(request(&server, "GET", "/health", b"").0, 200);
     limited(&server, "fsize", "unlimited:unlimited");

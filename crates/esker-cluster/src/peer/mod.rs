@@ -39,7 +39,7 @@ pub use options::{
     STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 pub use server::serve;
-pub use tls::{PeerTls, PeerTlsError};
+pub use tls::PeerTls;
 
 /// The messages; `proto/esker/peer/v1/peer.proto` documents them.
 #[allow(missing_docs, clippy::all)]

@@ -3,7 +3,7 @@
 //! TLS 1.3 only, as both ends are nodes. Sessions are never resumed: a resumed one would not look at the certificates
 //! again, and links live long.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
@@ -11,11 +11,13 @@ use tokio_rustls::{
         ClientConfig, RootCertStore, ServerConfig,
         client::Resumption,
         crypto::{CryptoProvider, ring},
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName},
         server::{NoServerSessionStorage, WebPkiClientVerifier},
         version::TLS13,
     },
 };
+
+use crate::tls::{TlsError, certificates, private_key, roots};
 
 const ALPN: &[u8] = b"h2";
 
@@ -30,11 +32,11 @@ pub struct PeerTls {
 impl PeerTls {
     /// All are PEM: the certificates of the authorities, the node's own chain (its own certificate first), and its
     /// private key. The node's certificate must be good for servers and clients, as it is both.
-    pub fn new(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<Self, PeerTlsError> {
+    pub fn new(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(roots(ca)?);
         let chain = certificates(certificate, "certificate")?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| failed("key", &error))?;
+        let key = private_key(key)?;
         Ok(Self {
             client: Arc::new(client(provider.clone(), roots.clone(), chain.clone(), key.clone_key())?),
             server: Arc::new(server(provider, roots, chain, key)?),
@@ -43,17 +45,18 @@ impl PeerTls {
     }
 
     /// The name that every other node's certificate must have. Without it, the host of the address it is reached at.
-    pub fn with_server_name(self, name: &str) -> Result<Self, PeerTlsError> {
-        let name = ServerName::try_from(name.to_owned()).map_err(|error| failed("server name", &error))?;
+    pub fn with_server_name(self, name: &str) -> Result<Self, TlsError> {
+        let name =
+            ServerName::try_from(name.to_owned()).map_err(|error| TlsError::of("server name", error))?;
         Ok(Self { name: Some(name), ..self })
     }
 
     /// The name to expect of the node at `address`.
-    pub(super) fn server_name(&self, address: &str) -> Result<ServerName<'static>, PeerTlsError> {
+    pub(super) fn server_name(&self, address: &str) -> Result<ServerName<'static>, TlsError> {
         if let Some(name) = &self.name {
             return Ok(name.clone());
         }
-        ServerName::try_from(host(address).to_owned()).map_err(|error| failed("address", &error))
+        ServerName::try_from(host(address).to_owned()).map_err(|error| TlsError::of("address", error))
     }
 
     pub(super) fn connector(&self) -> TlsConnector {
@@ -78,54 +81,18 @@ fn host(address: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// A part of the TLS configuration cannot be used.
-#[derive(Debug)]
-pub struct PeerTlsError {
-    part: &'static str,
-    why: String,
-}
-
-impl fmt::Display for PeerTlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the TLS {} for peers cannot be used: {}", self.part, self.why)
-    }
-}
-
-impl Error for PeerTlsError {}
-
-fn failed(part: &'static str, error: &dyn Error) -> PeerTlsError {
-    PeerTlsError { part, why: error.to_string() }
-}
-
-fn certificates(pem: &[u8], part: &'static str) -> Result<Vec<CertificateDer<'static>>, PeerTlsError> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let all = all.map_err(|error| failed(part, &error))?;
-    if all.is_empty() {
-        return Err(PeerTlsError { part, why: "there is no certificate in it".to_owned() });
-    }
-    Ok(all)
-}
-
-fn roots(ca: &[u8]) -> Result<RootCertStore, PeerTlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca, "authority")? {
-        roots.add(certificate).map_err(|error| failed("authority", &error))?;
-    }
-    Ok(roots)
-}
-
 fn client(
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<ClientConfig, PeerTlsError> {
+) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
-        .map_err(|error| failed("version", &error))?
+        .map_err(|error| TlsError::of("version", error))?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
-        .map_err(|error| failed("certificate or key", &error))?;
+        .map_err(|error| TlsError::of("certificate or key", error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)
@@ -136,16 +103,16 @@ fn server(
     roots: Arc<RootCertStore>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, PeerTlsError> {
+) -> Result<ServerConfig, TlsError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
         .build()
-        .map_err(|error| failed("authority", &error))?;
+        .map_err(|error| TlsError::of("authority", error))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
-        .map_err(|error| failed("version", &error))?
+        .map_err(|error| TlsError::of("version", error))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
-        .map_err(|error| failed("certificate or key", &error))?;
+        .map_err(|error| TlsError::of("certificate or key", error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

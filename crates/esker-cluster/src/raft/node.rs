@@ -288,6 +288,11 @@ impl RaftNode {
         self.handle.reads.read_point().await
     }
 
+    /// What this node has applied, as it goes on.
+    pub(crate) fn applied_versions(&self) -> tokio::sync::watch::Receiver<esker_engine::Version> {
+        self.handle.reads.applied_versions()
+    }
+
     /// What this node has applied.
     pub fn applied(&self) -> esker_engine::Version {
         self.handle.reads.applied()

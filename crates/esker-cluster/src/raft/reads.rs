@@ -62,6 +62,11 @@ impl Reads {
         }
     }
 
+    /// What this node has applied, as it goes on.
+    pub(crate) fn applied_versions(&self) -> watch::Receiver<Version> {
+        self.applied.clone()
+    }
+
     /// What this node has applied.
     pub(crate) fn applied(&self) -> Version {
         *self.applied.borrow()

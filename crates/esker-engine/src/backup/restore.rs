@@ -79,27 +79,40 @@ pub fn restore_archive(
     data_dir: impl AsRef<Path>,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<RestoreReport> {
-    let target = Target::begin(disk, data_dir.as_ref())?;
-    let mut filling = Filling { target: &target, file: None, manifest: None };
+    let mut filling = Filling { disk, dir: data_dir.as_ref(), target: None, file: None, manifest: None };
     let list = archive::read(input, path, &mut filling, progress)?;
-    target.finish(&list, &filling.manifest.expect("an archive without one is refused"))?;
+    let manifest = filling.manifest.take().expect("an archive without one is refused");
+    filling.target()?.finish(&list, &manifest)?;
     Ok(RestoreReport { version: list.version, files: list.files.len() as u64, bytes: list.bytes() })
 }
 
 /// A data directory that is filled from an archive.
 struct Filling<'a> {
-    target: &'a Target<'a>,
+    disk: &'a Arc<dyn Disk>,
+    dir: &'a Path,
+    /// There from the first file on: what is no archive leaves nothing behind.
+    target: Option<Target<'a>>,
     /// The file that is being written; none while it is the manifest.
     file: Option<Copied>,
     /// Kept to the end, when it makes a store of the directory.
     manifest: Option<Vec<u8>>,
 }
 
+impl<'a> Filling<'a> {
+    fn target(&mut self) -> Result<&Target<'a>> {
+        if self.target.is_none() {
+            self.target = Some(Target::begin(self.disk, self.dir)?);
+        }
+        Ok(self.target.as_ref().expect("it was just made"))
+    }
+}
+
 impl Sink for Filling<'_> {
     fn begin(&mut self, name: &str) -> Result<()> {
+        let target = self.target()?;
         match name {
             MANIFEST_NAME => self.manifest = Some(Vec::new()),
-            _ => self.file = Some(self.target.create(name)?),
+            _ => self.file = Some(target.create(name)?),
         }
         Ok(())
     }

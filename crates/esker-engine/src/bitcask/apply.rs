@@ -84,6 +84,7 @@ impl Bitcask {
                 self.count_later(cut);
             }
         }
+        self.verdicts.lock().note(batch.version, verdict.clone());
         self.judged.lock().insert(batch.position, verdict);
         self.note_applied(std::slice::from_ref(batch));
         Ok(committed)

@@ -91,6 +91,7 @@ impl Bitcask {
         &self,
         log: &Arc<Log>,
         all: bool,
+        before: Position,
         settled: Option<&Settled<'_>>,
     ) -> Result<Position> {
         let _turn = self.files_turn.lock();
@@ -102,7 +103,7 @@ impl Bitcask {
         }
         let durable = log.durable();
         // What is durable may not be applied yet, and only of what is applied it is known what it came to.
-        let upto = settled.map_or_else(|| *self.applied_to.lock(), |settled| settled.before).min(durable);
+        let upto = before.min(durable);
         let counts = |frame: &Frame<'_>| settled.map_or(every_entry(frame), |settled| settled.counts(frame));
         if std::mem::take(&mut state.has_old_files) {
             remove_index_files(log, |_| true).inspect_err(|_| state.has_old_files = true)?;

@@ -78,8 +78,8 @@ impl Row {
         found.sealed_end == Some(self.reach)
     }
 
-    fn last(&self) -> Option<GroupEnd> {
-        self.files.last().map(|file| file.stretch.last)
+    fn last(&self) -> Option<&IndexFile> {
+        self.files.last()
     }
 }
 
@@ -219,7 +219,7 @@ impl Whole {
             from = Position { segment: segment + 1, offset: FIRST };
         }
         let last = match last {
-            Some(last) => last,
+            Some(file) => last_of(opening, file, from)?,
             None => end_before(opening, from)?,
         };
         Ok(Loaded { from, last })
@@ -228,6 +228,15 @@ impl Whole {
     fn row_lengths(&self, opening: &Opening) -> BTreeMap<SegmentId, usize> {
         let ids = opening.segments().iter().map(|found| found.segment.id);
         ids.zip(self.rows.iter().map(|row| row.files.len())).collect()
+    }
+}
+
+/// The last frame before `from`, of which `file` is the last index file there is: unless segments behind that were merged.
+fn last_of(opening: &Opening, file: &IndexFile, from: Position) -> Result<GroupEnd> {
+    let mut gone = opening.manifest().gone.iter();
+    match gone.any(|range| file.stretch.segment < range.first && range.last < from.segment) {
+        true => end_before(opening, from),
+        false => Ok(file.stretch.last),
     }
 }
 
@@ -308,7 +317,7 @@ fn load_prefix(opening: &mut Opening, base: Position, marks: &[Position], thread
             Ok((tree, live, beside)) => {
                 names.remove_others(opening, &files)?;
                 let of_log = files.iter().rfind(|file| !is_merged(file.stretch.segment));
-                let last = of_log.map_or(GroupEnd::default(), |file| file.stretch.last);
+                let last = of_log.map(|file| last_of(opening, file, mark)).transpose()?.unwrap_or_default();
                 let mut rows = BTreeMap::new();
                 for file in files.iter().filter(|file| !is_merged(file.stretch.segment)) {
                     *rows.entry(file.stretch.segment).or_default() += 1;

@@ -17,6 +17,7 @@
 //! merge/          what is dead goes, what lives moves together
 //! repair/         from a damaged store to a new one
 //! scan.rs         ranges
+//! verdicts.rs     what came of judged batches lately, for those who watch
 //! ```
 //!
 //! A read is one lookup and at most one positioned read of exactly one record, verified by its checksum, which is bound
@@ -41,6 +42,7 @@ mod merge;
 mod ranges;
 pub(crate) mod repair;
 mod scan;
+mod verdicts;
 
 use std::{
     collections::HashSet,
@@ -75,10 +77,11 @@ use self::{
     liveness::Liveness,
     merge::beside::Beside,
     scan::{BitcaskScan, BitcaskStoredScan, Snapshot},
+    verdicts::Verdicts,
 };
 use crate::{
-    Applied, ColdRead, Committed, Engine, EngineStats, Entry, KeyRange, Loaded, Loading, Lookup, Merged,
-    Merging, Meta, Options, Saved, Scan, Settled, StoredScan, Value, View,
+    Applied, ColdRead, Committed, Engine, EngineStats, Entry, Judgement, KeyRange, Loaded, Loading, Lookup,
+    Merged, Merging, Meta, Options, Saved, Scan, Settled, StoredScan, Value, Version, View,
     judge::{VERIFIED, floor_of},
     merging::MergeCounters,
     stored::Stored,
@@ -105,6 +108,8 @@ pub struct Bitcask {
     stamp_ms: AtomicU64,
     /// What came of the judged batches that no index file covers.
     judged: Mutex<Judged>,
+    /// The same of the last ones, whether or not index files cover them.
+    verdicts: Mutex<Verdicts>,
     /// The segment of the last applied batch.
     segment: AtomicU64,
     /// The first byte behind the last applied batch.
@@ -158,6 +163,7 @@ impl Bitcask {
             counting: Mutex::default(),
             stamp_ms: AtomicU64::new(0),
             judged: Mutex::default(),
+            verdicts: Mutex::default(),
             segment: AtomicU64::new(0),
             applied_to: Mutex::default(),
             applied_version: AtomicU64::new(0),
@@ -375,6 +381,7 @@ impl Engine for Bitcask {
         *self.applied_to.lock() = index.loaded.from;
         self.applied_version.store(index.loaded.last.index, Ordering::Release);
         self.judged_floor.store(opening.manifest().judged, Ordering::Release);
+        *self.verdicts.lock() = Verdicts::behind(index.loaded.last.index);
         *self.beside.lock() = index.beside;
         *self.checkpoints.lock() = Checkpoints::new(base, index.loaded, index.rows);
         // More than the bound of in-place operations: the loaded tree is swapped in.
@@ -390,6 +397,10 @@ impl Engine for Bitcask {
         outcomes: &mut Vec<Committed>,
     ) -> Result<()> {
         self.apply_all(segments, batches, outcomes)
+    }
+
+    fn judgement(&self, version: Version) -> Judgement {
+        self.verdicts.lock().get(version)
     }
 
     fn note_stamp(&self, stamp_ms: u64) {
@@ -457,9 +468,15 @@ impl Engine for Bitcask {
         )
     }
 
-    fn checkpoint(&self, log: &Arc<Log>, all: bool, settled: Option<&Settled<'_>>) -> Result<Position> {
+    fn checkpoint(
+        &self,
+        log: &Arc<Log>,
+        all: bool,
+        before: Position,
+        settled: Option<&Settled<'_>>,
+    ) -> Result<Position> {
         self.count_cut();
-        self.write_checkpoints(log, all, settled)
+        self.write_checkpoints(log, all, before, settled)
     }
 
     fn saved(&self, log: &Arc<Log>) -> Result<Saved> {

@@ -106,13 +106,12 @@ impl Inner {
         saved.state = next;
         let base = &saved.state.base;
         let settled = Settled {
-            before: position,
             is_void: &|position| void.contains(&position),
             entries_from: base.entries_from,
             installation: base.installation,
             placed: base.placed,
         };
-        self.engine.checkpoint(self.log(), true, Some(&settled))?;
+        self.engine.checkpoint(self.log(), true, position, Some(&settled))?;
         saved.reached = position;
         self.shared.with_entries(|entries| entries.forget_void_before(position.segment));
         *self.checkpointed.lock() = (applied, membership);

@@ -10,12 +10,13 @@ use esker_log::{
 };
 
 use super::{
-    requests::Requests,
+    history::Repeats,
     state_file::{Mark, StoredMembership},
 };
 use crate::{
     Applied, Committed, Engine, RequestId,
     judge::{floor_of, stamp_of},
+    requests::Requests,
 };
 
 /// A committed entry on its way to be applied.
@@ -44,6 +45,8 @@ pub(super) struct Machine {
     pub(super) applied: GroupEnd,
     pub(super) membership: StoredMembership,
     pub(super) requests: Requests,
+    /// Those that came again, for who watches.
+    pub(super) repeats: Repeats,
     /// The latest time that an entry said, in milliseconds since 1970.
     pub(super) stamp_ms: u64,
     /// Everything in the log before this is decided: applied or void.
@@ -56,6 +59,7 @@ impl Machine {
             applied: mark.applied,
             membership: mark.membership.clone(),
             requests: mark.requests.iter().copied().collect(),
+            repeats: Repeats::behind(mark.applied.index),
             stamp_ms: mark.stamp_ms,
             settled: mark.position,
         }
@@ -87,6 +91,7 @@ impl Machine {
             if let Some(outcome) = known {
                 self.flush(engine, segments, &mut run, &mut requests, outcomes)?;
                 repeats.push(entry.position);
+                self.repeats.note(entry.id.index);
                 outcomes.push(outcome);
             } else if entry.kind == FrameKind::Records {
                 run.push(applied(entry, floor_of(self.stamp_ms)));

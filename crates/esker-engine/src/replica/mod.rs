@@ -6,7 +6,7 @@
 //! read.rs        entries out of it
 //! entries.rs     the numbered entries: where they lie, the newest in memory
 //! machine.rs     applying committed entries, each request once
-//! requests.rs    the requests seen lately
+//! history.rs     what watchers are shown
 //! replay.rs      opening: reading the log back, as far as commit marks vouch for it
 //! install.rs     a snapshot takes the place of the state
 //! comparison.rs  what replicas compare
@@ -31,12 +31,12 @@ mod copy;
 mod entries;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod history;
 mod install;
 mod machine;
 mod open;
 mod read;
 mod replay;
-mod requests;
 mod state_file;
 
 use std::{
@@ -55,13 +55,12 @@ use esker_log::{
 };
 use parking_lot::Mutex;
 
-use self::requests::RequestList;
+pub(crate) use self::history::{Fate, HeldEntry};
 pub(crate) use self::state_file::{LogBounds, STATE_NAME, read_log_bounds};
 pub use self::{
     comparison::{Comparison, RANGES, Summary},
     entries::LogEntry,
     install::Install,
-    requests::REQUESTS_MAX,
     state_file::StoredMembership,
 };
 use self::{
@@ -70,6 +69,7 @@ use self::{
     machine::{CommittedEntry, Head, Machine},
     state_file::State,
 };
+pub use crate::requests::REQUESTS_MAX;
 use crate::{
     Committed, Compressor, DamageMet, Engine, KeyRange, Merged, OpenReport, Progress, Reader, RequestId,
     Scan, SnapshotStats, Stats, StoredScan, View, WriteBatch,
@@ -77,6 +77,7 @@ use crate::{
     compressor::SharedCompressor,
     judge::floor_of,
     merger::{Mergeable as _, Merger},
+    requests::RequestList,
 };
 
 /// So many bytes of the newest entries' payloads are kept in memory for followers that are almost up to date.
@@ -112,7 +113,7 @@ struct Threads {
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     queue: AppendQueue<Tracker>,
     shared: Arc<Shared>,
     engine: Arc<dyn Engine>,
@@ -413,6 +414,11 @@ impl Replica {
         self.inner.note_damage(damage);
     }
 
+    /// Tells of damage, as [`Db::on_merge_damage`](crate::Db::on_merge_damage) does.
+    pub fn on_merge_damage(&self, tell: impl Fn(&Damage) + Send + 'static) {
+        self.inner.merger.on_damage(tell);
+    }
+
     /// Does one turn of appending. Only needed without threads. False if the disk is full.
     pub fn pump(&self) -> bool {
         self.inner.queue.pump()
@@ -446,7 +452,7 @@ impl Replica {
 }
 
 impl Inner {
-    fn log(&self) -> &Arc<Log> {
+    pub(crate) fn log(&self) -> &Arc<Log> {
         self.queue.log()
     }
 

@@ -13,8 +13,7 @@ use esker_log::{
     small_file::write_durably,
 };
 
-use super::requests::RequestList;
-use crate::{Committed, Outcome, RequestId};
+use crate::{Committed, Outcome, RequestId, requests::RequestList};
 
 /// The file's name.
 pub(crate) const STATE_NAME: &str = "REPLICA";

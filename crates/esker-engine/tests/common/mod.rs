@@ -1,8 +1,6 @@
 //! What the tests of the store share: a model to compare with, a workload to replay, a simulated machine to run it on.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
-
+pub(crate) mod changes;
 pub(crate) mod engines;
 pub(crate) mod model;
 pub(crate) mod replica;

@@ -18,17 +18,10 @@ pub(crate) enum Op {
 }
 
 /// In the year 2050.
-const EXPIRES_AT_MS: u64 = 2_524_608_000_000;
+pub(crate) const EXPIRES_AT_MS: u64 = 2_524_608_000_000;
 
 impl Op {
     /// A put, or a delete where there is no value.
-    pub(crate) fn set(key: Vec<u8>, value: Option<Vec<u8>>) -> Self {
-        match value {
-            Some(value) => Self::Put(key, value),
-            None => Self::Delete(key),
-        }
-    }
-
     pub(crate) fn key(&self) -> &Vec<u8> {
         match self {
             Self::Require(key, _)

@@ -21,7 +21,9 @@ use esker_engine::{
 use esker_log::{GroupEnd, disk::sim::SimDisk, format::FrameKind};
 
 use super::{
-    DIR, Machine, Rng, is_power_off,
+    DIR, Machine, Rng,
+    changes::{Looked, Teller, Told, Watcher},
+    is_power_off,
     model::{Op, State, apply, batch, brief},
     small_options,
     workload::key,
@@ -35,6 +37,9 @@ pub(crate) struct Agreed {
     /// Requests in the order of their first entry: that entry's index, and what it came to.
     requests: Vec<(u64, RequestId, Committed)>,
     outcomes: Vec<Committed>,
+    /// What watchers are told of each entry.
+    told: Vec<Vec<Told>>,
+    teller: Teller,
 }
 
 const KEYS: u64 = 16;
@@ -48,6 +53,8 @@ impl Agreed {
             memberships: vec![StoredMembership::default()],
             requests: Vec::new(),
             outcomes: Vec::new(),
+            told: Vec::new(),
+            teller: Teller::default(),
         };
         let mut term = 1;
         for index in 1..=count {
@@ -62,6 +69,7 @@ impl Agreed {
         let (mut state, mut membership) =
             (State::clone(self.state(self.len())), self.memberships[self.len() as usize].clone());
         let mut outcome = Committed::applied(id.index, 0);
+        let mut told = Vec::new();
         let entry = if new_leader {
             opaque(id, FrameKind::Blank, Vec::new())
         } else if rng.below(8) == 0 {
@@ -75,6 +83,7 @@ impl Agreed {
                 outcome = *known;
             } else {
                 outcome = apply(&mut state, &ops, id.index);
+                told = self.teller.tell(&ops, id.index);
                 self.requests.extend(request.map(|request| (id.index, request, outcome)));
             }
             records(id, &ops, request)
@@ -83,6 +92,7 @@ impl Agreed {
         self.states.push(Arc::new(state));
         self.memberships.push(membership);
         self.outcomes.push(outcome);
+        self.told.push(told);
     }
 
     /// None, a new one, or a repeated one.
@@ -555,6 +565,25 @@ pub(crate) fn check_state(replica: &Replica, agreed: &Agreed, applied: u64) -> R
         let expected = (*at <= applied).then_some(*outcome);
         let found = replica.outcome_of(request);
         same(&format!("{request} came to {found:?} instead of {expected:?}"), found == expected)?;
+    }
+    check_changes(replica, agreed, applied)
+}
+
+/// Watchers are told what the entries made that are still held, and nothing that is not applied.
+fn check_changes(replica: &Replica, agreed: &Agreed, applied: u64) -> Result<(), String> {
+    let (changes, mut rng) = (replica.changes(), Rng::new(applied));
+    for from in [1, 1 + applied / 2, applied + 1] {
+        let mut watcher = Watcher::new(b"", from);
+        while watcher.look(&changes, &mut rng).map_err(|e| e.to_string())? != Looked::CaughtUp {
+            watcher.check(&agreed.told).map_err(|why| format!("at {applied}: {why}"))?;
+            if rng.below(4) == 0 {
+                watcher.resume();
+            }
+        }
+        let first = replica.purged().index + 1;
+        if watcher.next() != applied + 1 || watcher.resyncs > usize::from(from < first) {
+            return Err(format!("at {applied}: a watcher from {from} ends at {}", watcher.next()));
+        }
     }
     Ok(())
 }

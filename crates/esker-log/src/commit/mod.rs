@@ -14,7 +14,8 @@
 //! idle for as long as a sleeping thread takes to wake; see `docs/benchmarks.md`.) After [`LEAD_SYNCED_MAX`]
 //! groups it passes the lead on, so that its own answer is not late without bound.
 //! Batches that came through [`GroupCommit::submit`] are led by one of [`COMMITTERS`] threads of the store's own,
-//! because the submitter must never block on the disk.
+//! because the submitter must never block on the disk. Where nothing is to be waited for, which is an append to the page cache and
+//! an insertion, [`GroupCommit::commit_or_submit`] leads at once: waking a committer would take longer ([`at_once`]).
 //!
 //! A defect must not leave writers waiting for ever: a panic while a group is appended or applied poisons the log and
 //! is answered as such, and one in a callback stays with that callback.
@@ -23,10 +24,12 @@
 //! leader takes the queue's front; groups are applied in the order of their tickets, which is log order. A leader does not
 //! die of a panic: the log is poisoned instead, and everybody is told.
 
+mod at_once;
 mod turns;
 mod waiter;
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -104,6 +107,8 @@ struct Entry<T> {
     draft: Draft,
     sync: SyncPolicy,
     reply: Reply<T>,
+    /// Whether to apply it needs nothing from the disk, for certain.
+    is_quick: bool,
 }
 
 struct Queue<T> {
@@ -264,7 +269,8 @@ impl<C: Consumer> GroupCommit<C> {
                 return Err(Error::Closed);
             }
             if !queue.leading {
-                let group = Self::group_of_one(&mut queue, draft, sync);
+                let group =
+                    Self::group_of_one(&mut queue, Entry { draft, sync, reply: Reply::Own, is_quick: false });
                 drop(queue);
                 let outcome = self.lead_first(group);
                 drop(turn);
@@ -276,7 +282,10 @@ impl<C: Consumer> GroupCommit<C> {
             self.space.wait(&mut queue);
         }
         let waiter = Waiter::new();
-        Self::enqueue(&mut queue, Entry { draft, sync, reply: Reply::Waiter(Arc::clone(&waiter)) });
+        Self::enqueue(
+            &mut queue,
+            Entry { draft, sync, reply: Reply::Waiter(Arc::clone(&waiter)), is_quick: false },
+        );
         drop(queue);
         self.wait_and_help(waiter, if sync == SyncPolicy::Always { 0 } else { LOOKS_MAX })
     }
@@ -307,26 +316,43 @@ impl<C: Consumer> GroupCommit<C> {
         unreachable!("a waiter stays until its batch is answered")
     }
 
-    /// Queues a batch; `done` is called on a committer's thread. Never waits for the disk.
+    /// Queues a batch; `done` is called on the thread of whoever leads. Never waits for the disk.
     ///
     /// Errors (`done` is dropped uncalled): `Busy`, `Closed`, `InvalidRequest`, `Poisoned`.
     pub fn submit(&self, draft: Draft, sync: Option<SyncPolicy>, done: Callback<C::Outcome>) -> Result<()> {
-        check_payload(&draft)?;
+        let (sync, mut queue) = self.admit(&draft, sync)?;
+        self.enqueue_submitted(
+            &mut queue,
+            Entry { draft, sync, reply: Reply::Callback(done), is_quick: false },
+        );
+        Ok(())
+    }
+
+    /// Looks whether a batch can be taken.
+    fn admit(
+        &self,
+        draft: &Draft,
+        sync: Option<SyncPolicy>,
+    ) -> Result<(SyncPolicy, MutexGuard<'_, Queue<C::Outcome>>)> {
+        check_payload(draft)?;
         self.log.check_healthy()?;
-        let sync = self.effective(sync);
-        let mut queue = self.queue.lock();
+        let queue = self.queue.lock();
         if queue.closed {
             return Err(Error::Closed);
         }
         if !self.has_room(&queue, draft.payload.len()) {
             return Err(Error::Busy { retry_after: RETRY_AFTER });
         }
-        Self::enqueue(&mut queue, Entry { draft, sync, reply: Reply::Callback(done) });
+        Ok((self.effective(sync), queue))
+    }
+
+    /// Queues what nobody waits for with a thread of its own.
+    fn enqueue_submitted(&self, queue: &mut Queue<C::Outcome>, entry: Entry<C::Outcome>) {
+        Self::enqueue(queue, entry);
         if !queue.leading {
             queue.leading = true;
-            self.call_committer(&mut queue);
+            self.call_committer(queue);
         }
-        Ok(())
     }
 
     /// The life of a committer thread: leads when called, returns when the queue is closed and empty.
@@ -418,11 +444,11 @@ impl<C: Consumer> GroupCommit<C> {
             || (queue.entries.len() < self.limits.batches && queue.bytes + bytes <= self.limits.bytes)
     }
 
-    fn group_of_one(queue: &mut Queue<C::Outcome>, draft: Draft, syncs: SyncPolicy) -> Group<C::Outcome> {
+    fn group_of_one(queue: &mut Queue<C::Outcome>, entry: Entry<C::Outcome>) -> Group<C::Outcome> {
         queue.leading = true;
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
-        Group { ticket, drafts: vec![draft], syncs, replies: vec![Reply::Own] }
+        Group { ticket, drafts: vec![entry.draft], syncs: entry.sync, replies: vec![entry.reply] }
     }
 
     fn enqueue(queue: &mut Queue<C::Outcome>, entry: Entry<C::Outcome>) {
@@ -614,8 +640,7 @@ impl<C: Consumer> GroupCommit<C> {
             match reply {
                 Reply::Own => own = Some(outcome),
                 Reply::Waiter(waiter) => waiter.tell(Call::Done(outcome)),
-                // Its panic, of which the panic hook has told, must not cost the others their answers.
-                Reply::Callback(done) => drop(catch_unwind(AssertUnwindSafe(|| done(outcome)))),
+                Reply::Callback(done) => call_back(done, outcome),
             }
         }
         own
@@ -633,6 +658,22 @@ impl<C: Consumer> GroupCommit<C> {
             Error::Poisoned(error.to_string().into())
         })
     }
+}
+
+thread_local! {
+    static CALLS_BACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a [`Callback`]: to wait for the end of all commits is to wait for itself.
+pub fn is_in_callback() -> bool {
+    CALLS_BACK.get()
+}
+
+fn call_back<T>(done: Callback<T>, outcome: Result<T>) {
+    let before = CALLS_BACK.replace(true);
+    // Its panic, of which the panic hook has told, must not cost the others their answers.
+    drop(catch_unwind(AssertUnwindSafe(|| done(outcome))));
+    CALLS_BACK.set(before);
 }
 
 fn check_payload(draft: &Draft) -> Result<()> {

@@ -1,8 +1,5 @@
 //! A log on a simulated disk, and frames for it.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
-
 pub(crate) mod merging;
 
 use std::{collections::HashMap, path::Path, sync::Arc};

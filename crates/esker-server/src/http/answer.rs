@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::body::{Body, HttpBody};
@@ -92,7 +92,7 @@ impl AsRef<[u8]> for Held {
 }
 
 /// Shorter answers take no share of the budget: the number of connections bounds them.
-const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
+pub(super) const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
 
 /// Room for one answer in the answers' budget, taken before there is anything to put into it.
 pub(crate) struct AnswerRoom(Option<Share>);
@@ -110,6 +110,11 @@ impl AnswerRoom {
         }
         let mut share = front.answer_budget.share();
         if share.grow(bytes) { Ok(Self(Some(share))) } else { Err(answers_fill_budget(front)) }
+    }
+
+    /// What it has of the budget, if it was worth counting.
+    pub(crate) fn into_share(self) -> Option<Share> {
+        self.0
     }
 
     /// The answer's bytes, which hold the room until the client has taken them.
@@ -136,7 +141,7 @@ pub(crate) fn answers_fill_budget(front: &Front) -> ApiError {
 /// A body that tells its connection when it has ended.
 pub(crate) struct TrackedBody {
     pub(crate) body: AnswerBody,
-    pub(crate) _answering: Answering,
+    pub(crate) answering: Answering,
 }
 
 impl HttpBody for TrackedBody {
@@ -147,7 +152,15 @@ impl HttpBody for TrackedBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(bytes) = frame.data_ref()
+            && bytes.len() > UNCOUNTED_BYTES_MAX
+        {
+            this.answering.hands_over(bytes.len());
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,7 +8,8 @@ use esker_wire::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
-use super::{Front, answer::AnswerBody, error::ApiError, query::Query};
+use super::{answer::AnswerBody, error::ApiError, query::Query};
+use crate::access::Door;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
 const APPLIED_VERSION: HeaderName = HeaderName::from_static(APPLIED_VERSION_HEADER);
@@ -56,14 +57,14 @@ pub(crate) struct ReadPoint {
 
 impl ReadPoint {
     /// Waits until this node may answer.
-    pub(crate) async fn wait(front: &Front, query: &Query<'_>) -> Result<Self, ApiError> {
+    pub(crate) async fn wait(door: &Door, query: &Query<'_>) -> Result<Self, ApiError> {
         let allowed = "`linearizable` or `stale`";
         let applied = match query.parsed::<Consistency>(CONSISTENCY, allowed)?.unwrap_or_default() {
             Consistency::Linearizable => {
-                front.store.read_point(esker_cluster::Consistency::Linearizable).await?;
+                door.read_point(esker_cluster::Consistency::Linearizable).await?;
                 None
             }
-            Consistency::Stale => Some(front.store.read_point(esker_cluster::Consistency::Stale).await?),
+            Consistency::Stale => Some(door.read_point(esker_cluster::Consistency::Stale).await?),
         };
         Ok(Self { applied })
     }

@@ -9,11 +9,14 @@ use esker_wire::{ErrorAnswer, ErrorCode, kv::PreconditionDetails, options::RETRY
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::answer::{AnswerBody, JSON};
+use crate::access::Refused;
 
 /// When to come back if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to ask again how a write ended: whoever knows has most likely been found by then.
 const RETRY_SOON: Duration = Duration::from_millis(50);
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"esker\"");
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"esker\", charset=\"UTF-8\"");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static(RETRY_AFTER_MS_HEADER);
 
 /// An error on its way to the client.
@@ -94,6 +97,16 @@ impl ApiError {
         &self.answer.error
     }
 
+    /// When to come back, if that is known or worth it.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// What was found damaged, if that is why.
+    pub(crate) fn damage(&self) -> Option<&Damage> {
+        self.damage.as_deref()
+    }
+
     /// The answer as the native API words it.
     pub(crate) fn into_answer(self) -> Response<AnswerBody> {
         let body = self.answer.to_json();
@@ -119,6 +132,10 @@ impl ApiError {
             let allow = HeaderValue::try_from(&*allow).expect("methods and commas make a header");
             headers.insert(header::ALLOW, allow);
         }
+        if code == ErrorCode::Unauthorized {
+            headers.append(header::WWW_AUTHENTICATE, BEARER);
+            headers.append(header::WWW_AUTHENTICATE, BASIC);
+        }
         let extensions = answer.extensions_mut();
         if let Some(elsewhere) = self.elsewhere {
             extensions.insert(*elsewhere);
@@ -140,6 +157,19 @@ impl From<esker_wire::DecodeError> for ApiError {
     }
 }
 
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let message = refused.message();
+        match refused {
+            Refused::Wrong => Self::new(ErrorCode::Unauthorized, message),
+            Refused::TooOften(after) => {
+                Self { retry_after: Some(after), ..Self::new(ErrorCode::TooManyRequests, message) }
+            }
+            Refused::Crowded => Self::new(ErrorCode::Busy, message),
+        }
+    }
+}
+
 impl From<esker_cluster::Error> for ApiError {
     fn from(e: esker_cluster::Error) -> Self {
         use esker_cluster::Error;
@@ -151,6 +181,11 @@ impl From<esker_cluster::Error> for ApiError {
             Error::NoLeader { retry_after } => {
                 Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::NoLeader, message) }
             }
+            Error::NoRoom { retry_after } => {
+                Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::Busy, message) }
+            }
+            Error::Unauthenticated => Self::new(ErrorCode::Unauthorized, message),
+            Error::Denied(why) => Self::new(ErrorCode::Forbidden, why),
             Error::Removed => Self::new(ErrorCode::NoLeader, message),
             Error::NotLeader { leader, http_address } => Self::not_leader(leader, http_address, message),
             Error::OutcomeUnknown(_) => {

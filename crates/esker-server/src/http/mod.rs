@@ -17,12 +17,23 @@ mod openapi;
 mod plain;
 mod query;
 mod receive;
+mod refusals;
+mod room;
 mod service;
 mod stream;
 
-pub(crate) use budget::Share;
-pub(crate) use front::Front;
+pub(crate) use answer::{AnswerRoom, answers_fill_budget};
 #[cfg(test)]
-pub(crate) use front::test_service;
+pub(crate) use budget::Budget;
+pub(crate) use budget::Share;
+pub(crate) use dialects::Dialect;
+pub(crate) use error::ApiError;
+pub(crate) use front::{Front, STALL_LOOK_EVERY};
+#[cfg(test)]
+pub(crate) use front::{test_service, test_service_at};
+pub(crate) use native::{add_operation, condition_of_demand, nodes_answer, readiness, status_answer};
 pub use openapi::openapi_json;
+pub(crate) use receive::{Received, receive};
+pub(crate) use room::Room;
 pub(crate) use service::Service;
+pub(crate) use stream::{ROOM_PATIENCE, admit, admit_counted, share_of};

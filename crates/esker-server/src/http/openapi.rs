@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     dialects::{envelope, query, verb},
-    native,
+    native, refusals,
 };
 
 /// A value in the description: any bytes.
@@ -25,10 +25,11 @@ impl utoipa::ToSchema for ValueBytes {}
 /// The description as JSON.
 pub fn openapi_json() -> &'static str {
     static JSON: LazyLock<String> = LazyLock::new(|| {
-        let whole = native::Description::openapi()
+        let mut whole = native::Description::openapi()
             .merge_from(envelope::Description::openapi())
             .merge_from(verb::Description::openapi())
             .merge_from(query::Description::openapi());
+        refusals::add(&mut whole);
         whole.to_pretty_json().expect("a description is plain data")
     });
     &JSON
@@ -77,6 +78,42 @@ mod tests {
         let list = parameters(&description["paths"]["/api/v1/kv"]["get"]);
         let limit = list.iter().find(|parameter| parameter["name"] == "limit").unwrap();
         assert_eq!(limit["schema"]["minimum"], 1);
+    }
+
+    /// Whoever is asked who it is may be turned away, and anybody for a while: all of it is said of every route.
+    #[test]
+    fn every_route_says_how_it_turns_callers_away() {
+        let description: serde_json::Value = serde_json::from_str(openapi_json()).unwrap();
+        let mut open = Vec::new();
+        for (path, methods) in description["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let answers = operation["responses"].as_object().unwrap();
+                let asks = answers.contains_key("401");
+                if !asks {
+                    open.push(path.as_str());
+                }
+                for status in ["401", "403", "429", "503"].into_iter().filter(|_| asks) {
+                    let body = &answers[status]["content"];
+                    assert_eq!(body.is_null(), method == "head", "{method} {path} {status}: {body}");
+                }
+                for (status, header) in
+                    [("401", "www-authenticate"), ("429", "retry-after"), ("503", "retry-after")]
+                {
+                    let answer = answers.get(status);
+                    assert!(
+                        answer.is_none_or(|answer| !answer["headers"][header].is_null()),
+                        "{path} {status}"
+                    );
+                }
+            }
+        }
+        assert_eq!(open, refusals::PUBLIC);
+        let refused = |path: &str| description["paths"][path]["get"]["responses"]["401"].to_string();
+        for (path, form) in
+            [("/api/v1/kv", "ErrorAnswer"), ("/kv/{key}", "ErrorEnvelope"), ("/scan", "text/plain")]
+        {
+            assert!(refused(path).contains(form), "{path}: {}", refused(path));
+        }
     }
 
     /// Every route is described, and everything described is a route.

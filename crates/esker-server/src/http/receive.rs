@@ -13,10 +13,13 @@ use crate::Timeouts;
 /// A body is given room for so much ahead of what has arrived, however much it announces.
 const ROOM_AHEAD: usize = 64 << 10;
 
+/// A body that is no longer has room also while long ones fill what there is for them.
+const SMALL_BYTES: usize = 16 << 10;
+
 /// A whole body, and its share of the budget.
 pub(crate) struct Received {
     pub(crate) bytes: Bytes,
-    _share: Share,
+    pub(crate) share: Share,
 }
 
 /// Receives a body of at most `limit` bytes. An announced length is checked before anything is read.
@@ -38,7 +41,11 @@ where
         if len > limit {
             return Err(too_large(limit));
         }
-        if !share.grow(piece.len()) {
+        let has_room = match len {
+            ..=SMALL_BYTES => share.grow_small(piece.len()),
+            _ => share.grow(piece.len()),
+        };
+        if !has_room {
             return Err(ApiError::new(
                 ErrorCode::TooManyRequests,
                 "the request bodies being received take all the memory they may: retry later",
@@ -57,7 +64,7 @@ where
     }
     // Most bodies come in one piece, which is handed on without a copy.
     let bytes = if rest.is_empty() { first } else { Bytes::from(rest) };
-    Ok(Received { bytes, _share: share })
+    Ok(Received { bytes, share })
 }
 
 fn too_large(limit: usize) -> ApiError {

@@ -4,10 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -15,7 +12,6 @@ use tokio::{sync::Notify, time::Instant};
 /// All connections, by number.
 #[derive(Default)]
 pub(crate) struct Clients {
-    last: AtomicU64,
     all: Mutex<BTreeMap<u64, Arc<Client>>>,
 }
 
@@ -34,6 +30,7 @@ pub(crate) struct Client {
 /// What a connection says of itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Told {
+    pub(crate) user: String,
     pub(crate) name: Vec<u8>,
     pub(crate) library: Vec<u8>,
     pub(crate) library_version: Vec<u8>,
@@ -47,10 +44,11 @@ pub(crate) struct Told {
 }
 
 impl Clients {
-    /// A new connection.
-    pub(crate) fn enter(&self, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Arc<Client> {
+    /// A new connection, of the number that its lines in the log have.
+    pub(crate) fn enter(&self, id: u64, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Arc<Client> {
         let now = Instant::now();
         let told = Told {
+            user: "default".into(),
             name: Vec::new(),
             library: Vec::new(),
             library_version: Vec::new(),
@@ -60,7 +58,6 @@ impl Clients {
             watched: 0,
             active: now,
         };
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let killed = Notify::new();
         let client = Arc::new(Client { id, peer, local, opened: now, told: Mutex::new(told), killed });
         lock(&self.all).insert(id, Arc::clone(&client));
@@ -95,7 +92,7 @@ impl Client {
         let mut line = String::new();
         write!(
             line,
-            "id={} addr={} laddr={} name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 multi={} watch={} cmd={} user=default \
+            "id={} addr={} laddr={} name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 multi={} watch={} cmd={} user={} \
              lib-name={} lib-ver={} resp={}",
             self.id,
             address(self.peer),
@@ -106,6 +103,7 @@ impl Client {
             told.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX)),
             told.watched,
             told.command,
+            told.user,
             text(&told.library),
             text(&told.library_version),
             told.resp,
@@ -127,13 +125,13 @@ mod tests {
     #[tokio::test]
     async fn who_is_connected_is_told() {
         let clients = Clients::default();
-        let client = clients.enter("127.0.0.1:7".parse().ok(), None);
+        let client = clients.enter(1, "127.0.0.1:7".parse().ok(), None);
         client.told().name = b"worker".to_vec();
         client.told().queued = Some(2);
         let line = clients.all()[0].line();
         assert!(line.starts_with("id=1 addr=127.0.0.1:7 laddr=?:0 name=worker age=0 "), "{line}");
         assert!(line.contains(" flags=x ") && line.contains(" multi=2 "), "{line}");
-        assert_eq!(clients.enter(None, None).id, 2);
+        assert_eq!(clients.enter(9, None, None).id, 9);
         clients.leave(1);
         assert_eq!(clients.count(), 1);
     }

@@ -12,12 +12,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use esker_cluster::{Batch, Limits, Store};
-use esker_engine::{Condition, Entry, KeyRange, Meta, Value, Version};
+use esker_cluster::{Batch, Limits};
+use esker_engine::{Condition, Entry, Item, KeyRange, Meta, Value, Version};
 
 use super::refusal::{ANSWER_TOO_LARGE, ANSWERS_FILL_BUDGET, DEFECT, Done, Refusal};
+use crate::access::{Door, GuardedScan};
 use crate::http::Share;
 
 /// What a command reads of its keys.
@@ -85,11 +87,11 @@ pub(crate) struct Held<'a> {
 impl Keyspace {
     /// Reads what the commands need. Keys may come several times; values are of one snapshot.
     pub(crate) async fn read(
-        store: &Store,
+        door: &Door,
         keys: Vec<(&[u8], Need)>,
         room: impl FnOnce() -> Room,
     ) -> Done<Self> {
-        let mut keyspace = Self::empty(store);
+        let mut keyspace = Self::empty(door);
         let mut values = Vec::new();
         for (key, need) in keys {
             let place = keyspace.place(key);
@@ -97,7 +99,7 @@ impl Keyspace {
                 Need::Nothing => {}
                 // The store does not know such keys at all.
                 _ if check_key(key).is_err() => keyspace.note(place, None),
-                Need::Presence => keyspace.note_meta(place, store.meta(key)),
+                Need::Presence => keyspace.note_meta(place, door.meta(key)?),
                 Need::Values => values.push(place),
             }
         }
@@ -106,43 +108,43 @@ impl Keyspace {
         match values[..] {
             [] => {}
             [one] => {
-                let entry = store.get(&keyspace.cells[one].key).await?;
+                let entry = door.get(&keyspace.cells[one].key).await?;
                 keyspace.note(one, entry);
             }
-            _ => keyspace.read_many(store, values, Arc::new(room())).await?,
+            _ => keyspace.read_many(door, values, Arc::new(room())).await?,
         }
         Ok(keyspace)
     }
 
     /// The same for a single key, as most commands have.
-    pub(crate) async fn read_one(store: &Store, key: &[u8], need: Need) -> Done<Self> {
-        let mut keyspace = Self::empty(store);
+    pub(crate) async fn read_one(door: &Door, key: &[u8], need: Need) -> Done<Self> {
+        let mut keyspace = Self::empty(door);
         let place = keyspace.place(key);
         match need {
             Need::Nothing => {}
             _ if check_key(key).is_err() => keyspace.note(place, None),
-            Need::Presence => keyspace.note_meta(place, store.meta(key)),
-            Need::Values => keyspace.note(place, store.get(key).await?),
+            Need::Presence => keyspace.note_meta(place, door.meta(key)?),
+            Need::Values => keyspace.note(place, door.get(key).await?),
         }
         Ok(keyspace)
     }
 
-    async fn read_many(&mut self, store: &Store, places: Vec<usize>, room: Arc<Room>) -> Done {
+    async fn read_many(&mut self, door: &Door, places: Vec<usize>, room: Arc<Room>) -> Done {
         let keys = places.iter().map(|place| self.cells[*place].key.clone()).collect();
         let admit = Arc::clone(&room);
-        let entries = store.multi_get(keys, move |bytes| admit.take(bytes)).await;
+        let entries = door.multi_get(keys, move |bytes| admit.take(bytes)).await;
         let entries = entries.map_err(|e| room.refusal().unwrap_or_else(|| e.into()))?;
         places.into_iter().zip(entries).for_each(|(place, entry)| self.note(place, entry));
         self._room = Some(room);
         Ok(())
     }
 
-    fn empty(store: &Store) -> Self {
+    fn empty(door: &Door) -> Self {
         Self {
             cells: Vec::new(),
             places: HashMap::new(),
-            now_ms: now_ms(store),
-            limits: store.limits(),
+            now_ms: now_ms(door),
+            limits: door.limits(),
             is_flushed: false,
             keys_before: 0,
             _room: None,
@@ -339,8 +341,8 @@ impl Keyspace {
 }
 
 /// The store's time of day, in milliseconds since 1970.
-pub(crate) fn now_ms(store: &Store) -> u64 {
-    u64::try_from(store.clock().wall().as_millis()).unwrap_or(u64::MAX)
+pub(crate) fn now_ms(door: &Door) -> u64 {
+    u64::try_from(door.clock().wall().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Refuses a key that no store can hold; it is absent for whoever reads it.
@@ -394,6 +396,17 @@ impl Room {
         is_taken
     }
 
+    /// The same scan, whose chunks are read into this room; what does not fit ends it.
+    pub(crate) fn admitting(self: &Arc<Self>, scan: GuardedScan) -> GuardedScan {
+        let room = Arc::clone(self);
+        let scan = scan.shaped(|chunk| {
+            let bytes = chunk.iter().map(Item::memory).sum();
+            (chunk, bytes)
+        });
+        // Each holds what others may wait for: so it waits for nobody.
+        scan.admitting(Arc::new(move |bytes| room.take(bytes).then(|| Box::new(()) as _)), Duration::ZERO)
+    }
+
     /// Why there was none, if so.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).refusal.clone()
@@ -406,9 +419,9 @@ mod tests {
     use crate::http::test_service;
 
     /// Reads these keys of an empty store.
-    async fn keyspace(keys: &[(&[u8], Need)]) -> (Keyspace, Store, tempfile::TempDir) {
+    async fn keyspace(keys: &[(&[u8], Need)]) -> (Keyspace, Door, tempfile::TempDir) {
         let (service, dir) = test_service();
-        let store = service.front().store.clone();
+        let store = service.door().clone();
         let share = service.front().answer_budget.share();
         let keyspace = Keyspace::read(&store, keys.to_vec(), || Room::new(share, 100)).await;
         (keyspace.unwrap(), store, dir)

@@ -1,17 +1,21 @@
 //! What this front counts.
 
-use esker_cluster::metrics::{Counter, Histogram};
+use std::time::Duration;
+
+use esker_cluster::metrics::{Counter, Histogram, HistogramSnapshot};
 
 use super::table::TABLE;
 
 /// See the module.
 pub(crate) struct RespMetrics {
-    /// Commands run, by their place in the table; queued ones count when they are queued.
-    commands: Vec<Counter>,
+    /// Commands answered, by their place in the table, with how long what came together took; queued ones count when they are queued.
+    commands: Vec<Histogram>,
+    /// All of them.
+    pub(crate) commands_total: Counter,
     /// Answers that were errors.
     pub(crate) errors: Counter,
     /// From a pipeline's arrival to its answers.
-    pub(crate) pipeline: Histogram,
+    pipeline: Histogram,
     pub(crate) connections_accepted: Counter,
     /// Over the cap.
     pub(crate) connections_refused: Counter,
@@ -22,7 +26,8 @@ pub(crate) struct RespMetrics {
 impl Default for RespMetrics {
     fn default() -> Self {
         Self {
-            commands: TABLE.iter().map(|_| Counter::default()).collect(),
+            commands: TABLE.iter().map(|_| Histogram::default()).collect(),
+            commands_total: Counter::default(),
             errors: Counter::default(),
             pipeline: Histogram::default(),
             connections_accepted: Counter::default(),
@@ -33,17 +38,23 @@ impl Default for RespMetrics {
 }
 
 impl RespMetrics {
-    /// Counts a command by its place in the table.
-    pub(crate) fn count(&self, place: usize) {
-        self.commands[place].add_one();
+    /// What came together was answered: so many commands of each place in the table.
+    pub(super) fn answered(&self, commands: impl Iterator<Item = (usize, u64)>, took: Duration) {
+        for (place, count) in commands {
+            self.commands[place].record_many(took, count);
+            self.commands_total.add(count);
+        }
+        self.pipeline.record(took);
     }
 
-    /// How often each command was run, by name.
-    pub(crate) fn commands(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        TABLE.iter().zip(&self.commands).map(|(spec, count)| (spec.name, count.get()))
+    /// Of each command that was run, by name.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (&'static str, HistogramSnapshot)> {
+        let all = TABLE.iter().zip(&self.commands).map(|(spec, times)| (spec.name, times.snapshot()));
+        all.filter(|(_, times)| times.count() > 0)
     }
 
-    pub(crate) fn commands_total(&self) -> u64 {
-        self.commands.iter().map(Counter::get).sum()
+    /// Of what came together.
+    pub(crate) fn pipeline(&self) -> HistogramSnapshot {
+        self.pipeline.snapshot()
     }
 }

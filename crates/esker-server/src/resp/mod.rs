@@ -1,7 +1,7 @@
 //! The front for clients of Redis: RESP2 and RESP3.
 //!
 //! ```text
-//! connection: bytes -> commands -> execute, one after another -> answers -> one write
+//! talk: bytes -> commands -> execute, one after another -> answers -> one write (crate::pipeline)
 //!                                    |-> a write that reads nothing: submitted, answered when it is decided (writes)
 //!                                    |-> a command over keys: read, run in memory, commit if they are as read (keyspace)
 //!                                    |-> a walk over the store (commands/scan)
@@ -11,7 +11,6 @@
 
 mod clients;
 mod commands;
-mod connection;
 mod cursors;
 mod execute;
 mod glob;
@@ -20,10 +19,13 @@ mod metrics;
 mod number;
 #[cfg(test)]
 mod page;
+mod permit;
 mod refusal;
 mod service;
 mod session;
 mod table;
+mod talk;
+mod tally;
 mod writes;
 
 use std::{net::SocketAddr, pin::Pin};
@@ -33,7 +35,7 @@ pub(crate) use esker_wire::resp::{Command as Args, Reply};
 use self::metrics::RespMetrics;
 pub(crate) use self::service::{RespService, loading};
 use self::{clients::Clients, cursors::Cursors, keyspace::Room, refusal::Done};
-use crate::http::Front;
+use crate::{access::Guarded, http::Front};
 
 /// What all connections of this front share.
 pub(crate) struct RespFront {
@@ -47,14 +49,14 @@ pub(crate) struct RespFront {
 }
 
 impl RespFront {
-    pub(crate) fn new(address: Option<SocketAddr>, store: &esker_cluster::Store) -> Self {
+    pub(crate) fn new(address: Option<SocketAddr>, store: &Guarded) -> Self {
         Self {
             address,
             clients: Clients::default(),
             cursors: Cursors::default(),
             metrics: RespMetrics::default(),
             // The nodes of a cluster propose what comes at the same time in any order.
-            keeps_order: store.cluster().is_none(),
+            keeps_order: !store.is_replicated(),
         }
     }
 }
@@ -65,5 +67,5 @@ pub(crate) type Walking<'a> = Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
 /// Room for one answer that is made of many keys.
 pub(crate) fn room_for_answer(front: &Front) -> Room {
     // What can be written in one transaction can be read in one command.
-    Room::new(front.answer_budget.share(), front.store.limits().batch_bytes)
+    Room::new(front.answer_budget.share(), front.limits().batch_bytes)
 }

@@ -9,7 +9,7 @@ fn commands() -> String {
     let mut page = String::new();
     for family in Family::ALL {
         let specs = TABLE.iter().flat_map(|spec| match spec.subcommands() {
-            [] => std::slice::from_ref(spec),
+            [] => std::slice::from_ref(*spec),
             all => all,
         });
         write!(
@@ -26,10 +26,9 @@ fn commands() -> String {
 
 fn row(page: &mut String, spec: &Spec) -> std::fmt::Result {
     let name = spec.name.replace('|', " ").to_ascii_uppercase();
-    let words = name.split(' ').count() as i32;
-    let arguments = match spec.arity {
-        ..0 => format!("{} or more", -spec.arity - words),
-        arity => (arity - words).to_string(),
+    let arguments = match spec.syntax {
+        "" => String::new(),
+        syntax => format!("`{}`", syntax.replace('|', "\\|")),
     };
     let keys = match (spec.keys.first, spec.keys.last, spec.keys.step) {
         (0, ..) => "none".to_owned(),

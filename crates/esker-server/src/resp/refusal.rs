@@ -15,6 +15,10 @@ pub(crate) struct Refusal {
 /// What comes of a command.
 pub(crate) type Done<T = ()> = Result<T, Refusal>;
 
+/// Nobody knows who it is.
+pub(crate) const NOAUTH: Refusal = Refusal::new("NOAUTH Authentication required.");
+/// A right to a key is lacking, in Redis's words.
+pub(crate) const NOPERM: Refusal = Refusal::new("NOPERM No permissions to access a key");
 pub(crate) const SYNTAX: Refusal = Refusal::new("ERR syntax error");
 pub(crate) const NOT_AN_INTEGER: Refusal = Refusal::new("ERR value is not an integer or out of range");
 pub(crate) const NOT_A_FLOAT: Refusal = Refusal::new("ERR value is not a valid float");
@@ -78,7 +82,10 @@ impl From<Error> for Refusal {
             Error::Engine(e) => e.into(),
             Error::TooLarge(why) => format!("ERR {why}").into(),
             Error::NoLeader { .. } => format!("CLUSTERDOWN {e}").into(),
+            Error::Unauthenticated => NOAUTH,
+            Error::Denied(_) => NOPERM,
             Error::Removed => format!("CLUSTERDOWN {e}").into(),
+            Error::NoRoom { .. } => ANSWERS_FILL_BUDGET,
             // There is no address of the leader's front here to send the client to.
             Error::NotLeader { .. } => format!("TRYAGAIN {e}").into(),
             other => format!("ERR {other}").into(),

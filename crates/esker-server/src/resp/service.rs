@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use esker_cluster::metrics::Counter;
-use tokio::net::TcpStream;
 
-use super::connection::serve;
-use crate::{accept::Serves, http::Front};
+use super::talk::{Entered, Talk};
+use crate::{
+    accept::Serves,
+    access::{Door, Entrance},
+    http::Front,
+    pipeline,
+    stream::Stream,
+};
 
 /// Serves connections of this front.
 #[derive(Clone)]
@@ -23,6 +28,10 @@ impl Serves for RespService {
         &self.0
     }
 
+    fn entrance(&self) -> Entrance {
+        Entrance::Resp
+    }
+
     fn accepted(&self) -> &Counter {
         &self.0.resp.metrics.connections_accepted
     }
@@ -35,8 +44,14 @@ impl Serves for RespService {
         b"-ERR max number of clients reached\r\n".to_vec()
     }
 
-    async fn serve(self, stream: TcpStream) {
-        serve(stream, self.0).await;
+    async fn serve(self, stream: Stream) {
+        let front = self.0;
+        let arrival = stream.arrival(Entrance::Resp);
+        let client =
+            front.resp.clients.enter(arrival.trail.connection(), stream.peer_addr(), stream.local_addr());
+        let entered = Entered::new(Arc::clone(&front), Arc::clone(&client));
+        let talk = Talk::new(Door::arrive(front, arrival), client);
+        pipeline::serve(stream, talk, entered.client.killed.notified()).await;
     }
 }
 

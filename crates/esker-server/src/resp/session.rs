@@ -10,11 +10,12 @@ use super::{
     refusal::{Done, Refusal},
     table::Spec,
 };
-use crate::http::Front;
+use crate::{access::Door, http::Front};
 
 /// The state of a connection, between commands.
 pub(crate) struct Session {
-    pub(crate) front: Arc<Front>,
+    /// The Store, as whoever this is may use it.
+    pub(crate) door: Door,
     pub(crate) client: Arc<Client>,
     pub(crate) protocol: Protocol,
     pub(crate) answers: Answers,
@@ -45,9 +46,10 @@ pub(crate) struct Transaction {
 }
 
 impl Session {
-    pub(crate) fn new(front: Arc<Front>, client: Arc<Client>) -> Self {
+    pub(crate) fn new(door: Door, client: Arc<Client>) -> Self {
+        client.told().user = user_of(&door);
         Self {
-            front,
+            door,
             client,
             protocol: Protocol::Resp2,
             answers: Answers::On,
@@ -57,19 +59,26 @@ impl Session {
         }
     }
 
+    /// Becomes another caller.
+    pub(crate) fn enter(&mut self, door: Door) {
+        self.client.told().user = user_of(&door);
+        self.door = door;
+    }
+
     /// As it was when the connection was opened.
     pub(crate) fn reset(&mut self) {
         self.protocol = Protocol::Resp2;
         self.answers = Answers::On;
         self.transaction = None;
         self.unwatch();
+        self.enter(self.door.anonymous());
         self.client.told().name.clear();
         self.client.told().resp = 2;
     }
 
     /// Watches a key that is at this version now. One that is watched already stays as it was.
     pub(crate) fn watch(&mut self, key: &[u8], version: Option<Version>) -> Done {
-        let limits = self.front.store.limits();
+        let limits = self.door.limits();
         if self.watched.contains_key(key) {
             return Ok(());
         }
@@ -105,10 +114,15 @@ impl Session {
     }
 }
 
+/// The user's name. Whoever is none has the name of everybody.
+pub(crate) fn user_of(door: &Door) -> String {
+    door.user().map_or_else(|| "default".into(), |user| user.name.clone())
+}
+
 impl Transaction {
     /// Queues a command. Errors: the transaction is as large as one may be.
     pub(crate) fn push(&mut self, spec: &'static Spec, command: Command<'_>, front: &Front) -> Done {
-        let limits = front.store.limits();
+        let limits = front.limits();
         let is_full = self.specs.len() >= limits.batch_ops || self.commands.held() > limits.batch_bytes;
         if is_full || !self.commands.copy(command) {
             return Err(Refusal::new("ERR the transaction is larger than one may be: split it"));

@@ -1,22 +1,18 @@
-//! Writes that read nothing, and how those of a pipeline share commits.
-//!
-//! Where the store keeps writes in the order in which they were submitted, none of a pipeline waits for the one before it;
-//! neighbours that need no answer of their own go into one batch. Answers are written in order once all are decided:
-//!
-//! ```text
-//! SET a, SET b, DEL c, SET d   ->   {put a, put b}, {delete c}, {put d}   submitted at once, answered +OK +OK :1 +OK
-//! ```
+//! Writes that read nothing. How those of a pipeline share commits is the business of [`crate::pipeline`]: neighbours that are
+//! answered OK are applied together.
 
-use std::{collections::VecDeque, pin::Pin};
-
-use esker_cluster::{Batch, Error, Store, WriteOptions};
+use esker_cluster::{Batch, Error, WriteOptions};
 use esker_engine::{Committed, Condition, KeyRange, Refusal as Void};
 use esker_wire::resp::Reply;
 
 use super::{
     Args,
-    keyspace::{check_key, now_ms},
+    keyspace::check_key,
     refusal::{Done, Refusal},
+};
+use crate::{
+    access::Door,
+    pipeline::{self, Awaiting},
 };
 
 /// A write that is the same whatever the keys hold.
@@ -57,26 +53,12 @@ pub(crate) enum Said {
     Number(i64),
 }
 
-/// So many writes of a connection are under way at most,
-const UNDER_WAY_MAX: usize = 1024;
-/// or so many bytes, but for one that is larger.
-const BYTES_UNDER_WAY_MAX: usize = 1 << 20;
-
-type Commit = Pin<Box<dyn Future<Output = Result<Committed, Error>> + Send>>;
-
 /// The writes of one connection that are under way.
 #[derive(Default)]
-pub(crate) struct Writes {
-    /// Puts that are answered OK, not submitted yet, and how many commands they are.
-    joined: Option<(Batch, usize)>,
-    under_way: VecDeque<(Commit, Answer)>,
-    bytes: usize,
-}
+pub(crate) struct Writes(pipeline::Writes<Answer>);
 
 /// What is answered once a batch is decided.
-enum Answer {
-    /// So many times OK.
-    Joined(usize),
+pub(crate) enum Answer {
     /// If it was applied, and if its condition did not hold.
     Said(Said, Said),
     /// How many keys there were.
@@ -116,106 +98,83 @@ impl Said {
 impl Writes {
     /// Whether all that was submitted is answered.
     pub(crate) fn is_settled(&self) -> bool {
-        self.joined.is_none() && self.under_way.is_empty()
+        self.0.is_settled()
     }
 
     /// Whether anything was submitted that is not answered.
     pub(crate) fn is_under_way(&self) -> bool {
-        !self.under_way.is_empty()
+        self.0.is_under_way()
     }
 
     /// Whether it is time to wait for what is under way.
     pub(crate) fn is_full(&self) -> bool {
-        self.under_way.len() >= UNDER_WAY_MAX || self.bytes >= BYTES_UNDER_WAY_MAX
+        self.0.is_full()
     }
 
-    /// Takes a write on. Errors: it cannot be made; those before it are not concerned, and still to be answered first.
-    pub(crate) fn take(&mut self, write: Write<'_>, store: &Store) -> Done {
+    /// Takes a write on, at this time in milliseconds since 1970. Errors: it cannot be made; those before it are not concerned, and still to be answered first.
+    pub(crate) fn take(&mut self, write: Write<'_>, door: &Door, now_ms: u64) -> Done {
         match write {
             Write::Put { key, value, expiry, when: When::Always, done: Said::Ok, .. } => {
-                self.join(key, value, expiry, store)
+                check_key(key)?;
+                Ok(self
+                    .0
+                    .join(door, key.len() + value.len(), |batch| put(batch, key, value, expiry, now_ms))?)
             }
             other => {
                 let bytes = other.bytes();
-                let (batch, answer) = batch_of(other, store)?;
-                self.bytes += bytes;
-                self.submit_joined(store);
-                self.submit(batch, answer, store);
+                let (batch, answer) = batch_of(other, door, now_ms)?;
+                self.0.submit(door, batch, WriteOptions::default(), bytes, answer);
                 Ok(())
             }
         }
     }
 
-    fn join(&mut self, key: &[u8], value: &[u8], expiry: Option<u64>, store: &Store) -> Done {
-        check_key(key)?;
-        let bytes = key.len() + value.len();
-        if let Some((batch, commands)) = &mut self.joined
-            && put(batch, key, value, expiry, now_ms(store)).is_ok()
-        {
-            *commands += 1;
-            self.bytes += bytes;
-            return Ok(());
-        }
-        // The first, or one for which there is no room.
-        self.submit_joined(store);
-        let mut batch = Batch::with_capacity(store.limits(), bytes);
-        put(&mut batch, key, value, expiry, now_ms(store))?;
-        self.joined = Some((batch, 1));
-        self.bytes += bytes;
-        Ok(())
-    }
-
-    /// Submits what was joined so far.
-    pub(crate) fn submit_joined(&mut self, store: &Store) {
-        if let Some((batch, commands)) = self.joined.take() {
-            self.submit(batch, Answer::Joined(commands), store);
-        }
-    }
-
-    fn submit(&mut self, batch: Batch, answer: Answer, store: &Store) {
-        let commit = Box::pin(store.write(batch, WriteOptions::default()));
-        self.under_way.push_back((commit, answer));
-    }
-
     /// Waits until all is decided, and answers; refusals are handed to `note`.
     pub(crate) async fn settle(
         &mut self,
-        store: &Store,
+        door: &Door,
         reply: &mut Reply<'_>,
         mut note: impl FnMut(&Refusal),
     ) {
-        self.submit_joined(store);
-        while let Some((commit, answer)) = self.under_way.pop_front() {
-            match commit.await {
-                Ok(committed) => answer.write(committed, reply, &mut note),
-                Err(e) => answer.refuse(&e.into(), reply, &mut note),
-            }
-        }
-        self.bytes = 0;
+        let refuse = |refusal: &Refusal, reply: &mut Reply<'_>, note: &mut dyn FnMut(&Refusal)| {
+            note(refusal);
+            reply.error(refusal.text());
+        };
+        self.0
+            .settle(door, |awaiting, decided| match (awaiting, decided) {
+                (Awaiting::One(answer), Ok(committed)) => match answer.write(committed, reply) {
+                    Ok(()) => {}
+                    Err(refusal) => refuse(&refusal, reply, &mut note),
+                },
+                (Awaiting::One(_), Err(e)) => refuse(&e.into(), reply, &mut note),
+                (Awaiting::Joined(commands), decided) => {
+                    let decided = decided
+                        .map_err(Refusal::from)
+                        .and_then(|committed| committed.refusal().map_or(Ok(()), |void| Err(void.into())));
+                    (0..commands).for_each(|_| match &decided {
+                        Ok(()) => Said::Ok.say(reply),
+                        Err(refusal) => refuse(refusal, reply, &mut note),
+                    });
+                }
+            })
+            .await;
     }
 }
 
 impl Answer {
-    fn write(&self, committed: Committed, reply: &mut Reply<'_>, note: &mut impl FnMut(&Refusal)) {
+    /// Errors: the write was not applied.
+    fn write(&self, committed: Committed, reply: &mut Reply<'_>) -> Done {
         match (self, committed.refusal()) {
             (Self::Said(_, refused), Some(Void::Condition(_))) => refused.say(reply),
-            (_, Some(void)) => self.refuse(&void.into(), reply, note),
-            (Self::Joined(commands), None) => (0..*commands).for_each(|_| Said::Ok.say(reply)),
+            (_, Some(void)) => return Err(void.into()),
             (Self::Said(done, _), None) => done.say(reply),
             (Self::Existed, None) => reply.integer(committed.existed.into()),
             (Self::Sum, None) => match committed.sum() {
                 Some(sum) => reply.integer(sum),
-                None => self.refuse(&super::refusal::DEFECT, reply, note),
+                None => return Err(super::refusal::DEFECT),
             },
         }
-    }
-
-    fn refuse(&self, refusal: &Refusal, reply: &mut Reply<'_>, note: &mut impl FnMut(&Refusal)) {
-        let commands = if let Self::Joined(commands) = self { *commands } else { 1 };
-        for _ in 0..commands {
-            note(refusal);
-            reply.error(refusal.text());
-        }
+        Ok(())
     }
 }
 
@@ -228,8 +187,8 @@ fn put(batch: &mut Batch, key: &[u8], value: &[u8], expiry: Option<u64>, now_ms:
     }
 }
 
-fn batch_of(write: Write<'_>, store: &Store) -> Done<(Batch, Answer)> {
-    let mut batch = Batch::new(store.limits());
+fn batch_of(write: Write<'_>, door: &Door, now_ms: u64) -> Done<(Batch, Answer)> {
+    let mut batch = Batch::new(door.limits());
     let answer = match write {
         Write::Put { key, value, expiry, when, done, refused } => {
             check_key(key)?;
@@ -238,7 +197,7 @@ fn batch_of(write: Write<'_>, store: &Store) -> Done<(Batch, Answer)> {
                 When::Absent => batch.require(key, Condition::Absent)?,
                 When::Present => batch.require(key, Condition::Present)?,
             }
-            put(&mut batch, key, value, expiry, now_ms(store))?;
+            put(&mut batch, key, value, expiry, now_ms)?;
             Answer::Said(done, refused)
         }
         Write::PutAll { pairs, if_absent } => {

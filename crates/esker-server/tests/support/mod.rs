@@ -1,6 +1,7 @@
 //! A server on a free port, and a client that can also be rude.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+pub(crate) mod calls;
+pub(crate) mod events;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -27,6 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
+    pub(crate) resp: Option<SocketAddr>,
+    /// Where the binary protocol is spoken.
+    pub(crate) binary: Option<SocketAddr>,
+    /// Where clients of gRPC connect.
+    pub(crate) grpc: Option<SocketAddr>,
     pub(crate) store: Store,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<DrainReport, ServerError>>>,
@@ -75,6 +81,8 @@ impl TestServer {
         let mut config = ServerConfig {
             http_address: "127.0.0.1:0".parse().unwrap(),
             resp_address: None,
+            binary_address: Some("127.0.0.1:0".parse().unwrap()),
+            grpc_address: Some("127.0.0.1:0".parse().unwrap()),
             runtime: Runtime::PerCore(NonZeroUsize::new(2).unwrap()),
             ..ServerConfig::default()
         };
@@ -83,10 +91,11 @@ impl TestServer {
         let db = open(dir.path());
         let store = Store::single(db, store_config, clock).unwrap();
         let server = Server::bind(config, store.clone()).unwrap();
-        let address = server.http_address();
+        let (address, resp) = (server.http_address(), server.resp_address());
+        let (binary, grpc) = (server.binary_address(), server.grpc_address());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || server.run(async { stopped.await.unwrap_or(()) }));
-        Self { address, store, stop: Some(stop), thread: Some(thread), dir }
+        Self { address, resp, binary, grpc, store, stop: Some(stop), thread: Some(thread), dir }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -256,17 +265,23 @@ impl Client {
 
     fn read_chunks(&mut self, body: &mut Vec<u8>) -> Option<()> {
         loop {
-            let mut size = String::new();
-            self.reader.read_line(&mut size).ok()?;
-            let size = usize::from_str_radix(size.trim_end(), 16).ok()?;
-            let start = body.len();
-            body.resize(start + size + 2, 0);
-            self.reader.read_exact(&mut body[start..]).ok()?;
-            body.truncate(start + size);
-            if size == 0 {
+            let chunk = self.read_chunk()?;
+            if chunk.is_empty() {
                 return Some(());
             }
+            body.extend(chunk);
         }
+    }
+
+    /// The next chunk of a body; empty at its end, `None` if the connection ended before.
+    pub(crate) fn read_chunk(&mut self) -> Option<Vec<u8>> {
+        let mut size = String::new();
+        self.reader.read_line(&mut size).ok()?;
+        let size = usize::from_str_radix(size.trim_end(), 16).ok()?;
+        let mut chunk = vec![0; size + 2];
+        self.reader.read_exact(&mut chunk).ok()?;
+        chunk.truncate(size);
+        Some(chunk)
     }
 
     /// Waits for the server to close.

@@ -68,6 +68,8 @@ struct Address {
     host: String,
     http: u16,
     resp: u16,
+    binary: u16,
+    grpc: u16,
     peers: u16,
 }
 
@@ -120,6 +122,18 @@ impl Cluster {
     pub fn resp_address(&self, node: u64) -> String {
         let Address { host, resp, .. } = &self.addresses[&node];
         format!("{host}:{resp}")
+    }
+
+    /// Where a node's front for the binary protocol is, `esker://host:port`.
+    pub fn binary_endpoint(&self, node: u64) -> String {
+        let Address { host, binary, .. } = &self.addresses[&node];
+        format!("esker://{host}:{binary}")
+    }
+
+    /// Where a node's gRPC front listens, `host:port`.
+    pub fn grpc_address(&self, node: u64) -> String {
+        let Address { host, grpc, .. } = &self.addresses[&node];
+        format!("{host}:{grpc}")
     }
 
     /// Clients of each node.
@@ -237,7 +251,7 @@ fn arguments(
     node: u64,
     (home, data_dir): (&Path, &Path),
 ) -> Vec<String> {
-    let Address { host, http, resp, peers } = &addresses[&node];
+    let Address { host, http, resp, binary, grpc, peers } = &addresses[&node];
     let path = |path: &Path| path.display().to_string();
     let mut arguments = vec![path(&options.binary), "serve".into()];
     let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
@@ -246,10 +260,12 @@ fn arguments(
     add("--host", host.clone());
     add("--port", http.to_string());
     add("--resp-port", resp.to_string());
+    add("--binary-port", binary.to_string());
+    add("--grpc-port", grpc.to_string());
     if options.nodes > 1 {
         let member = |address: &Address| format!("{}:{}:{}", address.host, address.http, address.peers);
         add("--node-id", node.to_string());
-        add("--grpc-port", peers.to_string());
+        add("--peer-port", peers.to_string());
         add("--cluster-nodes", addresses.values().map(member).collect::<Vec<_>>().join(","));
         arguments.push("--cluster-enabled".into());
     }
@@ -263,10 +279,18 @@ fn arguments(
 fn addresses(options: &ClusterOptions, namespaces: Option<&Namespaces>) -> BTreeMap<u64, Address> {
     let rng = Rng::new(options.seed);
     let address = |node| match namespaces {
-        Some(namespaces) => Address { host: namespaces.host(node), http: 8080, resp: 6380, peers: 7070 },
+        Some(namespaces) => Address {
+            host: namespaces.host(node),
+            http: 8080,
+            resp: 6380,
+            binary: 9090,
+            grpc: 7170,
+            peers: 7070,
+        },
         None => {
             let port = || free_port(&rng);
-            Address { host: "127.0.0.1".into(), http: port(), resp: port(), peers: port() }
+            let host = "127.0.0.1".into();
+            Address { host, http: port(), resp: port(), binary: port(), grpc: port(), peers: port() }
         }
     };
     (1..=options.nodes).map(|node| (node, address(node))).collect()

@@ -33,6 +33,13 @@ impl<'a> Reply<'a> {
         self.protocol = protocol;
     }
 
+    /// Makes room for so many elements of so many bytes together, and for no more: an answer that grows by doubling takes twice what it has.
+    pub fn reserve(&mut self, elements: usize, bytes: usize) {
+        /// What stands around an element.
+        const AROUND: usize = 32;
+        self.out.reserve_exact(bytes.saturating_add(elements.saturating_mul(AROUND)));
+    }
+
     /// How much there is.
     pub fn len(&self) -> usize {
         self.out.len()

@@ -23,8 +23,9 @@ pub(crate) struct BenchArgs {
     /// inserts), e (95% short scans, 5% inserts), f (half reads, half read-modify-writes)
     #[arg(value_enum, default_value_t = Workload::A)]
     pub(crate) workload: Workload,
-    /// What to measure: http://host:port, or several with commas between; redis://host:port; or dir:PATH for the
-    /// engine in this process. By default the endpoints
+    /// What to measure: http://host:port, esker://host:port (the binary protocol) or grpc://host:port, or several with commas
+    /// between; redis://host:port; each with an s before the colon for TLS; or dir:PATH for the engine in this process. By
+    /// default the endpoints
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<String>,
     /// Records there are before the run; what fill writes
@@ -110,12 +111,12 @@ impl BenchArgs {
             "--no-load is not for fill, which loads nothing".into()
         } else if self.warmup > 0 && self.workload == Workload::Fill {
             "--warmup is not for fill, where every record counts".into()
-        } else if matches!(target, Target::Redis(..)) && self.workload.scans() {
+        } else if matches!(target, Target::Redis(_)) && self.workload.scans() {
             "Redis has no ordered scans: workloads e and scan cannot run on it".into()
-        } else if matches!(target, Target::Redis(..)) && self.sync.is_some() {
+        } else if matches!(target, Target::Redis(_)) && self.sync.is_some() {
             "--sync cannot be asked for over the Redis protocol: configure that server".into()
-        } else if !matches!(target, Target::Http(_)) && (self.ack.is_some() || self.stale) {
-            "--ack and --stale are for Esker over HTTP".into()
+        } else if !target.is_esker() && (self.ack.is_some() || self.stale) {
+            "--ack and --stale are for a running Esker".into()
         } else if matches!(target, Target::Embedded(_)) && self.threads.is_some() {
             "--threads is for connections; with dir: every connection is a thread".into()
         } else {
@@ -134,7 +135,7 @@ impl BenchArgs {
         match (self.sync, target) {
             (Some(policy), _) => policy.to_string(),
             (None, Target::Embedded(_)) => SyncPolicy::default().to_string(),
-            (None, Target::Http(_) | Target::Redis(..)) => "server's".into(),
+            (None, _) => "server's".into(),
         }
     }
 

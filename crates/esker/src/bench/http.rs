@@ -3,22 +3,57 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use esker_client::{Client, Retry, Settings, cluster::Role};
+use esker_client::{Credentials, cluster::Role};
 use esker_wire::{API_PREFIX, KEY_PREFIX, NDJSON, batch, percent};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     client::conn::http1::{SendRequest, handshake},
-    header::{ACCEPT, HOST, HeaderValue, LOCATION},
+    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, LOCATION},
 };
 use hyper_util::rt::TokioIo;
 
-use super::session::HttpTarget;
-
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+use super::{BenchArgs, servers::Servers};
 
 /// Redirects followed for one request: nodes that send us around longer do not know who leads.
 const REDIRECTS_MAX: usize = 4;
+
+/// A running Esker, and how it is asked.
+#[derive(Debug)]
+pub(super) struct HttpTarget {
+    pub(super) servers: Servers,
+    /// What the path of a write ends in.
+    write_parameters: String,
+    /// Whether reads are content with what the node has that answers.
+    stale: bool,
+    /// Whether connections stay with the node whose turn it was, whoever leads.
+    spread: bool,
+    /// Shown with every request.
+    authorization: Option<HeaderValue>,
+}
+
+impl HttpTarget {
+    /// An error says why the credentials cannot be shown.
+    pub(super) fn new(servers: Servers, args: &BenchArgs) -> Result<Self, String> {
+        let authorization = servers.credentials().map(authorization).transpose()?;
+        let spread = args.spread || args.stale || servers.addresses.len() == 1;
+        let write_parameters = write_parameters(args);
+        Ok(Self { servers, write_parameters, stale: args.stale, spread, authorization })
+    }
+}
+
+fn authorization(credentials: &Credentials) -> Result<HeaderValue, String> {
+    let header = HeaderValue::try_from(credentials.authorization());
+    let mut header = header.map_err(|_| "the token has characters that no header can carry".to_owned())?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+fn write_parameters(args: &BenchArgs) -> String {
+    let sync = args.sync.map(|policy| format!("sync={policy}"));
+    let asked: Vec<_> = sync.into_iter().chain(args.ack.map(|ack| format!("ack={ack}"))).collect();
+    if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) }
+}
 
 /// One kept-alive connection with one request at a time.
 pub(super) struct Http {
@@ -43,22 +78,20 @@ impl Http {
     /// Connects to the node that leads, unless connections are to be spread and where one is known; else to the node whose
     /// turn it is, or to the first after it that is there.
     pub(super) async fn connect(target: &Arc<HttpTarget>, turn: usize) -> Result<Self, String> {
-        let count = target.addresses.len();
+        let servers = &target.servers;
         let mut refusal = String::new();
-        for address in (0..count).map(|at| &target.addresses[(turn + at) % count]) {
-            let wire = match Wire::connect(address, target.timeout).await {
+        for address in servers.in_turn(turn) {
+            let wire = match Wire::connect(address, servers).await {
                 Ok(wire) => wire,
                 Err(why) => {
                     refusal = why;
                     continue;
                 }
             };
-            let leader = if target.spread { None } else { leader_known_to(address, target.timeout).await };
+            let leader = if target.spread { None } else { leader_known_to(address, servers).await };
             let wire = match leader {
                 // One that is gone by now is not known to be by all.
-                Some(leader) if leader != *address => {
-                    Wire::connect(&leader, target.timeout).await.unwrap_or(wire)
-                }
+                Some(leader) if leader != *address => Wire::connect(&leader, servers).await.unwrap_or(wire),
                 _ => wire,
             };
             return Ok(Self { wire, target: Arc::clone(target) });
@@ -96,12 +129,15 @@ impl Http {
     /// Sends a request and reads its answer to the end. Where a node says that another one leads, the connection is to that
     /// one from then on.
     async fn send(&mut self, method: Method, path: String, body: Bytes) -> Result<StatusCode, String> {
-        let timeout = self.target.timeout;
+        let servers = &self.target.servers;
         for _ in 0..=REDIRECTS_MAX {
-            let request = self.wire.request(&method, &path, body.clone())?;
-            let reply = in_time(timeout, self.wire.exchange(request)).await?;
+            let mut request = self.wire.request(&method, &path, body.clone())?;
+            if let Some(authorization) = &self.target.authorization {
+                request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+            }
+            let reply = in_time(servers.timeout, self.wire.exchange(request)).await?;
             match reply.leader {
-                Some(leader) => self.wire = Wire::connect(&leader, timeout).await?,
+                Some(leader) => self.wire = Wire::connect(&leader, servers).await?,
                 None => return Ok(reply.status),
             }
         }
@@ -110,13 +146,10 @@ impl Http {
 }
 
 impl Wire {
-    async fn connect(address: &str, timeout: Duration) -> Result<Self, String> {
-        let refused = |e: &dyn std::fmt::Display| {
-            format!("cannot connect to {address}: {e}; is `esker serve` running there?")
-        };
-        let stream = esker_client::connect(address, CONNECT_TIMEOUT.min(timeout)).await;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream.map_err(|e| refused(&e))?)).await.map_err(|e| refused(&e))?;
+    async fn connect(address: &str, servers: &Servers) -> Result<Self, String> {
+        let refused = |e: &dyn std::fmt::Display| format!("cannot connect to {address}: {e}");
+        let stream = TokioIo::new(servers.dial(address).await?);
+        let (sender, connection) = handshake(stream).await.map_err(|e| refused(&e))?;
         // The connection's errors reach whoever waits for an answer on it.
         tokio::spawn(connection);
         let host = HeaderValue::from_str(address).map_err(|e| refused(&e))?;
@@ -143,10 +176,8 @@ impl Wire {
 }
 
 /// Where the leader is, if the node at `address` knows.
-async fn leader_known_to(address: &str, timeout: Duration) -> Option<String> {
-    let mut settings = Settings::default();
-    (settings.discover, settings.retry, settings.request_timeout) = (false, Retry::never(), timeout);
-    let nodes = Client::with_settings(address, settings).ok()?.nodes().await.ok()?.nodes;
+async fn leader_known_to(address: &str, servers: &Servers) -> Option<String> {
+    let nodes = servers.client(std::iter::once(address)).ok()?.nodes().await.ok()?.nodes;
     let leader = nodes.into_iter().find(|node| node.role == Role::Leader && node.peer_address.is_some());
     leader.map(|node| node.http_address)
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! args -> plan: what every operation does     workload, distribution, data, random
 //!      -> workers: who does it, and when      worker, pace
-//!      -> session: how it is done             session, http, redis, embedded
+//!      -> session: how it is done             session, servers, http, binary, grpc, redis, embedded
 //!      -> report: what it took                tally, gap, report
 //! ```
 //!
@@ -15,16 +15,19 @@
 //! nothing succeeded is then the figure that counts.
 
 mod args;
+mod binary;
 mod data;
 mod distribution;
 mod embedded;
 mod gap;
+mod grpc;
 mod http;
 mod pace;
 mod plan;
 mod random;
 mod redis;
 mod report;
+mod servers;
 mod session;
 mod tally;
 mod worker;
@@ -32,14 +35,21 @@ mod workload;
 
 pub(crate) use args::BenchArgs;
 
-use crate::{cli::Connection, exit::Failure, output};
+use crate::{cli::Connection, commands, exit::Failure, output};
 use plan::Plan;
+use servers::Secrets;
 use session::Target;
 
 /// Loads the records a workload needs, runs it, and reports.
 pub(crate) fn run(connection: &Connection, args: BenchArgs) -> Result<(), Failure> {
     let target = args.target.as_deref().unwrap_or(&connection.endpoint);
-    let target = Target::parse(target, &args, connection.timeout())?;
+    let target = match target.strip_prefix("dir:") {
+        Some(dir) => Target::embedded(dir, &args)?,
+        None => {
+            let (credentials, tls) = commands::secrets(&connection.identity)?;
+            Target::servers(target, &args, Secrets { credentials, tls }, connection.timeout())?
+        }
+    };
     args.check(&target)?;
     target.probe()?;
     if args.needs_load() {

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-};
+use esker_client::{Credentials, Stream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::http::{CONNECT_TIMEOUT, in_time};
+use super::{http::in_time, servers::Servers};
 
 /// One connection.
 pub(super) struct Redis {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     request: Vec<u8>,
     line: Vec<u8>,
     value: Vec<u8>,
@@ -27,11 +25,31 @@ enum Reply {
 }
 
 impl Redis {
-    pub(super) async fn connect(address: &str, timeout: Duration) -> Result<Self, String> {
-        let stream = esker_client::connect(address, CONNECT_TIMEOUT.min(timeout)).await;
-        let stream = stream.map_err(|e| format!("cannot connect to {address}: {e}"))?;
-        let stream = BufReader::new(stream);
-        Ok(Self { stream, request: Vec::new(), line: Vec::new(), value: Vec::new(), timeout })
+    /// Connects, and says who we are.
+    pub(super) async fn connect(servers: &Servers, turn: usize) -> Result<Self, String> {
+        let stream = BufReader::new(servers.connect(turn).await?);
+        let (request, line, value) = Default::default();
+        let mut redis = Self { stream, request, line, value, timeout: servers.timeout };
+        if let Some(credentials) = servers.credentials() {
+            redis.introduce(credentials).await?;
+        }
+        Ok(redis)
+    }
+
+    async fn introduce(&mut self, credentials: &Credentials) -> Result<(), String> {
+        match credentials {
+            Credentials::Password { user, password } => {
+                push_command(&mut self.request, &[b"AUTH", user.as_bytes(), password.as_bytes()]);
+            }
+            Credentials::Token(token) => push_command(&mut self.request, &[b"AUTH", token.as_bytes()]),
+            other => return Err(format!("{other:?} cannot be shown over the Redis protocol")),
+        }
+        let timeout = self.timeout;
+        let exchange = async {
+            self.send().await?;
+            self.reply().await.map(|_| ())
+        };
+        in_time(timeout, exchange).await
     }
 
     pub(super) async fn read(&mut self, key: &[u8]) -> Result<bool, String> {
@@ -61,7 +79,9 @@ impl Redis {
     }
 
     async fn send(&mut self) -> Result<(), String> {
-        self.stream.get_mut().write_all(&self.request).await.map_err(|e| e.to_string())
+        let stream = self.stream.get_mut();
+        stream.write_all(&self.request).await.map_err(|e| e.to_string())?;
+        stream.flush().await.map_err(|e| e.to_string())
     }
 
     async fn reply(&mut self) -> Result<Reply, String> {

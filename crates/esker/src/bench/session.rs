@@ -2,7 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use super::{BenchArgs, embedded::Embedded, http::Http, redis::Redis};
+use super::{
+    BenchArgs,
+    binary::{Binary, BinaryTarget},
+    embedded::Embedded,
+    grpc::{Grpc, GrpcTarget},
+    http::{Http, HttpTarget},
+    redis::Redis,
+    servers::{Protocol, Secrets, Servers},
+};
 use crate::exit::Failure;
 
 /// What is measured.
@@ -10,55 +18,41 @@ use crate::exit::Failure;
 pub(super) enum Target {
     /// A running Esker.
     Http(Arc<HttpTarget>),
-    /// A server of the Redis protocol, as `host:port`.
-    Redis(Arc<str>, Duration),
+    /// The same over the binary protocol.
+    Binary(Arc<BinaryTarget>),
+    /// The same over gRPC.
+    Grpc(Arc<GrpcTarget>),
+    /// A server of the Redis protocol.
+    Redis(Arc<Servers>),
     /// The engine in this process.
     Embedded(Embedded),
 }
 
-/// Where a running Esker is.
-#[derive(Debug)]
-pub(super) struct HttpTarget {
-    /// Of one node or several, `host:port` each.
-    pub(super) addresses: Vec<String>,
-    /// What the path of a write ends in.
-    pub(super) write_parameters: String,
-    /// Whether reads are content with what the node has that answers.
-    pub(super) stale: bool,
-    /// Whether connections stay with the node whose turn it was, whoever leads.
-    pub(super) spread: bool,
-    pub(super) timeout: Duration,
-}
-
 impl Target {
-    /// Reads `http://host:port` (one or several), `redis://host:port` or `dir:PATH`; opens the latter.
-    pub(super) fn parse(text: &str, args: &BenchArgs, timeout: Duration) -> Result<Self, Failure> {
-        if let Some(path) = text.strip_prefix("dir:") {
-            return Ok(Self::Embedded(Embedded::open(PathBuf::from(path), args.sync.unwrap_or_default())?));
-        }
-        let address = |rest: &str| rest.trim_end_matches('/').to_owned();
-        if let Some(rest) = text.strip_prefix("redis://") {
-            return Ok(Self::Redis(address(rest).into(), timeout));
-        }
-        // As everywhere, a bare host:port is HTTP.
-        let rest = |text: &str| {
-            let rest = text.strip_prefix("http://").or((!text.contains("://")).then_some(text));
-            rest.filter(|rest| !rest.is_empty()).map(address)
-        };
-        let addresses: Option<Vec<String>> = text.split(',').map(|text| rest(text.trim())).collect();
-        match addresses {
-            Some(addresses) => Ok(Self::Http(Arc::new(HttpTarget {
-                spread: args.spread || args.stale || addresses.len() == 1,
-                addresses,
-                write_parameters: write_parameters(args),
-                stale: args.stale,
-                timeout,
-            }))),
-            None => Err(Failure::Usage(format!(
-                "`{text}` is no target: give http://host:port (or several, with commas between), redis://host:port or \
-                 dir:PATH"
-            ))),
-        }
+    /// The engine in this process, on the store in `dir`, which is opened.
+    pub(super) fn embedded(dir: &str, args: &BenchArgs) -> Result<Self, Failure> {
+        Ok(Self::Embedded(Embedded::open(PathBuf::from(dir), args.sync.unwrap_or_default())?))
+    }
+
+    /// Servers.
+    pub(super) fn servers(
+        text: &str,
+        args: &BenchArgs,
+        secrets: Secrets,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let servers = Servers::parse(text, secrets, timeout)?;
+        Ok(match servers.protocol {
+            Protocol::Http => Self::Http(Arc::new(HttpTarget::new(servers, args).map_err(Failure::Usage)?)),
+            Protocol::Binary => Self::Binary(Arc::new(BinaryTarget::new(servers, args))),
+            Protocol::Grpc => Self::Grpc(Arc::new(GrpcTarget::new(servers, args))),
+            Protocol::Redis => Self::Redis(Arc::new(servers)),
+        })
+    }
+
+    /// Whether it is an Esker that runs.
+    pub(super) fn is_esker(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Binary(_) | Self::Grpc(_))
     }
 
     /// Whether anybody is there at all: told before the work begins, with an exit code of its own.
@@ -72,7 +66,9 @@ impl Target {
     pub(super) async fn connect(&self, turn: usize) -> Result<Session, String> {
         match self {
             Self::Http(target) => Ok(Session::Http(Http::connect(target, turn).await?)),
-            Self::Redis(address, timeout) => Ok(Session::Redis(Redis::connect(address, *timeout).await?)),
+            Self::Binary(target) => Ok(Session::Binary(Binary::connect(target, turn).await?)),
+            Self::Grpc(target) => Ok(Session::Grpc(Box::new(Grpc::connect(target, turn).await?))),
+            Self::Redis(servers) => Ok(Session::Redis(Redis::connect(servers, turn).await?)),
             Self::Embedded(embedded) => Ok(Session::Embedded(embedded.clone())),
         }
     }
@@ -84,12 +80,10 @@ impl Target {
 
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Http(target) => {
-                let urls: Vec<_> =
-                    target.addresses.iter().map(|address| format!("http://{address}")).collect();
-                urls.join(",")
-            }
-            Self::Redis(address, _) => format!("redis://{address}"),
+            Self::Http(target) => target.servers.name(),
+            Self::Binary(target) => target.servers.name(),
+            Self::Grpc(target) => target.servers.name(),
+            Self::Redis(servers) => servers.name(),
             Self::Embedded(embedded) => format!("dir:{}", embedded.dir().display()),
         }
     }
@@ -97,20 +91,16 @@ impl Target {
     pub(super) fn close(&self) -> Result<(), Failure> {
         match self {
             Self::Embedded(embedded) => embedded.close(),
-            Self::Http(_) | Self::Redis(..) => Ok(()),
+            Self::Http(_) | Self::Binary(_) | Self::Grpc(_) | Self::Redis(_) => Ok(()),
         }
     }
-}
-
-fn write_parameters(args: &BenchArgs) -> String {
-    let sync = args.sync.map(|policy| format!("sync={policy}"));
-    let asked: Vec<_> = sync.into_iter().chain(args.ack.map(|ack| format!("ack={ack}"))).collect();
-    if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) }
 }
 
 /// One connection. After an error it is of no further use.
 pub(super) enum Session {
     Http(Http),
+    Binary(Binary),
+    Grpc(Box<Grpc>),
     Redis(Redis),
     Embedded(Embedded),
 }
@@ -120,6 +110,8 @@ impl Session {
     pub(super) async fn read(&mut self, key: &[u8]) -> Result<bool, String> {
         match self {
             Self::Http(http) => http.read(key).await,
+            Self::Binary(binary) => binary.read(key).await,
+            Self::Grpc(grpc) => grpc.read(key).await,
             Self::Redis(redis) => redis.read(key).await,
             Self::Embedded(embedded) => embedded.read(key),
         }
@@ -128,6 +120,8 @@ impl Session {
     pub(super) async fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
         match self {
             Self::Http(http) => http.write(key, value).await,
+            Self::Binary(binary) => binary.write(key, value).await,
+            Self::Grpc(grpc) => grpc.write(key, value).await,
             Self::Redis(redis) => redis.write(&[(key.to_vec(), value)]).await,
             Self::Embedded(embedded) => embedded.write(key, value),
         }
@@ -136,6 +130,8 @@ impl Session {
     pub(super) async fn write_batch(&mut self, pairs: &[(Vec<u8>, &[u8])]) -> Result<(), String> {
         match self {
             Self::Http(http) => http.write_batch(pairs).await,
+            Self::Binary(binary) => binary.write_batch(pairs).await,
+            Self::Grpc(grpc) => grpc.write_batch(pairs).await,
             Self::Redis(redis) => redis.write(pairs).await,
             Self::Embedded(embedded) => embedded.write_batch(pairs),
         }
@@ -145,6 +141,8 @@ impl Session {
     pub(super) async fn scan(&mut self, start: &[u8], limit: u64) -> Result<(), String> {
         match self {
             Self::Http(http) => http.scan(start, limit).await,
+            Self::Binary(binary) => binary.scan(start, limit).await,
+            Self::Grpc(grpc) => grpc.scan(start, limit).await,
             Self::Redis(_) => Err("Redis has no ordered scans".into()),
             Self::Embedded(embedded) => embedded.scan(start, limit),
         }

@@ -73,7 +73,7 @@ fn print_status(status: &StatusAnswer) -> std::io::Result<()> {
     out.flush()
 }
 
-async fn show_nodes(client: &Client, args: JsonArgs) -> Result<(), Failure> {
+pub(super) async fn show_nodes(client: &Client, args: JsonArgs) -> Result<(), Failure> {
     let answer = client.nodes().await?;
     match args.json {
         true => output::json(&answer),

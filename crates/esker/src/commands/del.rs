@@ -19,7 +19,7 @@ pub(super) async fn run(client: &Client, args: DelArgs) -> Result<(), Failure> {
 }
 
 /// The range to be deleted, if it is one.
-fn range(args: &DelArgs) -> Result<Option<Range>, Failure> {
+pub(super) fn range(args: &DelArgs) -> Result<Option<Range>, Failure> {
     let bytes = |text: &OsString| text.as_encoded_bytes().to_vec();
     match (&args.prefix, &args.start, &args.end) {
         (Some(prefix), ..) if prefix.is_empty() && !args.yes => Err(Failure::Usage(

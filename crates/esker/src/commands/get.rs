@@ -22,7 +22,7 @@ pub(super) async fn run(client: &Client, args: GetArgs) -> Result<(), Failure> {
     }
 }
 
-fn absent(keys: &[&[u8]]) -> Failure {
+pub(super) fn absent(keys: &[&[u8]]) -> Failure {
     let keys: Vec<_> = keys.iter().map(|key| output::printable(key)).collect();
     Failure::NotFound(format!("no such key: {}", keys.join(", ")))
 }

@@ -4,6 +4,7 @@ mod admin;
 mod backup;
 mod batch;
 mod care;
+mod cert;
 mod cluster;
 mod cluster_node;
 mod completions;
@@ -18,16 +19,20 @@ mod progress;
 mod put;
 mod scan;
 mod serve;
+mod shell;
 mod status;
+mod top;
+mod user;
 mod verify;
+mod watch;
 
-use esker_client::{Client, Retry, Settings};
+use esker_client::{Client, Credentials, Retry, Settings, TlsSettings};
 
 use crate::{
     bench,
-    cli::{Cli, Command, Connection},
+    cli::{Cli, Command, Connection, Identity},
     exit::Failure,
-    output,
+    files, output,
 };
 
 /// Does what was typed.
@@ -40,6 +45,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Del(args) => block_on(del::run(&connect(&connection)?, args)),
         Command::Incr(args) => block_on(incr::run(&connect(&connection)?, args)),
         Command::Scan(args) => block_on(scan::run(&connect(&connection)?, args)),
+        Command::Watch(args) => block_on(watch::run(&connection, args)),
+        Command::Shell(args) => shell::run(connection, args),
+        Command::Top(args) => block_on(top::run(&connect(&connection)?, args)),
         Command::Batch(args) => block_on(batch::run(&connect(&connection)?, args)),
         Command::Import(args) => block_on(import::run(&connection, args)),
         Command::Export(args) => block_on(export::run(&connect(&connection)?, args)),
@@ -49,6 +57,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Admin { command } => admin::run(&connection, command),
         Command::Config(args) => config::run(args),
         Command::Bench(args) => bench::run(&connection, args),
+        Command::User { command } => user::run(command),
+        Command::Cert(args) => cert::run(&args),
         Command::Completions { shell } => completions::run(shell),
         Command::Version(args) => version(args.json),
     }
@@ -75,7 +85,36 @@ fn client(connection: &Connection, retry: Retry) -> Result<Client, Failure> {
     settings.request_timeout = connection.timeout();
     settings.connect_timeout = settings.connect_timeout.min(settings.request_timeout);
     settings.retry = retry;
+    (settings.credentials, settings.tls) = secrets(&connection.identity)?;
     Client::with_settings(&connection.endpoint, settings).map_err(|e| Failure::Usage(e.to_string()))
+}
+
+/// What to show to servers, and whom to trust.
+pub(crate) fn secrets(identity: &Identity) -> Result<(Option<Credentials>, TlsSettings), Failure> {
+    Ok((credentials(identity)?, tls(identity)?))
+}
+
+/// What to show to servers.
+fn credentials(identity: &Identity) -> Result<Option<Credentials>, Failure> {
+    if let Some(user) = &identity.user_name {
+        let password = std::env::var("KV_PASSWORD").map_err(|_| {
+            Failure::Usage("`--user` takes the password in the environment: KV_PASSWORD".into())
+        })?;
+        return Ok(Some(Credentials::Password { user: user.clone(), password }));
+    }
+    Ok(identity.token.clone().map(Credentials::Token))
+}
+
+fn tls(identity: &Identity) -> Result<TlsSettings, Failure> {
+    let read = |path: &std::path::PathBuf| {
+        files::read(path).map_err(|e| Failure::Usage(format!("cannot read {}: {e}", path.display())))
+    };
+    let ca = identity.ca.as_ref().map(read).transpose()?;
+    let identity = match (&identity.cert, &identity.key_file) {
+        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+        _ => None,
+    };
+    Ok(TlsSettings { ca, identity })
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -22,10 +22,12 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 use super::cluster_node::{self, ClusterNode};
 use crate::{
     cli::ServeArgs,
-    config::{LogFormat, Settings},
+    config::{LogFormat, Security, Settings},
     exit::Failure,
     files::{self, Whole},
+    otlp::Otlp,
     output,
+    profiles::ProcessProbe,
 };
 
 /// What the shell reports for a process that an interrupt killed.
@@ -44,8 +46,11 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         // One that an earlier server left would tell scripts that we are ready.
         files::remove(path).map_err(Failure::doing(format!("removing {}", path.display())))?;
     }
+    settings.server.access = settings.security.access().map_err(Failure::Usage)?;
+    settings.server.tls = settings.security.tls().map_err(Failure::Usage)?;
+    settings.server.probe = Some(Arc::new(ProcessProbe));
     // From here on a signal is heard, also while a large store is being opened.
-    let shutdown = listen_for_signals()?;
+    let shutdown = listen_for_signals(reload(&settings))?;
 
     let sockets = Sockets::bind(&settings.server).map_err(|e| Failure::Error(e.to_string()))?;
     let mut shutdown = shutdown;
@@ -67,17 +72,20 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
             (store, report, Some(node))
         }
     };
+    let otlp = start_spans(&mut settings, sockets.http_address())?;
     let server = Server::on(sockets, settings.server.clone(), store);
 
     let address = server.http_address();
     if !address.ip().is_loopback() {
-        output::note(format_args!(
-            "esker: warning: {address} can be reached from other machines, with neither encryption nor passwords: whoever \
-             reaches it may read and write everything"
-        ));
+        warn_of_exposure(&settings.security, address);
     }
     // A server does not depend on somebody reading what it says.
-    let fronts = (address, server.resp_address());
+    let fronts = Fronts {
+        http: address,
+        resp: server.resp_address(),
+        binary: server.binary_address(),
+        grpc: server.grpc_address(),
+    };
     if let Err(e) = banner(&settings, fronts, &report, node.as_ref()) {
         tracing::warn!(error = %e, %address, "cannot write to standard output");
     }
@@ -93,6 +101,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
             node.step_down().await;
         }
     });
+    if let Some(otlp) = otlp {
+        otlp.finish();
+    }
     let drained = drained.map_err(|e| Failure::Error(e.to_string()))?;
     match drained.connections_cut {
         0 => tracing::info!("stopped"),
@@ -102,6 +113,34 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         ),
     }
     Ok(())
+}
+
+/// Says what whoever reaches the fronts from elsewhere can do that nobody may have meant.
+fn warn_of_exposure(security: &Security, address: SocketAddr) {
+    let danger = match (security.has_tls(), security.has_users()) {
+        (true, true) => return,
+        (false, false) => "with neither TLS nor users: whoever reaches it may read and write everything",
+        (true, false) => {
+            "without users: whoever has the certificates that it asks for, if any, may read and write everything"
+        }
+        (false, true) => "without TLS: passwords, tokens and values cross the network as they are",
+    };
+    output::note(format_args!("esker: warning: {address} can be reached from other machines, {danger}"));
+}
+
+/// Who sends the spans of requests, if anybody wants them. Servers are told apart by where they listen.
+fn start_spans(settings: &mut Settings, address: SocketAddr) -> Result<Option<Arc<Otlp>>, Failure> {
+    let Some(wanted) = &settings.otlp else { return Ok(None) };
+    let otlp = Arc::new(Otlp::new(wanted, &address.to_string()).map_err(Failure::Usage)?);
+    settings.server.spans = Some(Arc::clone(&otlp) as _);
+    Ok(Some(otlp))
+}
+
+/// What SIGHUP asks for.
+fn reload(settings: &Settings) -> impl Fn() + Send + 'static {
+    let (security, access) = (settings.security.clone(), settings.server.access.clone());
+    let tls = settings.server.tls.clone();
+    move || security.reload(&access, tls.as_ref())
 }
 
 /// Raises the limit of open files as far as it goes. Where it stays low, connections get half of them, so that they
@@ -129,7 +168,16 @@ fn bound_connections(settings: &mut Settings) {
 fn start_log(settings: &Settings) {
     // The consensus library tells the story of every heartbeat: only who asks for everything wants that.
     let library = if settings.log_level >= Level::DEBUG { settings.log_level } else { Level::ERROR };
-    let filter = Targets::new().with_default(settings.log_level).with_target("openraft", library);
+    // So does the exporter of spans of each batch.
+    let exporter = if settings.log_level >= Level::DEBUG {
+        settings.log_level
+    } else {
+        settings.log_level.min(Level::WARN)
+    };
+    let filter = Targets::new()
+        .with_default(settings.log_level)
+        .with_target("openraft", library)
+        .with_target("opentelemetry", exporter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry();
     match settings.log_format {
@@ -145,18 +193,35 @@ pub(super) fn cannot_start(why: impl std::fmt::Display) -> Failure {
     Failure::Error(format!("cannot start: {why}"))
 }
 
+/// Where the server listens.
+#[derive(Clone, Copy)]
+struct Fronts {
+    http: SocketAddr,
+    resp: Option<SocketAddr>,
+    binary: Option<SocketAddr>,
+    grpc: Option<SocketAddr>,
+}
+
 fn banner(
     settings: &Settings,
-    (address, resp): (SocketAddr, Option<SocketAddr>),
+    Fronts { http: address, resp, binary, grpc }: Fronts,
     report: &OpenReport,
     node: Option<&ClusterNode>,
 ) -> std::io::Result<()> {
     let mut out = output::stdout();
     let dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
     writeln!(out, "Esker {}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "  listening  http://{address}")?;
+    // Every scheme says so with an `s` behind it.
+    let s = if settings.security.has_tls() { "s" } else { "" };
+    writeln!(out, "  listening  http{s}://{address}")?;
     if let Some(resp) = resp {
-        writeln!(out, "  redis      {resp}")?;
+        writeln!(out, "  redis      redis{s}://{resp}")?;
+    }
+    if let Some(binary) = binary {
+        writeln!(out, "  binary     esker{s}://{binary}")?;
+    }
+    if let Some(grpc) = grpc {
+        writeln!(out, "  grpc       grpc{s}://{grpc}")?;
     }
     if let Some(node) = node {
         writeln!(out, "  cluster    node {}, peers at {}", node.number(), node.peer_address())?;
@@ -167,10 +232,12 @@ fn banner(
     for notice in &report.notices {
         writeln!(out, "  noticed    {notice}")?;
     }
-    let endpoint =
-        if address.port() == 8080 { String::new() } else { format!(" --endpoint http://{address}") };
+    let endpoint = match (address.port(), s) {
+        (8080, "") => String::new(),
+        _ => format!(" --endpoint http{s}://{address}"),
+    };
     writeln!(out, "Try:")?;
-    writeln!(out, "  curl -X PUT --data-binary 'hello' http://{address}/api/v1/kv/greeting")?;
+    writeln!(out, "  curl -X PUT --data-binary 'hello' http{s}://{address}/api/v1/kv/greeting")?;
     writeln!(out, "  esker get greeting{endpoint}")?;
     if let Some(resp) = resp {
         writeln!(out, "  redis-cli -h {} -p {} get greeting", resp.ip(), resp.port())?;
@@ -187,12 +254,12 @@ fn write_ready_file(path: &Path, address: SocketAddr) -> std::io::Result<()> {
 
 /// The first SIGTERM or SIGINT makes the answer ready; the second ends the process at once. On a thread of its own,
 /// because a drain that hangs is when the second one is wanted.
-fn listen_for_signals() -> Result<oneshot::Receiver<()>, Failure> {
+fn listen_for_signals(hung_up: impl Fn() + Send + 'static) -> Result<oneshot::Receiver<()>, Failure> {
     let (first, shutdown) = oneshot::channel();
     let (ready, started) = mpsc::channel();
     std::thread::Builder::new()
         .name("esker-signals".into())
-        .spawn(move || signals(first, &ready))
+        .spawn(move || signals(first, &ready, hung_up))
         .map_err(Failure::doing("starting a thread"))?;
     match started.recv() {
         Ok(Ok(())) => Ok(shutdown),
@@ -201,17 +268,18 @@ fn listen_for_signals() -> Result<oneshot::Receiver<()>, Failure> {
     }
 }
 
-fn signals(first: oneshot::Sender<()>, ready: &mpsc::Sender<std::io::Result<()>>) {
+fn signals(first: oneshot::Sender<()>, ready: &mpsc::Sender<std::io::Result<()>>, hung_up: impl Fn()) {
     let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
         let guard = runtime.enter();
         // Once somebody listens to it, a file beyond its limit (ulimit -f) is an error of the write, told like a full
         // disk, instead of the end of the process.
         let _heard = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         let both = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)))?;
+        let hangup = signal(SignalKind::hangup())?;
         drop(guard);
-        Ok((runtime, both))
+        Ok((runtime, both, hangup))
     });
-    let (runtime, (mut terminate, mut interrupt)) = match outcome {
+    let (runtime, (mut terminate, mut interrupt), mut hangup) = match outcome {
         Ok(outcome) => outcome,
         Err(e) => {
             // Nobody waits for it any more only if the process is ending.
@@ -221,7 +289,12 @@ fn signals(first: oneshot::Sender<()>, ready: &mpsc::Sender<std::io::Result<()>>
     };
     let _ = ready.send(Ok(()));
     runtime.block_on(async {
-        either(&mut terminate, &mut interrupt).await;
+        loop {
+            tokio::select! {
+                () = either(&mut terminate, &mut interrupt) => break,
+                _ = hangup.recv() => hung_up(),
+            }
+        }
         tracing::info!("stopping: requests under way are finished first; signal again to stop at once");
         // The server may not have started yet: then it finds the answer waiting.
         let _ = first.send(());

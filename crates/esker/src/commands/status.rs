@@ -21,15 +21,17 @@ pub(super) async fn run(client: &Client, json: bool) -> Result<(), Failure> {
     healthy(status)
 }
 
-/// A server in trouble makes the command end with an error, and one that has met damage with that of damage.
+/// A server in trouble makes the command end with an error: that of damage, if it has met some, or of what is full.
 pub(super) fn healthy(status: StatusAnswer) -> Result<(), Failure> {
     if status.healthy {
         return Ok(());
     }
     let trouble = status.trouble.unwrap_or_else(|| "the server says it is not healthy".into());
-    match status.storage.damage {
-        Some(_) => Err(Failure::Damage(trouble)),
-        None => Err(Failure::Error(trouble)),
+    let storage = status.storage;
+    match (storage.damage, storage.disk_full || storage.memory_full) {
+        (Some(_), _) => Err(Failure::Damage(trouble)),
+        (None, true) => Err(Failure::Full(trouble)),
+        (None, false) => Err(Failure::Error(trouble)),
     }
 }
 
@@ -89,7 +91,7 @@ pub(super) fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),

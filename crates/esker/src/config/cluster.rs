@@ -18,10 +18,14 @@ use super::{
 
 /// The first node's port in a list that gives none: the default of `port`.
 const HTTP_PORT_BASE: u16 = 8080;
-/// The same for `grpc_port`.
+/// The same for `peer_port`.
 const PEER_PORT_BASE: u16 = 7070;
 /// What `resp_port` counts up from, of the nodes of the list that have one host.
 const RESP_PORT_BASE: u16 = 6380;
+/// What `binary_port` counts up from, likewise.
+const BINARY_PORT_BASE: u16 = 9090;
+/// The same of `grpc_port`: not 7070, where the nodes speak with one another.
+const GRPC_PORT_BASE: u16 = 7170;
 /// Any of these makes the node one of a cluster; which of them is given says how the cluster is found.
 const WAYS_IN: [&str; 4] = ["cluster_nodes", "join", "cluster_dns", "gossip_seeds"];
 /// What a single node has no use for.
@@ -34,7 +38,7 @@ const CLUSTER_ONLY: [&str; 16] = [
     "cluster_name",
     "data_dir_moved",
     "learner",
-    "grpc_port",
+    "peer_port",
     "advertise_host",
     "cluster_redirect",
     "raft_heartbeat_interval_ms",
@@ -122,21 +126,29 @@ pub(super) fn place(effective: &mut Effective) -> Result<(), String> {
     if effective.count("port") == 0 {
         // Whoever takes any port for one front is likely to start several nodes.
         follow(effective, "resp_port", Value::Port(Some(0)), "port");
+        follow(effective, "binary_port", Value::Port(Some(0)), "port");
+        follow(effective, "grpc_port", Value::Port(Some(0)), "port");
     }
     if !enabled(effective) {
         warn_of_idle(effective, &CLUSTER_ONLY, "the node is in no cluster (`cluster_enabled`)");
         return Ok(());
     }
     warn_of_idle(effective, &SINGLE_ONLY, "in a cluster `write_bytes_under_way` bounds what waits");
-    let Some(own) = own_node(effective)? else { return Ok(()) };
+    let Some(own) = own_node(effective)? else {
+        follow(effective, "grpc_port", Value::Port(Some(GRPC_PORT_BASE)), "cluster_enabled");
+        return Ok(());
+    };
     let before_on_host =
         listed(effective)?.iter().filter(|node| node.host == own.host && node.id < own.id).count();
-    let counted_up = u16::try_from(before_on_host).ok().and_then(|place| RESP_PORT_BASE.checked_add(place));
+    let place = u16::try_from(before_on_host).ok();
+    let counted_up = |base: u16| Value::Port(place.and_then(|place| base.checked_add(place)));
     for (name, value) in [
         ("node_id", Value::Count(own.id)),
         ("port", Value::Count(own.http_port.into())),
-        ("grpc_port", Value::Count(own.peer_port.into())),
-        ("resp_port", Value::Port(counted_up)),
+        ("peer_port", Value::Count(own.peer_port.into())),
+        ("resp_port", counted_up(RESP_PORT_BASE)),
+        ("binary_port", counted_up(BINARY_PORT_BASE)),
+        ("grpc_port", counted_up(GRPC_PORT_BASE)),
     ] {
         follow(effective, name, value, "cluster_nodes");
     }
@@ -279,14 +291,25 @@ impl ClusterSettings {
         let advertised = |name| joined(&advertise_host, effective.port(name));
         let (heartbeat, election_timeout) = times(effective)?;
         let dns = Some(effective.text("cluster_dns").to_owned()).filter(|name| !name.is_empty());
-        if effective.port("port") == effective.port("grpc_port") && effective.port("port") > 0 {
-            return Err(format!("`port` and `grpc_port` are both {}: give two", effective.port("port")));
+        if effective.port("port") == effective.port("peer_port") && effective.port("port") > 0 {
+            return Err(format!("`port` and `peer_port` are both {}: give two", effective.port("port")));
         }
+        if let Value::Port(Some(port @ 1..)) = effective.outcome("grpc_port").value
+            && port == effective.port("peer_port")
+        {
+            return Err(format!(
+                "`grpc_port` and `peer_port` are both {port}: the other nodes have a port of their own"
+            ));
+        }
+        let tls = tls(effective)?;
+        // Whoever reaches the port of the peers writes.
+        let protected =
+            tls.as_ref().map(|_| ()).ok_or("its cluster has no TLS between the nodes (`peer_tls_ca` ..)");
         Ok(Some(Self {
             name: effective.text("cluster_name").to_owned(),
             node_id: effective.count("node_id"),
             http_address: own.as_ref().map_or_else(|| advertised("port"), ListedNode::http_address),
-            peer_address: own.as_ref().map_or_else(|| advertised("grpc_port"), ListedNode::peer_address),
+            peer_address: own.as_ref().map_or_else(|| advertised("peer_port"), ListedNode::peer_address),
             members: listed(effective)?,
             join: addresses(effective, "join")?,
             dns,
@@ -294,12 +317,12 @@ impl ClusterSettings {
             size: usize::try_from(effective.count("cluster_size")).expect("the table bounds it"),
             data_dir_moved: effective.flag("data_dir_moved"),
             learner: effective.flag("learner"),
-            peer_listen: address(effective, effective.port("grpc_port"))?,
+            peer_listen: address(effective, effective.port("peer_port"), protected)?,
             advertise_host,
             heartbeat,
             election_timeout,
             redirect: effective.flag("cluster_redirect"),
-            tls: tls(effective)?,
+            tls,
         }))
     }
 }
@@ -437,13 +460,17 @@ mod tests {
     fn a_node_of_the_list_has_its_ports_and_says_why() {
         let list = ("cluster_nodes", "127.0.0.1,127.0.0.1,127.0.0.1");
         let effective = effective(&[list, ("node_id", "2")]).unwrap();
-        for (name, value) in [("port", 8081), ("grpc_port", 7071)] {
+        for (name, value) in [("port", 8081), ("peer_port", 7071)] {
             assert_eq!(effective.count(name), value);
             assert_eq!(effective.outcome(name).source.to_string(), "follows from cluster_nodes");
         }
         assert_eq!(effective.outcome("resp_port").value, Value::Port(Some(6381)));
+        assert_eq!(effective.outcome("binary_port").value, Value::Port(Some(9091)));
+        assert_eq!(effective.outcome("grpc_port").value, Value::Port(Some(7171)));
         let apart = self::effective(&[("cluster_nodes", "a,b,127.0.0.1"), ("node_id", "3")]).unwrap();
         assert_eq!(apart.outcome("resp_port").value, Value::Port(Some(6380)));
+        assert_eq!(apart.outcome("binary_port").value, Value::Port(Some(9090)));
+        assert_eq!(apart.outcome("grpc_port").value, Value::Port(Some(7170)));
         let settings = Settings::new(&effective).unwrap();
         assert_eq!(settings.server.http_address.port(), 8081);
         assert_eq!(settings.store.node_id, 2);
@@ -454,7 +481,7 @@ mod tests {
             ("127.0.0.1:8081", "127.0.0.1:7071")
         );
         // Within a container the list tells what others see, and the flags what is listened on.
-        let mapped = self::cluster(&[list, ("node_id", "3"), ("grpc_port", "9"), ("port", "10")]);
+        let mapped = self::cluster(&[list, ("node_id", "3"), ("peer_port", "9"), ("port", "10")]);
         assert_eq!((mapped.peer_listen.port(), mapped.peer_address.as_str()), (9, "127.0.0.1:7072"));
     }
 
@@ -511,7 +538,7 @@ mod tests {
             ),
             (&[("join", "h:1"), ("peer_tls_ca", "x")], &["`peer_tls_certificate`", "peer_tls_key"]),
             (&[("join", "h:1"), ("host", "0.0.0.0"), ("insecure", "true")], &["`advertise_host`", "0.0.0.0"]),
-            (&[("join", "h:1"), ("port", "7070")], &["`port`", "`grpc_port`"]),
+            (&[("join", "h:1"), ("port", "7070")], &["`port`", "`peer_port`"]),
             (&[("join", "h:1"), ("raft_election_timeout_ms", "1ms")], &["15ms", "60s"]),
         ] {
             let refusal = settings(given).unwrap_err();

@@ -34,7 +34,7 @@ impl fmt::Display for Source {
 }
 
 /// A value as given somewhere, not yet read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Given {
     /// The setting it was given for.
     pub(crate) setting: &'static Setting,
@@ -42,6 +42,16 @@ pub(crate) struct Given {
     pub(crate) text: String,
     /// Where.
     pub(crate) source: Source,
+}
+
+impl fmt::Debug for Given {
+    /// Without the text, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given")
+            .field("setting", &self.setting.name)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A setting's effective value.

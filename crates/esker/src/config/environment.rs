@@ -60,9 +60,9 @@ mod tests {
     #[test]
     fn says_what_has_no_effect() {
         let (_, warnings) =
-            read_all(&[("KV_DATADIR", "x"), ("KV_BINARY_PORT", "3"), ("KV_VIRTUAL_NODES", "9")]);
+            read_all(&[("KV_DATADIR", "x"), ("KV_MEMTABLE_BYTES", "3"), ("KV_VIRTUAL_NODES", "9")]);
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings.iter().any(|warning| warning.contains("KV_DATA_DIR?")), "{warnings:?}");
-        assert!(warnings.iter().any(|warning| warning.contains("KV_BINARY_PORT: this version does not")));
+        assert!(warnings.iter().any(|warning| warning.contains("KV_MEMTABLE_BYTES: this version does not")));
     }
 }

@@ -101,7 +101,7 @@ mod tests {
         for (name, text, parts) in [
             ("e.yaml", "\nprot: 1", &["e.yaml:2", "`prot`", "`port`"][..]),
             ("e.toml", "zzzzzzzzz = 1", &["e.toml:1", "`zzzzzzzzz`", "data_dir", "io_queue"]),
-            ("e.yaml", "binary_port: 3", &["e.yaml:1", "`binary_port`", "does not support"]),
+            ("e.yaml", "memtable_bytes: 3", &["e.yaml:1", "`memtable_bytes`", "does not support"]),
             ("e.yaml", "port: [1]", &["e.yaml:1", "`port`", "from 0 to 65535"]),
             ("e.yaml", "port: 1\nport: 2", &["e.yaml"]),
             ("e.yaml", "{", &["e.yaml"]),

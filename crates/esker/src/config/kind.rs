@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Sync,
     /// A port, or none.
     Port,
+    /// Text of this form, or nothing; it is told nowhere.
+    Secret(&'static str),
     /// One of a few words.
     Choice(&'static [&'static str]),
 }
@@ -38,6 +40,8 @@ pub(crate) enum Kind {
 pub(crate) enum Value {
     /// Of [`Kind::Path`], [`Kind::Text`], [`Kind::Optional`] and [`Kind::Choice`].
     Text(String),
+    /// Of [`Kind::Secret`].
+    Secret(Hidden),
     /// Of [`Kind::Flag`].
     Flag(bool),
     /// Of [`Kind::Count`].
@@ -52,6 +56,16 @@ pub(crate) enum Value {
     Sync(SyncPolicy),
     /// Of [`Kind::Port`].
     Port(Option<u16>),
+}
+
+/// What is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Hidden(pub(super) String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// What stands for no port.
@@ -82,6 +96,7 @@ impl Kind {
         match self {
             Self::Path | Self::Text if text.is_empty() => Err(refuse()),
             Self::Path | Self::Text | Self::Optional(_) => Ok(Value::Text(text.to_owned())),
+            Self::Secret(_) => Ok(Value::Secret(Hidden(text.to_owned()))),
             Self::Flag => text.parse().map(Value::Flag).map_err(|_| refuse()),
             Self::Count(min, max) => in_range(text.parse().ok(), min, max).map(Value::Count),
             Self::Bytes(min, max) => in_range(parse_bytes(text), min, max).map(Value::Bytes),
@@ -101,6 +116,7 @@ impl Kind {
             Self::Path => "a path".into(),
             Self::Text => "text, not empty".into(),
             Self::Optional(form) => format!("{form}, or nothing"),
+            Self::Secret(form) => format!("{form}, or nothing; `esker config` shows `***`"),
             Self::Flag => "true or false".into(),
             Self::Count(min, max) => format!("a whole number from {min} to {max}"),
             Self::Bytes(min, max) => {
@@ -122,6 +138,7 @@ impl Kind {
         match self {
             Self::Path => "PATH",
             Self::Text | Self::Optional(_) => "TEXT",
+            Self::Secret(_) => "SECRET",
             Self::Flag => "BOOL",
             Self::Count(..) | Self::Ratio(..) => "N",
             Self::Bytes(..) => "SIZE",
@@ -137,6 +154,8 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
+            Self::Secret(Hidden(secret)) if secret.is_empty() => Ok(()),
+            Self::Secret(_) => f.write_str("***"),
             Self::Flag(flag) => flag.fmt(f),
             Self::Count(count) => count.fmt(f),
             Self::Bytes(bytes) => Bytes(*bytes).fmt(f),

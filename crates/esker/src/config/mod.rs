@@ -11,6 +11,7 @@ mod file;
 mod kind;
 mod layers;
 mod page;
+mod security;
 mod settings;
 
 mod table;
@@ -20,4 +21,5 @@ pub(crate) use cluster::ClusterSettings;
 pub(crate) use effective::{Effective, Outcome};
 pub(crate) use kind::{parse_bytes, parse_millis};
 pub(crate) use page::page;
+pub(crate) use security::{Security, read_users, write_users};
 pub(crate) use settings::{LogFormat, Settings};

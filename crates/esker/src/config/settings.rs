@@ -13,7 +13,14 @@ use esker_log::SyncPolicy;
 use esker_server::{Origins, Runtime, ServerConfig, ServerLimits, Timeouts};
 use tracing::Level;
 
-use super::{cluster::ClusterSettings, effective::Effective, kind::Value};
+use crate::otlp::OtlpSettings;
+
+use super::{
+    cluster::ClusterSettings,
+    effective::Effective,
+    kind::{Hidden, Value},
+    security::Security,
+};
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +35,15 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) engine: Options,
     pub(crate) store: StoreConfig,
+    /// Without users and TLS, which are read at start.
     pub(crate) server: ServerConfig,
+    pub(crate) security: Security,
     /// `None` in mode `single`.
     pub(crate) cluster: Option<ClusterSettings>,
     pub(crate) log_level: Level,
     pub(crate) log_format: LogFormat,
+    /// `None`: nobody wants spans.
+    pub(crate) otlp: Option<OtlpSettings>,
 }
 
 impl Settings {
@@ -50,12 +61,14 @@ impl Settings {
             let source = &effective.outcome("data_dir").source;
             return Err(format!("{source}: `data_dir`: {} is a file: give a directory", data_dir.display()));
         }
+        let security = Security::new(effective)?;
         let cluster = ClusterSettings::new(effective)?;
         Ok(Self {
             data_dir,
             engine: engine(effective)?,
             store,
-            server: server(effective, cluster.as_ref())?,
+            server: server(effective, &security, cluster.as_ref())?,
+            security,
             cluster,
             log_level: effective.text("log_level").parse().expect("the table's words are tracing's levels"),
             log_format: if effective.text("log_format") == "json" {
@@ -63,6 +76,7 @@ impl Settings {
             } else {
                 LogFormat::Text
             },
+            otlp: otlp(effective)?,
         })
     }
 }
@@ -126,16 +140,51 @@ fn store(effective: &Effective) -> StoreConfig {
         write_bytes_under_way: effective.bytes("write_bytes_under_way"),
         io_threads: effective.threads("io_threads"),
         io_queue: effective.size("io_queue"),
+        max_watchers: effective.size("max_watchers"),
         backup_dir: Some(effective.text("backup_dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
     }
 }
 
-fn server(effective: &Effective, cluster: Option<&ClusterSettings>) -> Result<ServerConfig, String> {
+fn otlp(effective: &Effective) -> Result<Option<OtlpSettings>, String> {
+    let endpoint = effective.text("otlp_endpoint");
+    if endpoint.is_empty() {
+        return Ok(None);
+    }
+    let parsed: Option<hyper::Uri> = endpoint.parse().ok();
+    let is_one =
+        parsed.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    if !is_one {
+        let source = &effective.outcome("otlp_endpoint").source;
+        return Err(format!(
+            "{source}: `otlp_endpoint`: `{endpoint}` is no address such as http://host:4317"
+        ));
+    }
+    let sample_ratio = effective.ratio("otlp_sample_ratio");
+    Ok(Some(OtlpSettings { endpoint: endpoint.to_owned(), sample_ratio }))
+}
+
+fn server(
+    effective: &Effective,
+    security: &Security,
+    cluster: Option<&ClusterSettings>,
+) -> Result<ServerConfig, String> {
     let standard = Timeouts::default();
     let threads = effective.threads("runtime_threads");
+    let protected = security.has_tls() || security.has_users();
     Ok(ServerConfig {
-        http_address: address(effective, effective.port("port"))?,
-        resp_address: effective.resp_port().map(|port| address(effective, port)).transpose()?,
+        http_address: address(effective, effective.port("port"), protected.then_some(()).ok_or(OPEN_FRONTS))?,
+        resp_address: effective
+            .optional_port("resp_port")
+            .map(|port| address(effective, port, protected.then_some(()).ok_or(OPEN_FRONTS)))
+            .transpose()?,
+        binary_address: effective
+            .optional_port("binary_port")
+            .map(|port| address(effective, port, protected.then_some(()).ok_or(OPEN_FRONTS)))
+            .transpose()?,
+        grpc_address: effective
+            .optional_port("grpc_port")
+            .map(|port| address(effective, port, protected.then_some(()).ok_or(OPEN_FRONTS)))
+            .transpose()?,
         runtime: match effective.text("runtime") {
             "shared" => Runtime::Shared(threads),
             _ => Runtime::PerCore(threads),
@@ -154,6 +203,7 @@ fn server(effective: &Effective, cluster: Option<&ClusterSettings>) -> Result<Se
             header: effective.time("header_timeout_ms"),
             idle: effective.time("idle_timeout_ms"),
             resp_idle: effective.time("resp_idle_timeout_ms"),
+            grpc_idle: effective.time("grpc_idle_timeout_ms"),
             body_stall: effective.time("body_stall_timeout_ms"),
             write_stall: effective.time("write_stall_timeout_ms"),
             drain_notice: effective.time("drain_notice_ms"),
@@ -165,6 +215,7 @@ fn server(effective: &Effective, cluster: Option<&ClusterSettings>) -> Result<Se
             }),
             ..standard
         },
+        ..ServerConfig::default()
     })
 }
 
@@ -174,19 +225,27 @@ fn origins(effective: &Effective) -> Result<Origins, String> {
     given.map_err(|e| format!("{source}: `cors_origins`: {e}"))
 }
 
-/// Where to listen, with the port that is set so. As long as there is neither encryption nor a password, only who is on this machine may come.
-pub(super) fn address(effective: &Effective, port: u16) -> Result<SocketAddr, String> {
+/// Why fronts that everybody may use listen on this machine alone.
+const OPEN_FRONTS: &str =
+    "there is neither TLS (`tls_certificate`, `tls_key`) nor a user (`users_file`, `auth_token`)";
+
+/// Where to listen, with the port that is set so. What is not protected is for who is on this machine, unless somebody insists.
+pub(super) fn address(
+    effective: &Effective,
+    port: u16,
+    protected: Result<(), &'static str>,
+) -> Result<SocketAddr, String> {
     let (host, source) = (effective.text("host"), &effective.outcome("host").source);
     let resolved = (host.trim_matches(['[', ']']), port).to_socket_addrs();
     let address =
         resolved.map_err(|e| format!("{source}: `host`: `{host}` is no address or known name: {e}"))?.next();
     let address = address.ok_or_else(|| format!("{source}: `host`: `{host}` has no address"))?;
-    match address.ip().is_loopback() || effective.flag("insecure") {
-        true => Ok(address),
-        false => Err(format!(
-            "{source}: `host`: {host} can be reached from other machines, and this version has neither encryption nor \
-             passwords. Listen on 127.0.0.1, or say --insecure if every machine that reaches it may read and write"
+    match protected {
+        Err(why) if !address.ip().is_loopback() && !effective.flag("insecure") => Err(format!(
+            "{source}: `host`: {host} can be reached from other machines, and {why}. Listen on 127.0.0.1, set one of them up, \
+             or say --insecure if every machine that reaches it may read and write"
         )),
+        _ => Ok(address),
     }
 }
 
@@ -195,6 +254,13 @@ impl Effective {
     pub(super) fn text(&self, name: &str) -> &str {
         match &self.outcome(name).value {
             Value::Text(text) => text,
+            other => unreachable!("`{name}` is {other:?}"),
+        }
+    }
+
+    pub(super) fn secret(&self, name: &str) -> &str {
+        match &self.outcome(name).value {
+            Value::Secret(Hidden(secret)) => secret,
             other => unreachable!("`{name}` is {other:?}"),
         }
     }
@@ -215,10 +281,11 @@ impl Effective {
         u16::try_from(self.count(name)).expect("the table bounds it")
     }
 
-    fn resp_port(&self) -> Option<u16> {
-        match self.outcome("resp_port").value {
+    /// Of a port that may be off.
+    fn optional_port(&self, name: &str) -> Option<u16> {
+        match self.outcome(name).value {
             Value::Port(port) => port,
-            ref other => unreachable!("`resp_port` is {other:?}"),
+            ref other => unreachable!("`{name}` is {other:?}"),
         }
     }
 
@@ -325,6 +392,17 @@ mod tests {
         assert_eq!(resp(&[("port", "0")]), Some(0));
         assert_eq!(resp(&[("port", "0"), ("resp_port", "6380")]), Some(6380));
         assert_eq!(resp(&[("resp_port", "off")]), None);
+        let binary =
+            |given: &[(&str, &str)]| settings(given).unwrap().server.binary_address.map(|it| it.port());
+        assert_eq!((binary(&[]), binary(&[("port", "0")])), (Some(9090), Some(0)));
+        assert_eq!(binary(&[("binary_port", "off")]), None);
+        let grpc = |given: &[(&str, &str)]| settings(given).unwrap().server.grpc_address.map(|it| it.port());
+        assert_eq!((grpc(&[]), grpc(&[("port", "0")])), (Some(7070), Some(0)));
+        assert_eq!(
+            (grpc(&[("join", "h:1")]), grpc(&[("join", "h:1"), ("port", "0")])),
+            (Some(7170), Some(0))
+        );
+        assert_eq!(grpc(&[("grpc_port", "off")]), None);
     }
 
     #[test]

@@ -43,7 +43,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const HOUR: u64 = 3_600_000;
 
-use Kind::{Bytes, Choice, Count, Flag, Millis, Optional, Path, Port, Ratio, Sync, Text};
+use Kind::{Bytes, Choice, Count, Flag, Millis, Optional, Path, Port, Ratio, Secret, Sync, Text};
 use Standard::{AliasOf, Cores, EighthOfMemory, HalfOfMemory, Value};
 
 const fn setting(name: &'static str, kind: Kind, default: Standard, help: &'static str) -> Setting {
@@ -69,7 +69,7 @@ pub(crate) const TABLE: &[Setting] = &[
         "host",
         Text,
         Value("127.0.0.1"),
-        "The address or host name to listen on. Anything but a loopback address needs `insecure`.",
+        "The address or host name to listen on. Anything but a loopback address needs TLS, users or `insecure`.",
     ),
     setting("port", Count(0, 65_535), Value("8080"), "The port of the HTTP front; 0 takes a free one."),
     setting(
@@ -80,10 +80,57 @@ pub(crate) const TABLE: &[Setting] = &[
          `cluster_nodes` that have one host, the k-th has 6380 + k - 1. `off`: there is none.",
     ),
     setting(
+        "binary_port",
+        Port,
+        Value("9090"),
+        "The port of the front for the binary protocol; 0 takes a free one, and so does the default where `port` is 0. Of the nodes \
+         of `cluster_nodes` that have one host, the k-th has 9090 + k - 1. `off`: there is none.",
+    ),
+    setting(
+        "grpc_port",
+        Port,
+        Value("7070"),
+        "The port of the gRPC front; 0 takes a free one, and so does the default where `port` is 0. In a cluster the default is 7170, \
+         because 7070 is where the nodes speak with one another (`peer_port`), and of the nodes of `cluster_nodes` that have one host, the \
+         k-th has 7170 + k - 1. `off`: there is none.",
+    ),
+    setting(
         "insecure",
         Flag,
         Value("false"),
-        "Allows listening on an address that other machines reach, with neither encryption nor passwords.",
+        "Allows listening on an address that other machines reach, with neither TLS nor users.",
+    ),
+    setting(
+        "users_file",
+        Optional("the path of a TOML or YAML file"),
+        Value(""),
+        "Who may do what (docs/security.md). With it, whoever shows no password, token or certificate may do nothing. Read again on SIGHUP.",
+    ),
+    setting(
+        "auth_token",
+        Secret("at least 16 signs"),
+        Value(""),
+        "Whoever shows it may do everything. Give it as a variable or in a file that only the server reads: flags show in the list of \
+         processes.",
+    ),
+    setting(
+        "tls_certificate",
+        Optional("the path of a PEM file"),
+        Value(""),
+        "The server's certificate, with those between it and its authority. With it and `tls_key` every front speaks TLS. Read again on \
+         SIGHUP.",
+    ),
+    setting(
+        "tls_key",
+        Optional("the path of a PEM file"),
+        Value(""),
+        "The private key of `tls_certificate`.",
+    ),
+    setting(
+        "tls_client_ca",
+        Optional("the path of a PEM file"),
+        Value(""),
+        "The authority of the clients' certificates. With it, whoever has none is refused, and the user of a name in it needs no password.",
     ),
     setting(
         "wal_sync_policy",
@@ -122,7 +169,8 @@ pub(crate) const TABLE: &[Setting] = &[
         "merge_trigger_ratio",
         Ratio(5, 95),
         Value("0.3"),
-        "Merging begins when so much of the store is dead. Higher: less is copied, and more space is taken.",
+        "Merging begins when so much of the store is dead. Higher: less is copied, and more space is taken. A store that is smaller than \
+         a full segment counts as one.",
     ),
     setting(
         "merge_trigger_bytes",
@@ -283,6 +331,12 @@ pub(crate) const TABLE: &[Setting] = &[
          they run.",
     ),
     setting(
+        "grpc_idle_timeout_ms",
+        Millis(1000, 24 * 365 * HOUR),
+        Value("600s"),
+        "How long a connection of a gRPC client may be without a call. The client is told to go, and connects again when it needs to.",
+    ),
+    setting(
         "body_stall_timeout_ms",
         Millis(1, HOUR),
         Value("20s"),
@@ -292,7 +346,8 @@ pub(crate) const TABLE: &[Setting] = &[
         "write_stall_timeout_ms",
         Millis(1, HOUR),
         Value("30s"),
-        "How long a client may take nothing of its answer.",
+        "How long a client may take nothing of its answer; 2 s at most while the memory for answers is short and it holds \
+         some of it.",
     ),
     setting(
         "drain_notice_ms",
@@ -335,10 +390,29 @@ pub(crate) const TABLE: &[Setting] = &[
     ),
     setting("log_format", Choice(&["text", "json"]), Value("text"), "How a line of the log looks."),
     setting(
+        "otlp_endpoint",
+        Optional("the address of a collector, http://host:4317 or https://host:4317"),
+        Value(""),
+        "Where spans of requests are sent, by OTLP over gRPC; nowhere without.",
+    ),
+    setting(
+        "otlp_sample_ratio",
+        Ratio(0, 100),
+        Value("0.01"),
+        "The part of the requests of which spans are sent. Where the client says in `traceparent` whether it records its \
+         trace, that counts.",
+    ),
+    setting(
         "io_queue",
         Count(1, 1_048_576),
         Value("4096"),
         "Reads are answered 503 while more than this wait for the disk.",
+    ),
+    setting(
+        "max_watchers",
+        Count(1, 1_000_000),
+        Value("10000"),
+        "Who wants to watch changes is answered 503 while so many do already.",
     ),
     setting(
         "cluster_enabled",
@@ -373,7 +447,7 @@ pub(crate) const TABLE: &[Setting] = &[
         "cluster_dns",
         Optional("a name"),
         Value(""),
-        "Joins the cluster that nodes at this name's addresses are members of, each with this node's `grpc_port`. The name is \
+        "Joins the cluster that nodes at this name's addresses are members of, each with this node's `peer_port`. The name is \
          looked up until one of them takes this node in. With `cluster_size`, nodes that find one another there form a cluster \
          if there is none.",
     ),
@@ -414,7 +488,7 @@ pub(crate) const TABLE: &[Setting] = &[
         "Joins without a vote: the node follows and answers stale reads, and the cluster does not wait for it.",
     ),
     setting(
-        "grpc_port",
+        "peer_port",
         Count(0, 65_535),
         Value("7070"),
         "The port on which the node listens for the other nodes of its cluster.",
@@ -466,15 +540,8 @@ pub(crate) const TABLE: &[Setting] = &[
 ];
 
 /// Variables that other versions know and this one does not, from the family of stores Esker comes from.
-pub(crate) const UNSUPPORTED: &[&str] = &[
-    "binary_port",
-    "engine",
-    "memtable_bytes",
-    "replication_factor",
-    "write_quorum",
-    "read_quorum",
-    "virtual_nodes",
-];
+pub(crate) const UNSUPPORTED: &[&str] =
+    &["engine", "memtable_bytes", "replication_factor", "write_quorum", "read_quorum", "virtual_nodes"];
 
 impl Setting {
     /// The setting of that name.

@@ -1,5 +1,5 @@
 //! Endless overwriting, and then a queue whose keys never repeat, against the real binary: disk use, memory and open files
-//! must not grow. What is compared are the medians of the first and the last quarter of each phase.
+//! must not grow. Memory is judged by what is allocated; what the allocator has of the system beyond that goes up and down with it. What is compared are the medians of the first and the last quarter of each phase.
 //!
 //! `bench/endurance.sh` runs it for ten minutes on the release binary, with its defaults. ESKER_ENDURANCE_SECONDS says for
 //! how long (14 by default, on a small store), ESKER_ENDURANCE_DIR where the store is, ESKER_ENDURANCE_OUT where the samples
@@ -121,7 +121,7 @@ async fn measure(
     let mut samples = Vec::new();
     while sampler.elapsed() < plan.measured {
         ticks.tick().await;
-        samples.push(sampler.take(&running));
+        samples.push(sampler.take(&running, client).await);
     }
     let during = merges(client).await - before - MERGES_BEFORE;
     println!("{}: {during} merges while it was measured", phase.name());

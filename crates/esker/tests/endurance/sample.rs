@@ -2,6 +2,7 @@
 
 use std::{fs, mem::replace, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
+use esker_client::Client;
 use esker_log::clock::{Clock, SystemClock};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ pub(crate) struct Sample {
     /// As allocated.
     pub(crate) disk_bytes: u64,
     pub(crate) rss_bytes: u64,
+    /// What the program has of the allocator.
+    pub(crate) allocated_bytes: u64,
     pub(crate) open_files: u64,
     pub(crate) operations_per_second: f64,
     pub(crate) put_p999_ms: f64,
@@ -28,6 +31,7 @@ impl Sample {
             "seconds": self.at.as_secs_f64(),
             "disk_bytes": self.disk_bytes,
             "rss_bytes": self.rss_bytes,
+            "allocated_bytes": self.allocated_bytes,
             "open_files": self.open_files,
             "operations_per_second": self.operations_per_second,
             "put_p999_ms": self.put_p999_ms,
@@ -64,13 +68,15 @@ impl Sampler {
         self.clock.monotonic() - self.began
     }
 
-    pub(crate) fn take(&mut self, running: &Running) -> Sample {
+    pub(crate) async fn take(&mut self, running: &Running, client: &Client) -> Sample {
+        let allocated_bytes = allocated_bytes(client).await;
         let (now, done) = (self.clock.monotonic(), running.take());
         let since = (now - replace(&mut self.last, now)).as_secs_f64();
         Sample {
             at: now - self.began,
             disk_bytes: self.disk_bytes(),
             rss_bytes: self.rss_bytes(),
+            allocated_bytes,
             open_files: fs::read_dir(format!("/proc/{}/fd", self.process)).unwrap().count() as u64,
             operations_per_second: done.operations as f64 / since,
             put_p999_ms: p999_ms(&done.puts),
@@ -89,6 +95,14 @@ impl Sampler {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
+}
+
+/// As the server's allocator counts them.
+async fn allocated_bytes(client: &Client) -> u64 {
+    let metrics = client.metrics().await.unwrap();
+    let mut lines = metrics.lines();
+    let figure = lines.find_map(|line| line.strip_prefix("esker_memory_allocated_bytes ")).unwrap();
+    figure.parse::<f64>().unwrap() as u64
 }
 
 fn p999_ms(histogram: &Histogram<u64>) -> f64 {

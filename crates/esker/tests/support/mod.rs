@@ -3,16 +3,17 @@
 pub(crate) mod image;
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
     sync::mpsc,
     time::Duration,
 };
 
-/// A command line of the binary, with none of the caller's settings.
+/// A command line of the binary, with none of the caller's settings. `ESKER_TEST_BINARY` names another one than the present.
 pub(crate) fn esker(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
+    let binary = std::env::var_os("ESKER_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_esker").into());
+    let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KV_") {
             command.env_remove(name);
@@ -34,14 +35,23 @@ pub(crate) fn run(args: &[&str]) -> Output {
     esker(args).output().expect("the binary runs")
 }
 
+/// The `host:port` of a URL.
+fn address(url: &str) -> String {
+    url.trim().split("://").last().unwrap_or_default().to_owned()
+}
+
 /// A running server; killed when dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) endpoint: String,
-    /// Where clients of Redis connect; empty if nowhere.
+    /// Where clients of Redis connect, `host:port`; empty if nowhere.
     pub(crate) resp: String,
+    /// Where the binary protocol is spoken, `esker://host:port`; empty if nowhere.
+    pub(crate) binary: String,
+    /// Where clients of gRPC connect, `host:port`; empty if nowhere.
+    pub(crate) grpc: String,
     _stdout: BufReader<ChildStdout>,
-    _stderr: ChildStderr,
+    stderr: ChildStderr,
 }
 
 impl Server {
@@ -61,8 +71,9 @@ impl Server {
         more: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Self, (Option<i32>, String)> {
-        let mut command = esker(&["serve", "--port", "0", "--log-level", "error", "--data-dir"]);
+        let mut command = esker(&["serve", "--port", "0", "--data-dir"]);
         let mut child = command
+            .env("KV_LOG_LEVEL", "error")
             .envs(environment.iter().copied())
             .arg(dir)
             .args(more)
@@ -72,13 +83,20 @@ impl Server {
             .expect("it starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let (mut endpoint, mut resp) = (None, String::new());
+        let (mut binary, mut grpc) = (String::new(), String::new());
         let mut line = String::new();
         while stdout.read_line(&mut line).expect("it is text") > 0 {
             if let Some(rest) = line.trim().strip_prefix("listening") {
                 endpoint = Some(rest.trim().to_owned());
             }
             if let Some(rest) = line.trim().strip_prefix("redis ") {
-                resp = rest.trim().to_owned();
+                resp = address(rest);
+            }
+            if let Some(rest) = line.trim().strip_prefix("binary ") {
+                binary = rest.trim().to_owned();
+            }
+            if let Some(rest) = line.trim().strip_prefix("grpc ") {
+                grpc = address(rest);
             }
             if line.trim() == "Try:" {
                 break;
@@ -88,7 +106,7 @@ impl Server {
         match endpoint {
             Some(endpoint) => {
                 let stderr = child.stderr.take().expect("it is piped");
-                Ok(Self { child, endpoint, resp, _stdout: stdout, _stderr: stderr })
+                Ok(Self { child, endpoint, resp, binary, grpc, _stdout: stdout, stderr })
             }
             None => {
                 let output = child.wait_with_output().expect("it ends");
@@ -153,6 +171,14 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
+    }
+
+    /// Ends it in order; the exit code, and what it logged.
+    pub(crate) fn finish(&mut self) -> (Option<i32>, String) {
+        self.signal("TERM");
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).expect("it is text");
+        (self.child.wait().expect("it is ours").code(), log)
     }
 
     /// Waits for its end; the exit code.

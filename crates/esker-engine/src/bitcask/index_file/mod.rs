@@ -13,7 +13,6 @@
 mod reader;
 #[cfg(test)]
 mod tests;
-mod varint;
 mod writer;
 
 use esker_log::{

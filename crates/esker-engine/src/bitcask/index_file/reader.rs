@@ -16,11 +16,11 @@ use esker_log::{
 use super::{
     BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, IndexName, MAGIC, Place, Stretch, VERSION, block_binding,
     tag,
-    varint::{take_varint, unzigzag},
 };
 use crate::{
     bitcask::{keydir::Slot, ranges::RangeTombstone},
     range::decode_deletion_end,
+    varint::{take_varint, unzigzag},
 };
 
 /// One block, as the directory tells of it.

@@ -7,11 +7,11 @@ use std::{
 
 use esker_log::{Error, disk::sim::SimDisk, format::StoreId};
 
-use super::{
+use super::*;
+use crate::{
+    bitcask::ranges::RangeTombstone,
     varint::{put_varint, take_varint, unzigzag, zigzag},
-    *,
 };
-use crate::bitcask::ranges::RangeTombstone;
 
 const STORE: StoreId = [7; 16];
 

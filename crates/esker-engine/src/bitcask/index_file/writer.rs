@@ -16,9 +16,12 @@ use esker_log::{
 use super::{
     BLOCK_HEADER_LEN, HEADER_CHECKSUM, HEADER_LEN, IndexName, MAGIC, Place, Stretch, VERSION, block_binding,
     tag,
+};
+use crate::{
+    bitcask::ranges::RangeTombstone,
+    range::encode_deletion,
     varint::{put_varint, zigzag},
 };
-use crate::{bitcask::ranges::RangeTombstone, range::encode_deletion};
 
 /// A block is closed once its entries take this many bytes.
 const BLOCK_BYTES: usize = 32 << 10;

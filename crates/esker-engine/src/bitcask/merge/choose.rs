@@ -52,6 +52,9 @@ pub(crate) struct Policy {
     pub(crate) small_segments_max: usize,
     /// The size of a full segment, which is smaller in small stores.
     pub(crate) segment_bytes: u64,
+    /// A store of less counts as one of so much: in a small one dead bytes cost nobody anything, and merging would take as much
+    /// of the processor as the writes themselves.
+    pub(crate) store_bytes_min: u64,
     /// What is copied is read into so much memory at a time.
     pub(crate) buffer_bytes: usize,
 }
@@ -64,6 +67,7 @@ impl Policy {
             copy_bytes_max: COPY_BYTES_MAX.min(PASSES_MAX * options.merge_buffer_bytes()).max(COPY_BYTES_MIN),
             small_segments_max: SMALL_SEGMENTS_MAX,
             segment_bytes: options.segment_max_bytes,
+            store_bytes_min: options.segment_max_bytes,
             buffer_bytes: options.merge_buffer_bytes() as usize,
         }
     }
@@ -99,7 +103,7 @@ pub(crate) fn choose(candidates: &[Candidate], policy: &Policy) -> Vec<SegmentId
     let total: u64 = candidates.iter().map(|it| it.bytes).sum();
     let live: u64 = candidates.iter().map(|it| it.live).sum();
     let dead = total.saturating_sub(live);
-    let by_ratio = dead as f64 > policy.trigger_ratio * total as f64;
+    let by_ratio = dead as f64 > policy.trigger_ratio * total.max(policy.store_bytes_min) as f64;
     if by_ratio || dead >= policy.trigger_bytes {
         let part = if by_ratio { WORTHWHILE_PART * policy.trigger_ratio } else { 0.0 };
         let mut least = part.max(WORTHWHILE_RATIO);
@@ -144,6 +148,7 @@ mod tests {
         copy_bytes_max: 100,
         small_segments_max: 4,
         segment_bytes: 100,
+        store_bytes_min: 0,
         buffer_bytes: 1 << 20,
     };
 
@@ -157,6 +162,15 @@ mod tests {
         assert_eq!(choose(&all, &POLICY), [2, 4]);
         let busy = Candidate { eligible: false, ..all[1] };
         assert!(choose(&[all[0], busy, all[2]], &POLICY).is_empty());
+    }
+
+    #[test]
+    fn a_small_store_is_left_alone() {
+        let all = [candidate(1, 100, 20), candidate(2, 100, 20)];
+        assert_eq!(choose(&all, &Policy { store_bytes_min: 399, ..POLICY }), [1, 2]);
+        assert!(choose(&all, &Policy { store_bytes_min: 400, ..POLICY }).is_empty());
+        let bytes = Policy { store_bytes_min: 400, trigger_bytes: 160, ..POLICY };
+        assert_eq!(choose(&all, &bytes), [1, 2], "who says how many bytes may be dead means it");
     }
 
     #[test]

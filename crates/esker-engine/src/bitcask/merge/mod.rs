@@ -180,7 +180,9 @@ impl Bitcask {
     fn merge_policy(&self, log: &Log) -> Policy {
         let segment_bytes = log.segment_target();
         let copy_bytes_max = self.copy_bytes_max.load(Ordering::Relaxed);
-        Policy { segment_bytes, copy_bytes_max, ..self.policy }
+        // On a full disk whatever is dead is missed.
+        let store_bytes_min = if log.is_disk_full() { 0 } else { self.policy.store_bytes_min };
+        Policy { segment_bytes, copy_bytes_max, store_bytes_min, ..self.policy }
     }
 
     /// Whether enough is dead for a merge.

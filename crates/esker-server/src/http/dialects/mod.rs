@@ -13,14 +13,12 @@ mod reading;
 mod text;
 pub(crate) mod verb;
 
-use std::sync::Arc;
-
 use axum::body::HttpBody;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 
 use super::{Front, answer::AnswerBody, error::ApiError};
-use crate::metrics::Operation;
+use crate::{access::Door, metrics::Operation};
 
 /// What a dialect answers: method, path and what that asks for. GET stands for HEAD, too. A path that ends with [`KEY`]
 /// stands for all that go on with something else in its place; the first line that fits counts.
@@ -50,6 +48,20 @@ pub(crate) enum Dialect {
     Envelope,
     Verb,
     Query,
+}
+
+impl Dialect {
+    /// All of them, as they are counted.
+    pub(crate) const ALL: [Self; 3] = [Self::Envelope, Self::Verb, Self::Query];
+
+    /// Its name in the metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Envelope => "envelope",
+            Self::Verb => "verb",
+            Self::Query => "query",
+        }
+    }
 }
 
 /// What a dialect's table says of a request.
@@ -108,7 +120,8 @@ impl Addressee {
         }
     }
 
-    fn dialect(&self) -> Option<Dialect> {
+    /// Whose words the answer has; `None`: the native API's.
+    pub(crate) fn dialect(&self) -> Option<Dialect> {
         match self {
             Self::Native => None,
             Self::Envelope(_) => Some(Dialect::Envelope),
@@ -133,16 +146,16 @@ impl Addressee {
     }
 
     /// Answers the request, which is not the native API's.
-    pub(crate) async fn answer(self, front: &Arc<Front>, request: Request<Incoming>) -> Response<AnswerBody> {
+    pub(crate) async fn answer(self, door: &Door, request: Request<Incoming>) -> Response<AnswerBody> {
         let is_head = *request.method() == Method::HEAD;
         let answer = match self {
             Self::Native => unreachable!("the native API has routes of its own"),
-            Self::Envelope(asked) => envelope::answer(front, asked, request).await,
-            Self::Verb(asked) => verb::answer(front, asked, request).await.unwrap_or_else(text::refuse),
-            Self::Query(asked) => query::answer(front, asked, request).await.unwrap_or_else(text::refuse),
+            Self::Envelope(asked) => envelope::answer(door, asked, request).await,
+            Self::Verb(asked) => verb::answer(door, asked, request).await.unwrap_or_else(text::refuse),
+            Self::Query(asked) => query::answer(door, asked, request).await.unwrap_or_else(text::refuse),
             Self::WrongMethod { ref allow, .. } => {
                 let error = ApiError::method_not_allowed(allow.clone());
-                self.refuse(front, request.headers(), error)
+                self.refuse(door, request.headers(), error)
             }
         };
         if is_head { head_of(answer) } else { answer }

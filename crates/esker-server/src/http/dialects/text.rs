@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use esker_wire::ErrorCode;
 use http::{HeaderValue, Response, header};
 use utoipa::{
-    IntoResponses, PartialSchema,
-    openapi::{self, Content, RefOr, ResponseBuilder},
+    IntoResponses,
+    openapi::{self, RefOr},
 };
 
-use crate::http::{answer::AnswerBody, error::ApiError};
+use crate::http::{answer::AnswerBody, error::ApiError, refusals::Form};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -51,11 +51,9 @@ const READ_REFUSALS: &[(&str, &str)] = &[
 const WRITE_REFUSALS: &[(&str, &str)] = &[
     ("307", "Another node leads and this one redirects; see Location"),
     ("400", "A parameter or the body is missing or wrong; nothing was written"),
-    ("403", "A page of another site may not write"),
     ("408", "The body did not arrive in time"),
     ("413", "Larger than the limits; nothing was written"),
     ("415", "The body has a Content-Encoding"),
-    ("429", "Bodies under way fill their budget; see Retry-After"),
     ("500", "The server failed"),
     ("503", "Busy, refusing writes, without a leader, or the outcome is unknown; see Retry-After"),
     ("507", "The disk or the memory for keys is full"),
@@ -63,21 +61,12 @@ const WRITE_REFUSALS: &[(&str, &str)] = &[
 
 impl IntoResponses for ReadRefusals {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        described(READ_REFUSALS)
+        Form::Text.describe(READ_REFUSALS)
     }
 }
 
 impl IntoResponses for WriteRefusals {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        described(WRITE_REFUSALS)
+        Form::Text.describe(WRITE_REFUSALS)
     }
-}
-
-fn described(refusals: &[(&str, &str)]) -> BTreeMap<String, RefOr<openapi::Response>> {
-    let answer = |(status, description): &(&str, &str)| {
-        let content = Content::new(Some(String::schema()));
-        let response = ResponseBuilder::new().description(*description);
-        ((*status).to_owned(), response.content("text/plain", content).into())
-    };
-    refusals.iter().map(answer).collect()
 }

@@ -1,24 +1,25 @@
 //! `/api/v1/admin`: maintenance, run when asked for.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use axum::{body::Body, extract::State};
+use axum::body::Body;
 use esker_cluster::WorkProgress;
 use esker_engine::Damage;
 use esker_wire::admin::{CheckpointAnswer, CompactAnswer, DamageReport, VerifyAnswer};
 use http::{Request, Response};
 use utoipa::{
     IntoResponses,
-    openapi::{self, Content, Ref, RefOr, ResponseBuilder},
+    openapi::{self, RefOr},
 };
 
 use super::{list::wants_stream, work};
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::{AnswerBody, json},
     error::ApiError,
     query::Query,
     receive::receive,
+    refusals::Form,
 };
 
 /// What is answered to maintenance that cannot be done.
@@ -26,21 +27,13 @@ pub(super) struct Refusals;
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        let refusals = [
+        Form::Native.describe(&[
             ("400", "The request is wrong: its parameters, its body, or what the server is not set up for"),
-            ("403", "A page of another site may not write"),
             ("409", "Maintenance is already running"),
             ("500", "The store is damaged, or the server failed"),
             ("503", "Writes are refused, or the server is shutting down"),
             ("507", "The disk is full"),
-        ];
-        let answer = |(status, description): (&str, &str)| {
-            let schema = Ref::from_schema_name("ErrorAnswer");
-            let content = Content::new(Some(schema));
-            let response = ResponseBuilder::new().description(description);
-            (status.to_owned(), response.content("application/json", content).into())
-        };
-        refusals.map(answer).into()
+        ])
     }
 }
 
@@ -49,14 +42,11 @@ impl IntoResponses for Refusals {
     (status = 200, description = "Written", body = CheckpointAnswer),
     Refusals,
 ))]
-pub(super) async fn checkpoint(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
-    refuse_particulars(&front, request).await?;
-    let start = front.store.clock().monotonic();
-    let version = front.store.checkpoint().await?;
-    Ok(json(&CheckpointAnswer { version, took_ms: elapsed_ms(&front, start) }))
+pub(super) async fn checkpoint(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
+    refuse_particulars(&door, request).await?;
+    let start = door.clock().monotonic();
+    let version = door.checkpoint().await?;
+    Ok(json(&CheckpointAnswer { version, took_ms: elapsed_ms(&door, start) }))
 }
 
 /// Merges everything that may be merged on this node: dead records go, and what lives lies in key order. Reads and writes go on.
@@ -64,11 +54,8 @@ pub(super) async fn checkpoint(
     (status = 200, description = "What was merged", body = CompactAnswer),
     Refusals,
 ))]
-pub(super) async fn compact(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
-    merge(front, request, true).await
+pub(super) async fn compact(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
+    merge(door, request, true).await
 }
 
 /// Merges on this node what is worth it now, without waiting until it would be done anyway.
@@ -76,21 +63,14 @@ pub(super) async fn compact(
     (status = 200, description = "What was merged", body = CompactAnswer),
     Refusals,
 ))]
-pub(super) async fn merge_now(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
-    merge(front, request, false).await
+pub(super) async fn merge_now(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
+    merge(door, request, false).await
 }
 
-async fn merge(
-    front: Arc<Front>,
-    request: Request<Body>,
-    all: bool,
-) -> Result<Response<AnswerBody>, ApiError> {
-    refuse_particulars(&front, request).await?;
-    let start = front.store.clock().monotonic();
-    let done = front.store.merge(all).await?;
+async fn merge(door: Door, request: Request<Body>, all: bool) -> Result<Response<AnswerBody>, ApiError> {
+    refuse_particulars(&door, request).await?;
+    let start = door.clock().monotonic();
+    let done = door.merge(all).await?;
     Ok(json(&CompactAnswer {
         segments_merged: done.merged.inputs,
         segments_made: done.merged.outputs,
@@ -98,7 +78,7 @@ async fn merge(
         keys_expired: done.merged.keys_expired,
         bytes_before: done.before,
         bytes_after: done.after,
-        took_ms: elapsed_ms(&front, start),
+        took_ms: elapsed_ms(&door, start),
     }))
 }
 
@@ -108,35 +88,32 @@ async fn merge(
     (status = 200, description = "What was read and every damage found", body = VerifyAnswer),
     Refusals,
 ))]
-pub(super) async fn verify(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn verify(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
     let in_lines = wants_stream(request.headers());
-    refuse_particulars(&front, request).await?;
+    refuse_particulars(&door, request).await?;
     let progress = WorkProgress::default();
     let told = progress.clone();
     work::answer(in_lines, progress, async move {
-        let start = front.store.clock().monotonic();
-        let report = front.store.verify(&told).await?;
-        report.damage.iter().for_each(|damage| front.damage_found(damage));
+        let start = door.clock().monotonic();
+        let report = door.verify(&told).await?;
+        report.damage.iter().for_each(|damage| door.damage_found(damage));
         Ok(VerifyAnswer {
             intact: report.damage.is_empty(),
             files: report.files,
             bytes: report.bytes,
             records: report.records,
             damage: report.damage.into_iter().map(damage_report).collect(),
-            took_ms: elapsed_ms(&front, start),
+            took_ms: elapsed_ms(&door, start),
         })
     })
     .await
 }
 
 /// None of these requests takes parameters or a body (an empty JSON object will do): what is ignored would mislead.
-async fn refuse_particulars(front: &Front, request: Request<Body>) -> Result<(), ApiError> {
+async fn refuse_particulars(door: &Door, request: Request<Body>) -> Result<(), ApiError> {
     const EMPTY_BODY_MAX: usize = 64;
     refuse_parameters(&request)?;
-    let received = receive(front, request.into_body(), EMPTY_BODY_MAX).await?;
+    let received = receive(door, request.into_body(), EMPTY_BODY_MAX).await?;
     match received.bytes.trim_ascii() {
         b"" | b"{}" => Ok(()),
         _ => Err(ApiError::bad_request("this request takes no body")),
@@ -151,6 +128,6 @@ pub(super) fn damage_report(damage: Damage) -> DamageReport {
     DamageReport { file: damage.path.display().to_string(), offset: damage.offset, what: damage.what }
 }
 
-pub(super) fn elapsed_ms(front: &Front, start: Duration) -> u64 {
-    front.store.clock().monotonic().saturating_sub(start).as_millis() as u64
+pub(super) fn elapsed_ms(door: &Door, start: Duration) -> u64 {
+    door.clock().monotonic().saturating_sub(start).as_millis() as u64
 }

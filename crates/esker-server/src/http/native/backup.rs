@@ -2,14 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use axum::{
-    body::{Body, HttpBody},
-    extract::State,
-};
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use esker_cluster::{BackupStream, WorkProgress};
 use esker_wire::{
@@ -24,8 +20,8 @@ use super::{
     list::wants_stream,
     work,
 };
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::{AnswerBody, BodyError, Held, answers_fill_budget},
     budget::Share,
     error::ApiError,
@@ -48,34 +44,27 @@ const TAR: HeaderValue = HeaderValue::from_static("application/x-tar");
             (BackupAnswer = "application/json"), (Vec<u8> = "application/x-tar"))),
         Refusals,
     ))]
-pub(super) async fn backup(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn backup(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
     refuse_parameters(&request)?;
     let in_lines = wants_stream(request.headers());
-    let received = receive(&front, request.into_body(), BODY_MAX).await?;
+    let received = receive(&door, request.into_body(), BODY_MAX).await?;
     let asked: BackupRequest<'_> = match received.bytes.trim_ascii() {
         b"" => BackupRequest::default(),
         json => serde_json::from_slice(json)
             .map_err(|e| ApiError::bad_request(format!("the body is no request for a backup: {e}")))?,
     };
     match asked.name {
-        Some(name) => to_directory(front, name.into_owned(), in_lines).await,
-        None => send(front).await,
+        Some(name) => to_directory(door, name.into_owned(), in_lines).await,
+        None => send(door).await,
     }
 }
 
-async fn to_directory(
-    front: Arc<Front>,
-    name: String,
-    in_lines: bool,
-) -> Result<Response<AnswerBody>, ApiError> {
+async fn to_directory(door: Door, name: String, in_lines: bool) -> Result<Response<AnswerBody>, ApiError> {
     let progress = WorkProgress::default();
     let told = progress.clone();
     work::answer(in_lines, progress, async move {
-        let start = front.store.clock().monotonic();
-        let made = front.store.backup(&name, &told).await?;
+        let start = door.clock().monotonic();
+        let made = door.backup(&name, &told).await?;
         Ok(BackupAnswer {
             version: made.version,
             files: made.files,
@@ -83,20 +72,20 @@ async fn to_directory(
             files_kept: made.files_kept,
             files_linked: made.files_linked,
             bytes_copied: made.bytes_copied,
-            took_ms: elapsed_ms(&front, start),
+            took_ms: elapsed_ms(&door, start),
         })
     })
     .await
 }
 
-async fn send(front: Arc<Front>) -> Result<Response<AnswerBody>, ApiError> {
-    let mut share = front.answer_budget.share();
+async fn send(door: Door) -> Result<Response<AnswerBody>, ApiError> {
+    let mut share = door.answer_budget.share();
     if !share.grow(STREAM_BYTES) {
-        return Err(answers_fill_budget(&front));
+        return Err(answers_fill_budget(&door));
     }
-    let stream = front.store.backup_stream().await?;
+    let stream = door.backup_stream().await?;
     let (version, left) = (stream.version(), stream.bytes());
-    let body = Body::new(Sent { front, stream, left, share });
+    let body = Body::new(Sent { door, stream, left, share });
     let mut answer = Response::new(AnswerBody::Boxed(body));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, TAR);
@@ -109,7 +98,7 @@ async fn send(front: Arc<Front>) -> Result<Response<AnswerBody>, ApiError> {
 
 /// The backup as the body of an answer. If it fails, the connection ends before the announced length is reached.
 struct Sent {
-    front: Arc<Front>,
+    door: Door,
     stream: BackupStream,
     left: u64,
     /// For the pieces that wait; those being sent have shares of their own.
@@ -132,7 +121,7 @@ impl HttpBody for Sent {
             }
             Err(error) => {
                 if let esker_cluster::Error::Engine(esker_engine::Error::Damage(damage)) = &error {
-                    this.front.damage_found(damage);
+                    this.door.damage_found(damage);
                 }
                 tracing::error!(%error, "a backup was cut off");
                 Some(Err(error.into()))

@@ -1,8 +1,6 @@
 //! `POST /api/v1/batch`: writes that commit together or not at all.
 
-use std::sync::Arc;
-
-use axum::{body::Body, extract::State};
+use axum::body::Body;
 use esker_cluster::{Batch, Limits};
 use esker_engine::{Condition, KeyRange};
 use esker_wire::{
@@ -12,8 +10,8 @@ use esker_wire::{
 use http::{HeaderMap, Request, Response, header};
 
 use super::condition::applied;
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::{AnswerBody, json},
     ask::{WRITE_PARAMETERS, write_options},
     decode::{batch_body_max, decode as decode_body},
@@ -35,32 +33,27 @@ use crate::http::{
         (status = 200, description = "All committed, at one version", body = BatchAnswer),
         (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "Not a batch; nothing was written", body = esker_wire::ErrorAnswer),
-        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
         (status = 409, description = "An incr met what is no integer, or its sum does not fit into 64 bits; nothing was written", body = esker_wire::ErrorAnswer),
         (status = 412, description = "A condition does not hold; nothing was written, and the details tell the present version of its key", body = esker_wire::ErrorAnswer),
         (status = 413, description = "Larger than the limits; nothing was written", body = esker_wire::ErrorAnswer),
         (status = 415, description = "The body cannot be JSON", body = esker_wire::ErrorAnswer),
-        (status = 429, description = "Too many bytes of bodies under way; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
-pub(super) async fn batch(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn batch(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
     let (parts, body) = request.into_parts();
     let options = write_options(&Query::parse(parts.uri.query(), WRITE_PARAMETERS)?, &parts.headers)?;
     // The conditions of a batch name their keys.
     refuse_conditions(&parts.headers, &[header::IF_MATCH, header::IF_NONE_MATCH])?;
     refuse_content_encoding(&parts.headers)?;
     refuse_other_types(&parts.headers)?;
-    let (limits, now_ms) = (front.store.limits(), front.now_ms());
-    let received = receive(&front, body, batch_body_max(limits)).await?;
+    let (limits, now_ms) = (door.limits(), door.now_ms());
+    let received = receive(&door, body, batch_body_max(limits)).await?;
     let batch = decode_body(received, move |json| read(json, limits, now_ms)).await??;
     let operations = batch.len() as u64;
-    let committed = applied(front.store.write(batch, options).await?)?;
+    let committed = applied(door.write(batch, options).await?)?;
     Ok(json(&BatchAnswer { version: committed.version, operations, sum: committed.sum() }))
 }
 
@@ -89,7 +82,8 @@ fn read(json: &[u8], limits: Limits, now_ms: u64) -> Result<Batch, ApiError> {
     }
 }
 
-fn add(batch: &mut Batch, operation: Operation<'_>, now_ms: u64) -> esker_cluster::Result<()> {
+/// Adds a decoded operation, or a condition, to a batch that is taken on now.
+pub(crate) fn add(batch: &mut Batch, operation: Operation<'_>, now_ms: u64) -> esker_cluster::Result<()> {
     match operation {
         Operation::Put { key, value, expiry: None } => batch.put(&key, &value),
         Operation::Put { key, value, expiry: Some(expiry) } => {
@@ -105,7 +99,8 @@ fn add(batch: &mut Batch, operation: Operation<'_>, now_ms: u64) -> esker_cluste
     }
 }
 
-fn condition(demand: Demand) -> Condition {
+/// A condition as the store has it.
+pub(crate) fn condition(demand: Demand) -> Condition {
     match demand {
         Demand::Absent => Condition::Absent,
         Demand::Present => Condition::Present,

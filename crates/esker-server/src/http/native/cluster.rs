@@ -1,8 +1,8 @@
 //! `/api/v1/cluster`: what the node and its cluster are, and changes of the membership.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{body::Body, extract::State};
+use axum::body::Body;
 use esker_cluster::{ClusterView, Member, MemberChange, Status};
 use esker_engine::Stats;
 use esker_wire::cluster::{
@@ -12,8 +12,8 @@ use esker_wire::cluster::{
 use http::{Request, Response};
 
 use super::admin::damage_report;
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::{AnswerBody, json},
     error::ApiError,
     query::Query,
@@ -28,15 +28,17 @@ const CHANGE_BODY_MAX: usize = 4 << 10;
     (status = 200, description = "This node's view", body = StatusAnswer),
     (status = 400, description = "The request takes no parameters", body = esker_wire::ErrorAnswer),
 ))]
-pub(super) async fn status(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn status(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
     Query::parse(request.uri().query(), &[])?;
-    Ok(json(&status_answer(front.store.status(), front.store.cluster())))
+    Ok(json(&status_answer(&door)?))
 }
 
-fn status_answer(status: Status, cluster: Option<ClusterView>) -> StatusAnswer {
+/// What this node is and how it fares.
+pub(crate) fn status_answer(door: &Door) -> esker_cluster::Result<StatusAnswer> {
+    Ok(describe(door.status()?, door.cluster()?))
+}
+
+fn describe(status: Status, cluster: Option<ClusterView>) -> StatusAnswer {
     let stats = status.stats;
     let leaderless = cluster.as_ref().is_some_and(|view| view.leader.is_none());
     let is_removed = cluster.as_ref().is_some_and(|view| view.role == esker_cluster::Role::Removed);
@@ -88,6 +90,7 @@ fn storage_status(stats: Stats) -> StorageStatus {
         compression_ratio: stats.compression.ratio(),
         cache_bytes: stats.cache.bytes,
         cache_hit_rate: stats.cache.hit_rate(),
+        disk_full: stats.disk_full,
         memory_full: stats.memory_full,
         throttled_ms: millis(stats.throttled),
         snapshots: stats.snapshots.held,
@@ -119,18 +122,20 @@ fn role(role: esker_cluster::Role) -> Role {
     (status = 200, description = "Every member", body = NodesAnswer),
     (status = 400, description = "The request takes no parameters", body = esker_wire::ErrorAnswer),
 ))]
-pub(super) async fn nodes(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn nodes(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
     Query::parse(request.uri().query(), &[])?;
-    let status = front.store.status();
+    Ok(json(&nodes_answer(&door)?))
+}
+
+/// The members, or this node alone.
+pub(crate) fn nodes_answer(door: &Door) -> esker_cluster::Result<NodesAnswer> {
+    let status = door.status()?;
     let healthy = status.trouble.is_none();
-    let nodes = match front.store.cluster() {
-        Some(view) => members_of(&view, healthy, front.config.timeouts.member_silence),
+    let nodes = match door.cluster()? {
+        Some(view) => members_of(&view, healthy, door.config.timeouts.member_silence),
         None => vec![Node {
             id: status.node_id,
-            http_address: front.address.to_string(),
+            http_address: door.address.to_string(),
             peer_address: None,
             role: Role::Leader,
             voter: true,
@@ -139,7 +144,7 @@ pub(super) async fn nodes(
             healthy: Some(healthy),
         }],
     };
-    Ok(json(&NodesAnswer { nodes }))
+    Ok(NodesAnswer { nodes })
 }
 
 /// Every member; `healthy` is this node's own condition, the others' follows from when the leader heard from them.
@@ -166,23 +171,18 @@ fn members_of(view: &ClusterView, healthy: bool, silence: Duration) -> Vec<Node>
     (status = 200, description = "Done", body = MembersAnswer),
     (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
     (status = 400, description = "Not a change of the membership", body = esker_wire::ErrorAnswer),
-    (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
     (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
     (status = 409, description = "The cluster's state does not allow it, or the mode has no members", body = esker_wire::ErrorAnswer),
     (status = 413, description = "The body is too large", body = esker_wire::ErrorAnswer),
-    (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
     (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
     (status = 503, description = "The cluster has no leader; see Retry-After", body = esker_wire::ErrorAnswer),
 ))]
-pub(super) async fn members(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn members(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
     Query::parse(request.uri().query(), &[])?;
-    let received = receive(&front, request.into_body(), CHANGE_BODY_MAX).await?;
+    let received = receive(&door, request.into_body(), CHANGE_BODY_MAX).await?;
     let asked: MembersRequest = serde_json::from_slice(&received.bytes)
         .map_err(|e| ApiError::bad_request(format!("the body is not a change of the membership: {e}")))?;
-    let node = front.store.change_members(change(asked)).await?;
+    let node = door.change_members(change(asked)).await?;
     Ok(json(&MembersAnswer { node }))
 }
 
@@ -236,16 +236,16 @@ pub(super) mod tests {
     #[tokio::test]
     async fn the_status_is_the_views_in_a_cluster() {
         let (service, _dir) = test_service();
-        let status = || service.front().store.status();
-        let single = status_answer(status(), None);
+        let status = || service.door().health().0;
+        let single = describe(status(), None);
         assert_eq!((single.mode, single.role, single.cluster_id), (Mode::Single, Role::Leader, None));
-        let answer = status_answer(status(), Some(view()));
+        let answer = describe(status(), Some(view()));
         assert_eq!((answer.mode, answer.role, answer.leader_id), (Mode::Raft, Role::Leader, Some(1)));
         assert_eq!(answer.cluster_id, Some("ab".repeat(16)));
         assert_eq!((answer.term, answer.commit_index, answer.applied_index), (7, 100, 99));
         assert!(answer.healthy);
         let leaderless = ClusterView { leader: None, role: StoreRole::Candidate, ..view() };
-        let answer = status_answer(status(), Some(leaderless));
+        let answer = describe(status(), Some(leaderless));
         assert_eq!((answer.role, answer.leader_id, answer.healthy), (Role::Candidate, None, false));
         assert!(answer.trouble.is_some());
     }

@@ -1,10 +1,10 @@
 //! `If-Match` and `If-None-Match` on writes: what must hold of the key (RFC 9110, section 13).
 
-use esker_cluster::{Batch, Store, WriteOptions};
+use esker_cluster::{Batch, WriteOptions};
 use esker_engine::{Committed, Condition};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::http::error::ApiError;
+use crate::{access::Door, http::error::ApiError};
 
 /// What the headers demand of the key, if anything.
 pub(super) fn condition_of(headers: &HeaderMap) -> Result<Option<Condition>, ApiError> {
@@ -55,7 +55,7 @@ fn if_none_match(value: &HeaderValue) -> Result<Condition, ApiError> {
 
 /// Commits a batch, if `condition` holds of the key.
 pub(super) async fn write(
-    store: &Store,
+    door: &Door,
     mut batch: Batch,
     key: &[u8],
     condition: Option<Condition>,
@@ -64,7 +64,7 @@ pub(super) async fn write(
     if let Some(condition) = condition {
         batch.require(key, condition)?;
     }
-    applied(store.write(batch, options).await?)
+    applied(door.write(batch, options).await?)
 }
 
 /// What came of a batch that was applied; an error of one that was not.

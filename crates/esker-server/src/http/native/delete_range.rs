@@ -1,8 +1,6 @@
 //! `DELETE /api/v1/kv`: a whole range at once, at a cost that does not depend on how much lies in it.
 
-use std::sync::Arc;
-
-use axum::{body::Body, extract::State};
+use axum::body::Body;
 use esker_cluster::Batch;
 use esker_engine::KeyRange;
 use esker_wire::kv::RangeDeleteAnswer;
@@ -12,8 +10,8 @@ use super::{
     condition::applied,
     list::{ENCODING, is_base64, key_parameter},
 };
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::{AnswerBody, json},
     ask::{WRITE_PARAMETERS, write_options},
     error::ApiError,
@@ -37,22 +35,21 @@ const PARAMETERS: &[&str] = &["start", "end", "prefix", ENCODING, WRITE_PARAMETE
         (status = 200, description = "Committed", body = RangeDeleteAnswer),
         (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "No range is given, or a parameter is wrong; nothing was written", body = esker_wire::ErrorAnswer),
-        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
 pub(super) async fn delete_range(
-    State(front): State<Arc<Front>>,
+    door: Door,
     request: Request<Body>,
 ) -> Result<Response<AnswerBody>, ApiError> {
     let headers = request.headers();
     refuse_conditions(headers, &[header::IF_MATCH, header::IF_NONE_MATCH])?;
     let query = Query::parse(request.uri().query(), PARAMETERS)?;
     let options = write_options(&query, headers)?;
-    let mut batch = Batch::new(front.store.limits());
+    let mut batch = Batch::new(door.limits());
     batch.delete_range(&range(&query)?)?;
-    let committed = applied(front.store.write(batch, options).await?)?;
+    let committed = applied(door.write(batch, options).await?)?;
     Ok(json(&RangeDeleteAnswer { version: committed.version, deleted: committed.existed.into() }))
 }
 

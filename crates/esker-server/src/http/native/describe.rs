@@ -3,7 +3,7 @@
 use http::Response;
 use utoipa::OpenApi;
 
-use super::{admin, backup, batch, cluster, delete_range, health, incr, key, list, mget};
+use super::{admin, backup, batch, cluster, debug, delete_range, health, incr, key, list, mget, watch};
 use crate::http::{
     answer::{AnswerBody, json_bytes},
     openapi::openapi_json,
@@ -25,6 +25,7 @@ use crate::http::{
         delete_range::delete_range,
         mget::mget,
         batch::batch,
+        watch::watch,
         cluster::status,
         cluster::nodes,
         cluster::members,
@@ -36,6 +37,8 @@ use crate::http::{
         health::health,
         health::ready,
         super::metrics,
+        debug::profile,
+        debug::heap,
         openapi
     )
 )]

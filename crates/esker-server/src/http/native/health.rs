@@ -1,14 +1,11 @@
 //! `/api/v1/health` says whether the process is of use at all, `/ready` whether to send it requests.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use esker_cluster::{ClusterView, Role, Status};
 use esker_wire::{ErrorCode, cluster::HealthAnswer};
 use http::Response;
 
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::{AnswerBody, json},
     error::ApiError,
 };
@@ -19,8 +16,8 @@ use crate::http::{
     (status = 200, description = "Healthy; the body says if the disk is full, or stored bytes are damaged", body = HealthAnswer),
     (status = 503, description = "Writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]
-pub(super) async fn health(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
-    condition(front.store.status()).map(|answer| json(&answer))
+pub(super) async fn health(door: Door) -> Result<Response<AnswerBody>, ApiError> {
+    condition(door.health().0).map(|answer| json(&answer))
 }
 
 /// Whether to send the node requests: not while it shuts down, nor while its cluster has no leader that it knows of, nor
@@ -29,12 +26,18 @@ pub(super) async fn health(State(front): State<Arc<Front>>) -> Result<Response<A
     (status = 200, description = "Ready; the body says if the disk is full, or stored bytes are damaged", body = HealthAnswer),
     (status = 503, description = "Shutting down, without a leader, or writes are refused until the store is reopened", body = esker_wire::ErrorAnswer),
 ))]
-pub(super) async fn ready(State(front): State<Arc<Front>>) -> Result<Response<AnswerBody>, ApiError> {
-    if front.drain.is_announced() {
+pub(super) async fn ready(door: Door) -> Result<Response<AnswerBody>, ApiError> {
+    readiness(&door).map(|answer| json(&answer))
+}
+
+/// Why a node is not to be sent requests, if it is not. Anybody may know.
+pub(crate) fn readiness(door: &Door) -> Result<HealthAnswer, ApiError> {
+    if door.drain.is_announced() {
         return Err(ApiError::new(ErrorCode::Draining, "the server is shutting down: retry later"));
     }
-    refuse_leaderless(front.store.cluster())?;
-    condition(front.store.status()).map(|answer| json(&answer))
+    let (status, cluster) = door.health();
+    refuse_leaderless(cluster)?;
+    condition(status)
 }
 
 fn refuse_leaderless(cluster: Option<ClusterView>) -> Result<(), ApiError> {
@@ -68,18 +71,18 @@ mod tests {
     #[tokio::test]
     async fn a_draining_node_is_healthy_but_not_ready() {
         let (service, _dir) = test_service();
-        let front = service.front();
-        assert!(ready(State(Arc::clone(front))).await.is_ok());
-        front.drain.begin();
-        let refused = ready(State(Arc::clone(front))).await.err().unwrap().into_answer();
+        let door = service.door();
+        assert!(ready(door.clone()).await.is_ok());
+        door.drain.begin();
+        let refused = ready(door.clone()).await.err().unwrap().into_answer();
         assert_eq!(refused.status(), 503);
-        assert!(health(State(Arc::clone(front))).await.is_ok());
+        assert!(health(door.clone()).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_full_disk_is_told_and_only_a_store_that_refuses_for_good_is_not_ready() {
         let (service, _dir) = test_service();
-        let mut status = service.front().store.status();
+        let mut status = service.door().health().0;
         assert_eq!(condition(status.clone()).unwrap().status, "ok");
         status.stats.disk_full = true;
         status.trouble = Some("full".into());
@@ -95,12 +98,12 @@ mod tests {
     #[tokio::test]
     async fn damage_is_told_until_the_node_is_restarted_and_leaves_it_ready() {
         let (service, _dir) = test_service();
-        let front = service.front();
+        let door = service.door();
         let damage =
             |offset| esker_engine::Damage { path: "f.log".into(), offset, what: "a checksum".into() };
-        front.damage_found(&damage(64));
-        front.damage_found(&damage(128));
-        let status = front.store.status();
+        door.damage_found(&damage(64));
+        door.damage_found(&damage(128));
+        let status = door.health().0;
         assert_eq!((status.stats.damage.times, status.stats.damage.last.clone()), (2, Some(damage(128))));
         let answer = condition(status).unwrap();
         assert_eq!(answer.status, "damaged");
@@ -109,7 +112,7 @@ mod tests {
             trouble.starts_with("f.log is damaged at byte 128: a checksum") && trouble.contains("2 times"),
             "{trouble}"
         );
-        for answered in [health(State(Arc::clone(front))).await, ready(State(Arc::clone(front))).await] {
+        for answered in [health(door.clone()).await, ready(door.clone()).await] {
             assert_eq!(answered.ok().unwrap().status(), 200);
         }
     }

@@ -13,8 +13,8 @@ use super::{
     condition,
     key::{Answer, METHODS, decode_key},
 };
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::{etag, json},
     ask::{WRITE_PARAMETERS, write_options},
     error::ApiError,
@@ -40,18 +40,16 @@ const BODY_MAX: usize = 4 << 10;
         (status = 200, description = "Committed; ETag is the version", body = IncrAnswer<'static>),
         (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter, a condition, the body or the key is wrong", body = esker_wire::ErrorAnswer),
-        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
         (status = 409, description = "The value is no integer, or the sum does not fit into 64 bits; nothing was written", body = esker_wire::ErrorAnswer),
         (status = 412, description = "The condition does not hold; nothing was written, and the details tell the present version", body = esker_wire::ErrorAnswer),
         (status = 413, description = "The body is longer than an increment can be", body = esker_wire::ErrorAnswer),
         (status = 415, description = "The body has a Content-Encoding", body = esker_wire::ErrorAnswer),
-        (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
-pub(super) async fn incr<B>(front: &Front, parts: &Parts, body: B) -> Answer
+pub(super) async fn incr<B>(door: &Door, parts: &Parts, body: B) -> Answer
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -63,11 +61,11 @@ where
     let options = write_options(&Query::parse(parts.uri.query(), WRITE_PARAMETERS)?, &parts.headers)?;
     let condition = condition::condition_of(&parts.headers)?;
     refuse_content_encoding(&parts.headers)?;
-    let received = receive(front, body, BODY_MAX).await?;
+    let received = receive(door, body, BODY_MAX).await?;
     let IncrRequest { by } = read(&received.bytes)?;
-    let mut batch = Batch::with_capacity(front.store.limits(), key.len());
+    let mut batch = Batch::with_capacity(door.limits(), key.len());
     batch.add(&key, by)?;
-    let committed = condition::write(&front.store, batch, &key, condition, options).await?;
+    let committed = condition::write(door, batch, &key, condition, options).await?;
     let sum = committed.sum().ok_or_else(|| {
         ApiError::new(ErrorCode::Internal, "an increment was applied and has no sum: report this defect")
     })?;

@@ -21,8 +21,8 @@ use super::{
     condition::{self, condition_of},
     incr::incr,
 };
+use crate::access::{Door, Right};
 use crate::http::{
-    Front,
     answer::{AnswerBody, OCTET_STREAM, etag, held_value, json, not_modified},
     ask::{CONSISTENCY, ReadPoint, WRITE_PARAMETERS, write_options},
     error::ApiError,
@@ -42,18 +42,18 @@ pub(super) const METHODS: &str = "GET, HEAD, PUT, DELETE";
 pub(super) type Answer = Result<Response<AnswerBody>, ApiError>;
 
 /// Answers a request whose path begins with [`KEY_PREFIX`].
-pub(crate) async fn answer_key<B>(front: &Front, request: Request<B>) -> Answer
+pub(crate) async fn answer_key<B>(door: &Door, request: Request<B>) -> Answer
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
     let (parts, body) = request.into_parts();
     match parts.method {
-        Method::GET => get(front, &parts).await,
-        Method::PUT => put(front, &parts, body).await,
-        Method::HEAD => head(front, &parts).await,
-        Method::DELETE => delete(front, &parts).await,
-        Method::POST => incr(front, &parts, body).await,
+        Method::GET => get(door, &parts).await,
+        Method::PUT => put(door, &parts, body).await,
+        Method::HEAD => head(door, &parts).await,
+        Method::DELETE => delete(door, &parts).await,
+        Method::POST => incr(door, &parts, body).await,
         _ if parts.uri.path().ends_with(INCR_SUFFIX) => {
             Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE, POST"))
         }
@@ -101,22 +101,22 @@ fn not_found(key: &[u8]) -> ApiError {
         (status = 500, description = "A stored value is damaged, or the server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, or the cluster has no leader; see Retry-After", body = esker_wire::ErrorAnswer),
     ))]
-async fn get(front: &Front, parts: &Parts) -> Answer {
+async fn get(door: &Door, parts: &Parts) -> Answer {
     let (key, query) = readable_key(parts)?;
-    let point = ReadPoint::wait(front, &query).await?;
-    Ok(point.mark(read_value(front, parts, &key).await))
+    let point = ReadPoint::wait(door, &query).await?;
+    Ok(point.mark(read_value(door, parts, &key).await))
 }
 
-async fn read_value(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
+async fn read_value(door: &Door, parts: &Parts, key: &[u8]) -> Answer {
     // The version is in memory: what has not changed is not read.
     if let Some(condition) = parts.headers.get(header::IF_NONE_MATCH)
-        && let Some(meta) = front.store.meta(key)
+        && let Some(meta) = door.meta(key)?
         && matches(condition, meta.version)
     {
         return Ok(not_modified(meta.version));
     }
-    let entry = front.store.get(key).await?.ok_or_else(|| not_found(key))?;
-    value_answer(front, entry)
+    let entry = door.get(key).await?.ok_or_else(|| not_found(key))?;
+    value_answer(door, entry)
 }
 
 /// Reads a key's version and length.
@@ -138,14 +138,14 @@ async fn read_value(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
         (status = 404, description = "The key is absent"),
         (status = 503, description = "The cluster has no leader; see Retry-After"),
     ))]
-async fn head(front: &Front, parts: &Parts) -> Answer {
+async fn head(door: &Door, parts: &Parts) -> Answer {
     let (key, query) = readable_key(parts)?;
-    let point = ReadPoint::wait(front, &query).await?;
-    Ok(point.mark(read_meta(front, parts, &key).await))
+    let point = ReadPoint::wait(door, &query).await?;
+    Ok(point.mark(read_meta(door, parts, &key).await))
 }
 
-async fn read_meta(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
-    let meta = front.store.meta(key).ok_or_else(|| not_found(key))?;
+async fn read_meta(door: &Door, parts: &Parts, key: &[u8]) -> Answer {
+    let meta = door.meta(key)?.ok_or_else(|| not_found(key))?;
     if parts.headers.get(header::IF_NONE_MATCH).is_some_and(|condition| matches(condition, meta.version)) {
         return Ok(not_modified(meta.version));
     }
@@ -153,7 +153,7 @@ async fn read_meta(front: &Front, parts: &Parts, key: &[u8]) -> Answer {
         Some(value_len) => (meta.version, meta.expiry, value_len),
         // Only the value itself says how long a compressed value is.
         None => {
-            let entry = front.store.get(key).await?.ok_or_else(|| not_found(key))?;
+            let entry = door.get(key).await?.ok_or_else(|| not_found(key))?;
             (entry.version, entry.expiry, entry.value.len() as u64)
         }
     };
@@ -168,8 +168,8 @@ fn readable_key(parts: &Parts) -> Result<(Cow<'_, [u8]>, Query<'_>), ApiError> {
     Ok((key_of(parts)?, query))
 }
 
-fn value_answer(front: &Front, Entry { value, version, expiry }: Entry) -> Answer {
-    let bytes = held_value(front, value.into_bytes())?;
+fn value_answer(door: &Door, Entry { value, version, expiry }: Entry) -> Answer {
+    let bytes = held_value(door, value.into_bytes())?;
     Ok(of_version(Response::new(AnswerBody::full(bytes)), version, expiry))
 }
 
@@ -210,18 +210,16 @@ fn matches(condition: &HeaderValue, version: Version) -> bool {
         (status = 200, description = "Committed; ETag is the version", body = esker_wire::kv::PutAnswer<'static>),
         (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
-        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The value did not arrive in time", body = esker_wire::ErrorAnswer),
         (status = 412, description = "The condition does not hold; nothing was written, and the details tell the present version", body = esker_wire::ErrorAnswer),
         (status = 413, description = "The value is larger than the limit", body = esker_wire::ErrorAnswer),
         (status = 414, description = "The path is too long: write the key in a batch", body = esker_wire::ErrorAnswer),
         (status = 415, description = "The body has a Content-Encoding", body = esker_wire::ErrorAnswer),
-        (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
-async fn put<B>(front: &Front, parts: &Parts, body: B) -> Answer
+async fn put<B>(door: &Door, parts: &Parts, body: B) -> Answer
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -233,15 +231,17 @@ where
     let condition = condition_of(&parts.headers)?;
     let key = key_of(parts)?;
     refuse_content_encoding(&parts.headers)?;
-    let limits = front.store.limits();
-    let value = receive(front, body, limits.value_bytes).await?;
+    // Before the value is taken.
+    door.may(Right::Write, &key)?;
+    let limits = door.limits();
+    let value = receive(door, body, limits.value_bytes).await?;
     let mut batch = Batch::with_capacity(limits, key.len() + value.bytes.len());
     match ttl {
-        Some(ttl) => batch.put_expiring(&key, &value.bytes, ttl.after(front.now_ms()))?,
+        Some(ttl) => batch.put_expiring(&key, &value.bytes, ttl.after(door.now_ms()))?,
         None => batch.put(&key, &value.bytes)?,
     }
     drop(value);
-    let committed = condition::write(&front.store, batch, &key, condition, options).await?;
+    let committed = condition::write(door, batch, &key, condition, options).await?;
     let mut answer = json(&PutAnswer::new(&key, committed.version));
     answer.headers_mut().insert(header::ETAG, etag(committed.version));
     Ok(answer)
@@ -260,21 +260,20 @@ where
         (status = 200, description = "Committed", body = esker_wire::kv::DeleteAnswer<'static>),
         (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter, a condition or the key is wrong", body = esker_wire::ErrorAnswer),
-        (status = 403, description = "A page of another site may not write", body = esker_wire::ErrorAnswer),
         (status = 412, description = "The condition does not hold; nothing was written, and the details tell the present version", body = esker_wire::ErrorAnswer),
         (status = 500, description = "The server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, refusing writes, without a leader, or the outcome is unknown; see the code and Retry-After", body = esker_wire::ErrorAnswer),
         (status = 507, description = "The disk is full", body = esker_wire::ErrorAnswer),
     ))]
-async fn delete(front: &Front, parts: &Parts) -> Answer {
+async fn delete(door: &Door, parts: &Parts) -> Answer {
     let options = write_options(&Query::parse(parts.uri.query(), WRITE_PARAMETERS)?, &parts.headers)?;
     // What is absent need not be deleted.
     refuse_conditions(&parts.headers, &[header::IF_NONE_MATCH])?;
     let condition = condition_of(&parts.headers)?;
     let key = key_of(parts)?;
-    let mut batch = Batch::with_capacity(front.store.limits(), key.len());
+    let mut batch = Batch::with_capacity(door.limits(), key.len());
     batch.delete(&key)?;
-    let committed = condition::write(&front.store, batch, &key, condition, options).await?;
+    let committed = condition::write(door, batch, &key, condition, options).await?;
     Ok(json(&DeleteAnswer::new(&key, committed.version, committed.existed > 0)))
 }
 

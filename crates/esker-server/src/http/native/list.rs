@@ -2,18 +2,19 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use axum::{body::Body, extract::State};
-use esker_cluster::{Scan, ScanOptions};
+use axum::body::Body;
+use esker_cluster::ScanOptions;
 use esker_engine::{Item, KeyRange};
-use esker_wire::{ErrorAnswer, NDJSON, cursor::Cursor, decode_base64, kv};
-use http::{HeaderMap, Request, Response, header};
+use esker_wire::{ErrorAnswer, ErrorCode, NDJSON, cursor::Cursor, decode_base64, kv};
+use http::{HeaderMap, Request, Response, Version, header};
 
+use crate::access::{Door, GuardedScan};
 use crate::http::{
-    Front,
-    answer::{AnswerBody, Held, answers_fill_budget, item_bytes, json_bytes, unwritable},
+    answer::{AnswerBody, Held, item_bytes, json_bytes, unwritable},
     ask::{CONSISTENCY, ReadPoint},
     error::ApiError,
     query::{Query, refuse_conditions},
+    room::Room,
     stream::{self, Framing},
 };
 
@@ -71,29 +72,35 @@ struct ListRequest {
         (status = 400, description = "A parameter is wrong", body = esker_wire::ErrorAnswer),
         (status = 500, description = "A stored value is damaged, or the server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, or the cluster has no leader; see Retry-After", body = esker_wire::ErrorAnswer),
+        (status = 505, description = "A stream was asked for over HTTP/1.0", body = esker_wire::ErrorAnswer),
     ))]
-pub(super) async fn list(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn list(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
     let headers = request.headers();
     refuse_conditions(headers, &[header::IF_MATCH, header::IF_NONE_MATCH])?;
     let query = Query::parse(request.uri().query(), PARAMETERS)?;
     let list = ListRequest::parse(&query)?;
     let streamed = wants_stream(headers);
+    if streamed && request.version() < Version::HTTP_11 {
+        // There a body ends with its connection, and so does one that is cut off before its last line.
+        let why = format!(
+            "{NDJSON} takes HTTP/1.1, which tells whether a stream is whole: use it, or ask for pages"
+        );
+        return Err(ApiError::new(ErrorCode::HttpVersionNotSupported, why));
+    }
     let limit = list.limit.unwrap_or(LIMIT_DEFAULT);
     if !streamed && !(1..=LIMIT_MAX).contains(&limit) {
         return Err(ApiError::bad_request(format!(
             "`limit` is {limit}: a page takes 1 to {LIMIT_MAX}; go on with the cursor or ask for {NDJSON}"
         )));
     }
-    let point = ReadPoint::wait(&front, &query).await?;
+    let point = ReadPoint::wait(&door, &query).await?;
     Ok(point.mark(match streamed {
         true => {
-            let scan = list.scan(&front, list.limit);
-            stream::answer(front, scan, if list.base64 { BASE64_LINES } else { LINES }).await
+            let scan = list.scan(&door, list.limit)?;
+            stream::answer(Arc::clone(door.front()), scan, if list.base64 { BASE64_LINES } else { LINES })
+                .await
         }
-        false => page(&front, &list, limit).await,
+        false => page(&door, &list, limit).await,
     }))
 }
 
@@ -121,9 +128,9 @@ impl ListRequest {
         Ok(Self { range, limit, reverse, keys_only: query.flag("keys_only")?, base64 })
     }
 
-    fn scan(&self, front: &Front, limit: Option<u64>) -> Scan {
+    fn scan(&self, door: &Door, limit: Option<u64>) -> Result<GuardedScan, ApiError> {
         let options = ScanOptions { reverse: self.reverse, keys_only: self.keys_only, limit };
-        front.store.scan(&self.range, options)
+        Ok(door.scan(&self.range, options)?)
     }
 }
 
@@ -177,18 +184,14 @@ fn go_on(range: KeyRange, cursor: Cursor, reverse: bool) -> Result<KeyRange, Api
 }
 
 /// A page: at most `limit` items and about `list_answer_bytes`.
-async fn page(front: &Front, list: &ListRequest, limit: u64) -> Result<Response<AnswerBody>, ApiError> {
+async fn page(door: &Door, list: &ListRequest, limit: u64) -> Result<Response<AnswerBody>, ApiError> {
     // One item more tells whether there is a next page.
-    let mut scan = list.scan(front, Some(limit + 1));
-    let mut page = Page::new(limit, front.config.limits.list_answer_bytes, list.base64);
-    let mut share = front.answer_budget.share();
+    let room = Arc::new(Room::new(door, usize::MAX));
+    let mut scan = room.admit(list.scan(door, Some(limit + 1))?);
+    let mut page = Page::new(limit, door.config.limits.list_answer_bytes, list.base64);
     let mut more = false;
     while !more && let Some(chunk) = scan.next_chunk().await {
-        let chunk = chunk?;
-        if !share.grow(chunk.iter().map(item_bytes).sum()) {
-            return Err(answers_fill_budget(front));
-        }
-        for item in chunk {
+        for item in chunk.map_err(|e| room.ended(e, door))? {
             if page.is_full() {
                 more = true;
                 break;
@@ -198,7 +201,7 @@ async fn page(front: &Front, list: &ListRequest, limit: u64) -> Result<Response<
     }
     let next = page.last_key.take().filter(|_| more);
     let json = page.finish(next.map(|last_key| Cursor { last_key, reverse: list.reverse }))?;
-    Ok(json_bytes(Held::bytes(json, share)))
+    Ok(json_bytes(Held::bytes(json, room.close().0)))
 }
 
 /// A page as it is written.

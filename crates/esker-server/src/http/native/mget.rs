@@ -1,8 +1,8 @@
 //! `POST /api/v1/mget`: many keys at one snapshot.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use axum::{body::Body, extract::State};
+use axum::body::Body;
 use esker_engine::Entry;
 use esker_wire::{
     ErrorCode, kv,
@@ -11,14 +11,14 @@ use esker_wire::{
 use http::{Request, Response, header};
 
 use super::list::{ENCODING, is_base64};
+use crate::access::Door;
 use crate::http::{
-    Front,
-    answer::{AnswerBody, Held, answers_fill_budget, json_bytes, unwritable},
+    answer::{AnswerBody, Held, json_bytes, unwritable},
     ask::{CONSISTENCY, ReadPoint},
-    budget::Share,
     error::ApiError,
     query::{Query, refuse_conditions, refuse_content_encoding},
     receive::receive,
+    room::Room,
 };
 
 /// Room for as many keys as are allowed, if they are not all of the longest.
@@ -36,28 +36,23 @@ const BODY_MAX: usize = 8 << 20;
             headers(("Esker-Applied-Version" = Option<u64>, description = "What the node had applied, in a stale answer"))),
         (status = 307, description = "Another node leads and this one redirects; see Location", body = esker_wire::ErrorAnswer),
         (status = 400, description = "A parameter or the body is wrong", body = esker_wire::ErrorAnswer),
-        (status = 403, description = "A page of another site may not ask", body = esker_wire::ErrorAnswer),
         (status = 408, description = "The body did not arrive in time", body = esker_wire::ErrorAnswer),
         (status = 413, description = "More than 10,000 keys, a body of more than 8 MiB, or values of more bytes together than a batch may have", body = esker_wire::ErrorAnswer),
         (status = 415, description = "The body has a Content-Encoding", body = esker_wire::ErrorAnswer),
-        (status = 429, description = "Bodies under way fill their budget; see Retry-After", body = esker_wire::ErrorAnswer),
         (status = 500, description = "A stored value is damaged, or the server failed", body = esker_wire::ErrorAnswer),
         (status = 503, description = "Busy, or the cluster has no leader; see Retry-After", body = esker_wire::ErrorAnswer),
     ))]
-pub(super) async fn mget(
-    State(front): State<Arc<Front>>,
-    request: Request<Body>,
-) -> Result<Response<AnswerBody>, ApiError> {
+pub(super) async fn mget(door: Door, request: Request<Body>) -> Result<Response<AnswerBody>, ApiError> {
     let (parts, body) = request.into_parts();
     refuse_conditions(&parts.headers, &[header::IF_MATCH, header::IF_NONE_MATCH])?;
     refuse_content_encoding(&parts.headers)?;
     let query = Query::parse(parts.uri.query(), &[ENCODING, CONSISTENCY])?;
     let base64 = is_base64(&query)?;
-    let received = receive(&front, body, BODY_MAX).await?;
+    let received = receive(&door, body, BODY_MAX).await?;
     let keys = decode(&received.bytes, base64).map_err(refused)?;
     drop(received);
-    let point = ReadPoint::wait(&front, &query).await?;
-    Ok(point.mark(read(&front, keys, base64).await))
+    let point = ReadPoint::wait(&door, &query).await?;
+    Ok(point.mark(read(&door, keys, base64).await))
 }
 
 fn refused(e: MgetError) -> ApiError {
@@ -67,74 +62,14 @@ fn refused(e: MgetError) -> ApiError {
     }
 }
 
-async fn read(front: &Front, keys: Vec<Vec<u8>>, base64: bool) -> Result<Response<AnswerBody>, ApiError> {
+async fn read(door: &Door, keys: Vec<Vec<u8>>, base64: bool) -> Result<Response<AnswerBody>, ApiError> {
     // What can be written in one request can be read in one.
-    let room = Arc::new(Room::new(front, front.store.limits().batch_bytes));
+    let room = Arc::new(Room::new(door, door.limits().batch_bytes));
     let admit = Arc::clone(&room);
-    let read = front.store.multi_get(keys.clone(), move |bytes| admit.take(bytes)).await;
+    let read = door.multi_get(keys.clone(), move |bytes| admit.take(bytes)).await;
     let (share, refusal) = room.close();
-    let entries = read.map_err(|e| match refusal {
-        Some(NoRoom::Request) => ApiError::too_large(
-            "the values have more bytes together than one answer may have: ask for fewer keys",
-            front.store.limits().batch_bytes,
-        ),
-        Some(NoRoom::Server) => answers_fill_budget(front),
-        None => e.into(),
-    })?;
+    let entries = read.map_err(|e| refusal.map_or_else(|| e.into(), |refusal| refusal.told(door)))?;
     Ok(json_bytes(Held::bytes(to_json(&keys, entries, base64)?, share)))
-}
-
-/// Room for the values of one answer, taken as they are read, by whichever thread reads them.
-struct Room(Mutex<Values>);
-
-struct Values {
-    /// What the request may still read.
-    left: usize,
-    /// What it has of what all answers may hold together.
-    share: Share,
-    refusal: Option<NoRoom>,
-}
-
-/// Why a value was not read.
-#[derive(Clone, Copy)]
-enum NoRoom {
-    /// The request reads more than one may.
-    Request,
-    /// All answers together hold as much as they may.
-    Server,
-}
-
-impl Room {
-    fn new(front: &Front, bytes: usize) -> Self {
-        Self(Mutex::new(Values { left: bytes, share: front.answer_budget.share(), refusal: None }))
-    }
-
-    fn values(&self) -> MutexGuard<'_, Values> {
-        // Every change is whole before anything can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let mut values = self.values();
-        let refusal = match values.left.checked_sub(bytes) {
-            None => Some(NoRoom::Request),
-            Some(_) if !values.share.grow(bytes) => Some(NoRoom::Server),
-            Some(left) => {
-                values.left = left;
-                None
-            }
-        };
-        values.refusal = values.refusal.or(refusal);
-        refusal.is_none()
-    }
-
-    /// What was taken, and why there was no more; nothing is to be had from now on.
-    fn close(&self) -> (Share, Option<NoRoom>) {
-        let mut values = self.values();
-        values.left = 0;
-        let nothing = values.share.split();
-        (std::mem::replace(&mut values.share, nothing), values.refusal)
-    }
 }
 
 /// Entry by entry, so that a value and its text are not held longer than need be.

@@ -5,6 +5,7 @@ mod backup;
 mod batch;
 mod cluster;
 mod condition;
+mod debug;
 mod delete_range;
 mod describe;
 mod health;
@@ -12,37 +13,43 @@ mod incr;
 mod key;
 mod list;
 mod mget;
+mod watch;
 mod work;
-
-use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::State,
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
 use esker_wire::ErrorCode;
 
-use super::{Front, error::ApiError};
+use super::error::ApiError;
+use crate::access::Door;
 
+pub(crate) use batch::{add as add_operation, condition as condition_of_demand};
+pub(crate) use cluster::{nodes_answer, status_answer};
 pub(super) use describe::Description;
+pub(crate) use health::readiness;
 pub(crate) use key::answer_key;
 
 pub(crate) const LIST_PATH: &str = "/api/v1/kv";
 pub(crate) const MGET_PATH: &str = "/api/v1/mget";
 pub(crate) const BATCH_PATH: &str = "/api/v1/batch";
+pub(crate) const WATCH_PATH: &str = "/api/v1/watch";
+/// What anybody may ask for.
+pub(crate) const OPEN_PATHS: [&str; 3] = ["/api/v1/health", "/ready", "/api/v1/openapi.json"];
 
-type Routes = MethodRouter<Arc<Front>>;
+type Routes = MethodRouter;
 
 /// Every route but that of single keys: path, methods, handler. The API description is tested against it.
-pub(super) fn routes() -> [(&'static str, &'static str, Routes); 16] {
+pub(super) fn routes() -> [(&'static str, &'static str, Routes); 19] {
     const READ: &str = "GET, HEAD";
     const POST: &str = "POST";
     [
         (LIST_PATH, "GET, HEAD, DELETE", get(list::list).delete(delete_range::delete_range)),
         (MGET_PATH, POST, post(mget::mget)),
         (BATCH_PATH, POST, post(batch::batch)),
+        (WATCH_PATH, READ, get(watch::watch)),
         ("/api/v1/cluster/status", READ, get(cluster::status)),
         ("/api/v1/cluster/nodes", READ, get(cluster::nodes)),
         ("/api/v1/cluster/members", POST, post(cluster::members)),
@@ -55,17 +62,19 @@ pub(super) fn routes() -> [(&'static str, &'static str, Routes); 16] {
         ("/api/v1/health", READ, get(health::health)),
         ("/ready", READ, get(health::ready)),
         ("/metrics", READ, get(metrics)),
+        ("/debug/pprof/heap", READ, get(debug::heap)),
+        ("/debug/pprof/profile", READ, get(debug::profile)),
         ("/", READ, get(root)),
     ]
 }
 
-pub(crate) fn router(front: Arc<Front>) -> Router {
+pub(crate) fn router() -> Router {
     let mut router = Router::new();
     for (path, allow, methods) in routes() {
         let refuse = move || async move { ApiError::method_not_allowed(allow) };
         router = router.route(path, methods.fallback(refuse));
     }
-    router.fallback(unknown_route).with_state(front)
+    router.fallback(unknown_route)
 }
 
 async fn unknown_route(uri: http::Uri) -> ApiError {
@@ -85,13 +94,11 @@ async fn root(uri: http::Uri) -> ApiError {
         (status = 200, description = "OpenMetrics text, or JSON",
             content((String = "application/openmetrics-text"), (crate::http::dialects::verb::MetricsAnswer = "application/json"))),
     ))]
-async fn metrics(State(front): State<Arc<Front>>) -> Response {
+async fn metrics(door: Door) -> Result<Response, ApiError> {
     /// What prometheus-client writes.
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match crate::metrics::encode(&front) {
-        Ok(text) => ([(http::header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(e) => {
-            ApiError::new(ErrorCode::Internal, format!("the metrics cannot be written: {e}")).into_response()
-        }
-    }
+    let text = crate::metrics::encode(&door)?;
+    let text =
+        text.map_err(|e| ApiError::new(ErrorCode::Internal, format!("the metrics cannot be written: {e}")))?;
+    Ok(([(http::header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }

@@ -3,6 +3,7 @@
 use esker_wire::resp::Protocol;
 
 use super::is;
+use crate::access::{Refused, Shown};
 use crate::resp::{
     Args, Reply,
     number::integer,
@@ -30,55 +31,117 @@ pub(crate) fn select(_session: &mut Session, args: Args<'_>, reply: &mut Reply<'
     Ok(())
 }
 
-/// There is one user, who needs no password.
-fn authenticate(user: &[u8]) -> Done {
-    match user {
-        b"default" => Ok(()),
-        _ => Err(Refusal::new("WRONGPASS invalid username-password pair or user is disabled.")),
-    }
+const WRONG_PASSWORD: Refusal = Refusal::new("WRONGPASS invalid username-password pair or user is disabled.");
+const NO_PASSWORDS: Refusal = Refusal::new(
+    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is \
+     correct?",
+);
+const HELLO_FIRST: Refusal = Refusal::new(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option \
+     can be used to authenticate the client and select the RESP protocol version at the same time",
+);
+
+/// Who one says one is.
+#[derive(Clone, Copy)]
+struct Claim<'a> {
+    /// `None`: there is only a password, or a token.
+    name: Option<&'a [u8]>,
+    password: &'a [u8],
 }
 
-pub(crate) fn auth(_session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
-    match args.len() {
-        2 => {
-            return Err(Refusal::new(
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-                 configuration is correct?",
-            ));
-        }
-        3 => authenticate(args.get(1))?,
-        _ => return Err(SYNTAX),
+/// Becomes whoever the claim proves. Without users everybody is `default`, with any password.
+async fn authenticate(session: &mut Session, claim: Claim<'_>) -> Done {
+    let door = &session.door;
+    if !door.access.is_locked() {
+        return match claim.name {
+            None => Err(NO_PASSWORDS),
+            Some(b"default") => Ok(()),
+            Some(_) => Err(WRONG_PASSWORD),
+        };
     }
+    let shown = Shown::Password { name: claim.name.unwrap_or(b"default"), password: claim.password };
+    let caller = door.access.authenticate(door.arrival().clone(), shown, door.clock().monotonic()).await;
+    let caller = caller.map_err(|refused| match refused {
+        Refused::Wrong => WRONG_PASSWORD,
+        other => Refusal::from(format!("TRYAGAIN {}", other.message())),
+    })?;
+    session.enter(door.with_caller(caller));
+    Ok(())
+}
+
+/// AUTH [username] password: also a token, with or without its user's name.
+pub(crate) async fn auth(session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
+    let claim = match args.len() {
+        2 => Claim { name: None, password: args.get(1) },
+        3 => Claim { name: Some(args.get(1)), password: args.get(2) },
+        _ => return Err(SYNTAX),
+    };
+    authenticate(session, claim).await?;
     reply.simple("OK");
     Ok(())
 }
 
-/// HELLO [protover [AUTH username password] [SETNAME name]].
-pub(crate) fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
-    let protocol = if args.len() > 1 { protocol(args.get(1))? } else { session.protocol };
-    let (mut words, mut name) = (args.from(2), None);
-    while let Some(word) = words.next() {
-        let unknown = || format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(word));
-        if is(word, "AUTH") {
-            let (Some(user), Some(_password)) = (words.next(), words.next()) else {
+/// What HELLO asks for: [protover [AUTH username password] [SETNAME name]].
+struct Hello<'a> {
+    protocol: Option<Protocol>,
+    claim: Option<Claim<'a>>,
+    name: Option<&'a [u8]>,
+}
+
+impl<'a> Hello<'a> {
+    fn parse(args: Args<'a>) -> Done<Self> {
+        let protocol = if args.len() > 1 { Some(protocol(args.get(1))?) } else { None };
+        let mut hello = Self { protocol, claim: None, name: None };
+        let mut words = args.from(2);
+        while let Some(word) = words.next() {
+            let unknown = || format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(word));
+            if is(word, "AUTH") {
+                let (Some(user), Some(password)) = (words.next(), words.next()) else {
+                    return Err(unknown().into());
+                };
+                hello.claim = Some(Claim { name: Some(user), password });
+            } else if is(word, "SETNAME") {
+                let given = words.next().ok_or_else(|| Refusal::from(unknown()))?;
+                check_name(given)?;
+                hello.name = Some(given);
+            } else {
                 return Err(unknown().into());
-            };
-            authenticate(user)?;
-        } else if is(word, "SETNAME") {
-            let given = words.next().ok_or_else(|| Refusal::from(unknown()))?;
-            check_name(given)?;
-            name = Some(given.to_vec());
-        } else {
-            return Err(unknown().into());
+            }
         }
+        Ok(hello)
     }
-    if let Some(name) = name {
-        session.client.told().name = name;
+
+    fn greet(self, session: &mut Session, reply: &mut Reply<'_>) -> Done {
+        if !session.door.is_known() {
+            return Err(HELLO_FIRST);
+        }
+        if let Some(name) = self.name {
+            session.client.told().name = name.to_vec();
+        }
+        session.protocol = self.protocol.unwrap_or(session.protocol);
+        reply.speak(session.protocol);
+        greet(session, reply);
+        Ok(())
     }
-    session.protocol = protocol;
-    reply.speak(protocol);
-    greet(session, reply);
-    Ok(())
+}
+
+/// Whether a HELLO says who one is.
+pub(crate) fn hello_authenticates(args: Args<'_>) -> bool {
+    Hello::parse(args).is_ok_and(|hello| hello.claim.is_some())
+}
+
+/// HELLO with AUTH.
+pub(crate) async fn hello_as(session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
+    let hello = Hello::parse(args)?;
+    if let Some(claim) = hello.claim {
+        authenticate(session, claim).await?;
+    }
+    hello.greet(session, reply)
+}
+
+/// HELLO without AUTH.
+pub(crate) fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
+    Hello::parse(args)?.greet(session, reply)
 }
 
 fn protocol(text: &[u8]) -> Done<Protocol> {
@@ -139,7 +202,7 @@ pub(crate) fn client_list(session: &mut Session, args: Args<'_>, reply: &mut Rep
         }
         _ => return Err(SYNTAX),
     };
-    let all = session.front.resp.clients.all();
+    let all = session.door.resp.clients.all();
     let wanted = all.iter().filter(|client| ids.as_ref().is_none_or(|ids| ids.contains(&client.id)));
     let lines: String = wanted.map(|client| client.line() + "\n").collect();
     reply.text(&lines);
@@ -192,7 +255,7 @@ fn kill(session: &Session, filters: &[Filter<'_>], skip_me: bool) -> i64 {
     let is_at = |address: Option<std::net::SocketAddr>, text: &[u8]| {
         address.is_some_and(|address| address.to_string().as_bytes() == text)
     };
-    let all = session.front.resp.clients.all();
+    let all = session.door.resp.clients.all();
     let fits = all.iter().filter(|client| {
         let mine = client.id == session.client.id;
         !(mine && skip_me)

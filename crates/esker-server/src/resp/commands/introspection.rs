@@ -6,7 +6,7 @@ use crate::resp::{
     glob::matches,
     refusal::{Done, Refusal, SYNTAX, lower},
     session::Session,
-    table::{Keys, Spec, TABLE, place_of},
+    table::{Argument, Keys, Kind, Spec, TABLE, place_of},
 };
 
 /// A command of the table, or a subcommand of one, by its name.
@@ -16,7 +16,7 @@ fn named(name: &[u8]) -> Option<&'static Spec> {
         Some((parent, _)) => (parent, false),
         None => (name.as_str(), true),
     };
-    let parent = &TABLE[place_of(parent.as_bytes())?];
+    let parent = TABLE[place_of(parent.as_bytes())?];
     if is_whole { Some(parent) } else { parent.subcommands().iter().find(|spec| spec.name == name) }
 }
 
@@ -96,6 +96,26 @@ fn describe_keys(spec: &Spec, reply: &mut Reply<'_>) {
     number(reply, "limit", 0);
 }
 
+/// Every category that a command may be in.
+pub(super) const CATEGORIES: [&str; 10] = [
+    "keyspace",
+    "read",
+    "write",
+    "string",
+    "connection",
+    "transaction",
+    "admin",
+    "dangerous",
+    "fast",
+    "slow",
+];
+
+/// The commands of a category.
+pub(super) fn commands_of(category: &str) -> Vec<&'static str> {
+    let all = TABLE.iter().flat_map(|spec| std::iter::once(*spec).chain(spec.subcommands()));
+    all.filter(|spec| categories(spec).contains(&category)).map(|spec| spec.name).collect()
+}
+
 fn categories(spec: &Spec) -> Vec<&'static str> {
     let has = |flag: &str| spec.flags.contains(&flag);
     let mut all = Vec::new();
@@ -124,7 +144,7 @@ fn categories(spec: &Spec) -> Vec<&'static str> {
 /// COMMAND DOCS [name ...].
 pub(crate) fn docs(_session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
     let specs: Vec<&Spec> = match args.len() {
-        2 => TABLE.iter().collect(),
+        2 => TABLE.iter().copied().collect(),
         // Names that there are none of are left out.
         _ => args.from(2).filter_map(named).collect(),
     };
@@ -137,17 +157,58 @@ fn document_all(specs: &[&Spec], reply: &mut Reply<'_>) {
     for spec in specs {
         reply.bulk(spec.name.as_bytes());
         let subcommands: Vec<&Spec> = spec.subcommands().iter().collect();
-        reply.map(if subcommands.is_empty() { 3 } else { 4 });
+        let arguments = spec.arguments();
+        reply.map(3 + usize::from(!arguments.is_empty()) + usize::from(!subcommands.is_empty()));
         for (name, value) in
             [("summary", spec.summary), ("since", spec.since), ("group", spec.family.as_str())]
         {
             reply.bulk(name.as_bytes());
             reply.bulk(value.as_bytes());
         }
+        if !arguments.is_empty() {
+            reply.bulk(b"arguments");
+            document_arguments(&arguments, reply);
+        }
         if !subcommands.is_empty() {
             reply.bulk(b"subcommands");
             document_all(&subcommands, reply);
         }
+    }
+}
+
+/// The arguments of a command, from which redis-cli makes its hints.
+fn document_arguments(arguments: &[Argument], reply: &mut Reply<'_>) {
+    reply.array(arguments.len());
+    arguments.iter().for_each(|argument| document_argument(argument, reply));
+}
+
+fn document_argument(argument: &Argument, reply: &mut Reply<'_>) {
+    let (kind, inner) = match &argument.kind {
+        Kind::Value(kind) => (*kind, None),
+        Kind::Word => ("pure-token", None),
+        Kind::OneOf(inner) => ("oneof", Some(inner)),
+        Kind::Block(inner) => ("block", Some(inner)),
+    };
+    let mut texts = vec![("name", argument.name), ("type", kind)];
+    if inner.is_none() {
+        texts.push(("display_text", argument.name));
+    }
+    texts.extend(argument.token.map(|token| ("token", token)));
+    let flags = [("optional", argument.is_optional), ("multiple", argument.is_multiple)];
+    let flags: Vec<&str> = flags.into_iter().filter(|(_, is)| *is).map(|(flag, _)| flag).collect();
+    reply.map(texts.len() + usize::from(!flags.is_empty()) + usize::from(inner.is_some()));
+    for (name, value) in texts {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    if !flags.is_empty() {
+        reply.bulk(b"flags");
+        reply.set(flags.len());
+        flags.iter().for_each(|flag| reply.simple(flag));
+    }
+    if let Some(inner) = inner {
+        reply.bulk(b"arguments");
+        document_arguments(inner, reply);
     }
 }
 
@@ -165,9 +226,9 @@ pub(crate) fn list(_session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>
 
 fn filtered(by: &[u8], value: &[u8]) -> Done<Vec<&'static str>> {
     let value = lower(value);
-    let all = TABLE.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands()));
+    let all = TABLE.iter().flat_map(|spec| std::iter::once(*spec).chain(spec.subcommands()));
     let fits: fn(&Spec, &str) -> bool = match by {
-        by if is(by, "ACLCAT") => |spec, category| categories(spec).contains(&category),
+        by if is(by, "ACLCAT") => return Ok(commands_of(&value)),
         by if is(by, "PATTERN") => |spec, pattern| matches(pattern.as_bytes(), spec.name.as_bytes()),
         by if is(by, "MODULE") => |_, _| false,
         _ => return Err(SYNTAX),
@@ -192,12 +253,12 @@ pub(crate) fn getkeys(_session: &mut Session, args: Args<'_>, reply: &mut Reply<
 
 /// The subcommands of a command, a name and a summary in turn.
 pub(crate) fn help(_session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
-    let Some(parent) = place_of(args.name()).map(|place| &TABLE[place]) else { return Err(SYNTAX) };
+    let Some(parent) = place_of(args.name()).map(|place| TABLE[place]) else { return Err(SYNTAX) };
     let name = parent.name.to_ascii_uppercase();
     reply.array(1 + 2 * parent.subcommands().len());
     reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
     for spec in parent.subcommands() {
-        reply.simple(&spec.last_word().to_ascii_uppercase());
+        reply.simple(format!("{} {}", spec.last_word().to_ascii_uppercase(), spec.syntax).trim_end());
         reply.simple(&format!("    {}", spec.summary));
     }
     Ok(())

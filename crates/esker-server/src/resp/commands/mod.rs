@@ -1,5 +1,6 @@
 //! What the commands do, a file each family. Which there are says the [table](super::table).
 
+pub(super) mod acl;
 pub(super) mod connection;
 pub(super) mod counters;
 pub(super) mod esker;

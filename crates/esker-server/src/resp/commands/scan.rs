@@ -1,13 +1,13 @@
 //! Walks over many keys: KEYS, SCAN, RANDOMKEY.
 
-use std::ops::Bound;
+use std::{ops::Bound, sync::Arc};
 
-use esker_cluster::{Scan, ScanOptions, raft::random_fraction};
+use esker_cluster::{ScanOptions, raft::random_fraction};
 use esker_engine::{Item, KeyRange};
 
 use super::is;
 use crate::{
-    http::Front,
+    access::{Door, Walk},
     resp::{
         Args, Reply, Walking,
         glob::{literal_prefix, matches},
@@ -31,12 +31,12 @@ fn keys_only(limit: Option<u64>) -> ScanOptions {
     ScanOptions { keys_only: true, limit, ..ScanOptions::default() }
 }
 
-/// All keys that fit a pattern, at one snapshot.
-pub(crate) fn keys<'a>(front: &'a Front, args: Args<'a>, reply: &'a mut Reply<'_>) -> Walking<'a> {
+/// All keys that fit a pattern and that the caller may read; where that is all of them, at one snapshot.
+pub(crate) fn keys<'a>(door: &'a Door, args: Args<'a>, reply: &'a mut Reply<'_>) -> Walking<'a> {
     Box::pin(async move {
         let pattern = args.get(1);
-        let room = room_for_answer(front);
-        let mut scan = front.store.scan(&KeyRange::prefix(literal_prefix(pattern)), keys_only(None));
+        let room = room_for_answer(door);
+        let mut scan = door.walk(&KeyRange::prefix(literal_prefix(pattern)), keys_only(None))?;
         let mut found = Vec::new();
         while let Some(chunk) = scan.next_chunk().await {
             for Item { key, .. } in chunk?.into_iter().filter(|item| matches(pattern, &item.key)) {
@@ -82,13 +82,13 @@ impl<'a> Options<'a> {
 }
 
 /// The range that a SCAN goes through, from its cursor on.
-fn range_from(front: &Front, cursor: &[u8], pattern: &[u8]) -> Done<KeyRange> {
+fn range_from(door: &Door, cursor: &[u8], pattern: &[u8]) -> Done<KeyRange> {
     let cursor = std::str::from_utf8(cursor).ok().and_then(|text| text.parse::<u64>().ok());
     let all = KeyRange::prefix(literal_prefix(pattern));
     match cursor.ok_or(INVALID_CURSOR)? {
         0 => Ok(all),
         cursor => {
-            let last = front.resp.cursors.find(cursor).ok_or(INVALID_CURSOR)?;
+            let last = door.resp.cursors.find(cursor).ok_or(INVALID_CURSOR)?;
             let is_before = matches!(&all.start, Bound::Included(start) if *start > last);
             Ok(if is_before { all } else { KeyRange { start: Bound::Excluded(last), ..all } })
         }
@@ -96,14 +96,14 @@ fn range_from(front: &Front, cursor: &[u8], pattern: &[u8]) -> Done<KeyRange> {
 }
 
 /// The next keys behind a cursor.
-pub(crate) fn scan<'a>(front: &'a Front, args: Args<'a>, reply: &'a mut Reply<'_>) -> Walking<'a> {
+pub(crate) fn scan<'a>(door: &'a Door, args: Args<'a>, reply: &'a mut Reply<'_>) -> Walking<'a> {
     Box::pin(async move {
         let Options { pattern, count, wants_strings } = Options::parse(args)?;
-        let range = range_from(front, args.get(1), pattern)?;
+        let range = range_from(door, args.get(1), pattern)?;
         let (mut found, mut last) = (Vec::new(), None);
         // A range that a cursor has used up is empty.
         if !range.is_empty() {
-            let scan = front.store.scan(&range, keys_only(Some(count)));
+            let scan = door.walk(&range, keys_only(Some(count)))?;
             last = look_through(scan, count, |key| {
                 if wants_strings && matches(pattern, key) {
                     found.push(key.to_vec());
@@ -111,7 +111,7 @@ pub(crate) fn scan<'a>(front: &'a Front, args: Args<'a>, reply: &'a mut Reply<'_
             })
             .await?;
         }
-        let cursor = last.map_or(0, |key| front.resp.cursors.give(key));
+        let cursor = last.map_or(0, |key| door.resp.cursors.give(key));
         reply.array(2);
         reply.bulk(cursor.to_string().as_bytes());
         reply.array(found.len());
@@ -121,7 +121,7 @@ pub(crate) fn scan<'a>(front: &'a Front, args: Args<'a>, reply: &'a mut Reply<'_
 }
 
 /// Looks at so many keys; the last one, if there may be more.
-async fn look_through(mut scan: Scan, count: u64, mut look: impl FnMut(&[u8])) -> Done<Option<Vec<u8>>> {
+async fn look_through(mut scan: Walk<'_>, count: u64, mut look: impl FnMut(&[u8])) -> Done<Option<Vec<u8>>> {
     let (mut seen, mut bytes) = (0, 0);
     while let Some(chunk) = scan.next_chunk().await {
         for Item { key, .. } in chunk? {
@@ -137,24 +137,24 @@ async fn look_through(mut scan: Scan, count: u64, mut look: impl FnMut(&[u8])) -
 }
 
 /// A key that lies behind a point drawn at random between the first and the last key: quick, and not evenly spread.
-pub(crate) fn randomkey<'a>(front: &'a Front, _args: Args<'a>, reply: &'a mut Reply<'_>) -> Walking<'a> {
+pub(crate) fn randomkey<'a>(door: &'a Door, _args: Args<'a>, reply: &'a mut Reply<'_>) -> Walking<'a> {
     Box::pin(async move {
-        let first = first_of(front, &KeyRange::all(), false).await?;
-        let last = first_of(front, &KeyRange::all(), true).await?;
+        let first = first_of(door, &KeyRange::all(), false).await?;
+        let last = first_of(door, &KeyRange::all(), true).await?;
         let (Some(first), Some(last)) = (first, last) else {
             reply.null();
             return Ok(());
         };
         let start = between(&first, &last, random_fraction());
         let range = KeyRange { start: Bound::Included(start), end: Bound::Unbounded };
-        reply.bulk(&first_of(front, &range, false).await?.unwrap_or(first));
+        reply.bulk(&first_of(door, &range, false).await?.unwrap_or(first));
         Ok(())
     })
 }
 
-async fn first_of(front: &Front, range: &KeyRange, reverse: bool) -> Done<Option<Vec<u8>>> {
+async fn first_of(door: &Door, range: &KeyRange, reverse: bool) -> Done<Option<Vec<u8>>> {
     let options = ScanOptions { reverse, ..keys_only(Some(1)) };
-    let chunk = front.store.scan(range, options).next_chunk().await.transpose()?;
+    let chunk = door.walk(range, options)?.next_chunk().await.transpose()?;
     Ok(chunk.and_then(|items| items.into_iter().next()).map(|item| item.key))
 }
 
@@ -174,21 +174,19 @@ fn between(first: &[u8], last: &[u8], fraction: f64) -> Vec<u8> {
 }
 
 /// ERANGE start end [LIMIT n] [REV]: keys and values from `start` to `end`, both included, at one snapshot.
-pub(crate) fn erange<'a>(front: &'a Front, args: Args<'a>, reply: &'a mut Reply<'_>) -> Walking<'a> {
+pub(crate) fn erange<'a>(door: &'a Door, args: Args<'a>, reply: &'a mut Reply<'_>) -> Walking<'a> {
     Box::pin(async move {
         let (limit, reverse) = erange_options(args)?;
-        let range = KeyRange { start: Bound::Included(args.get(1).to_vec()), end: upper(args.get(2)) };
+        let range = erange_of(args);
         let options = ScanOptions { reverse, keys_only: false, limit };
-        let room = room_for_answer(front);
-        let mut scan = front.store.scan(&range, options);
+        let room = Arc::new(room_for_answer(door));
+        let mut scan = room.admitting(door.scan(&range, options)?);
         let mut items = Vec::new();
         while let Some(chunk) = scan.next_chunk().await {
-            for item in chunk? {
-                let bytes = item.key.len() + item.value.as_ref().map_or(0, |value| value.len());
-                room.admit(bytes + 2 * KEY_OVERHEAD)?;
-                items.push(item);
-            }
+            items.append(&mut chunk.map_err(|e| room.refusal().unwrap_or_else(|| e.into()))?);
         }
+        let bytes = |item: &Item| item.key.len() + item.value.as_ref().map_or(0, |value| value.len());
+        reply.reserve(2 * items.len(), items.iter().map(bytes).sum());
         reply.array(2 * items.len());
         for item in items {
             reply.bulk(&item.key);
@@ -196,6 +194,11 @@ pub(crate) fn erange<'a>(front: &'a Front, args: Args<'a>, reply: &'a mut Reply<
         }
         Ok(())
     })
+}
+
+/// The range of an ERANGE.
+pub(crate) fn erange_of(args: Args<'_>) -> KeyRange {
+    KeyRange { start: Bound::Included(args.get(1).to_vec()), end: upper(args.get(2)) }
 }
 
 /// The empty string as an end stands for the end of all keys.

@@ -10,11 +10,20 @@ use crate::resp::{
 };
 
 pub(crate) fn get(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
-    reply.bulk_or_null(keyspace.get(args.get(1))?.map(|held| held.value));
+    look_get(keyspace.get(args.get(1))?.map(|held| held.value), reply);
     Ok(())
 }
 
+pub(crate) fn look_get(value: Option<&[u8]>, reply: &mut Reply<'_>) {
+    reply.bulk_or_null(value);
+}
+
 pub(crate) fn mget(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
+    let mut bytes = 0;
+    for key in args.from(1) {
+        bytes += keyspace.get(key)?.map_or(0, |held| held.value.len());
+    }
+    reply.reserve(args.len(), bytes);
     reply.array(args.len() - 1);
     for key in args.from(1) {
         reply.bulk_or_null(keyspace.get(key)?.map(|held| held.value));

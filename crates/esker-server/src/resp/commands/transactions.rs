@@ -41,10 +41,10 @@ pub(crate) async fn watch(session: &mut Session, args: Args<'_>, reply: &mut Rep
     if session.transaction.is_some() {
         return Err(Refusal::new("ERR WATCH inside MULTI is not allowed"));
     }
-    let front = std::sync::Arc::clone(&session.front);
-    read_point(&front.store).await?;
+    read_point(&session.door).await?;
     for key in args.from(1) {
-        session.watch(key, front.store.meta(key).map(|meta| meta.version))?;
+        let version = session.door.meta(key)?.map(|meta| meta.version);
+        session.watch(key, version)?;
     }
     reply.simple("OK");
     Ok(())
@@ -68,7 +68,7 @@ pub(crate) async fn exec(session: &mut Session, reply: &mut Reply<'_>) -> Done {
         }
         run(&transaction, &mut keyspace, session, reply);
         let Some(batch) = keyspace.into_batch()? else { return Ok(()) };
-        if applied(&session.front.store, batch).await? {
+        if applied(&session.door, batch).await? {
             return Ok(());
         }
         // What the commands were told does not hold.
@@ -90,8 +90,8 @@ fn need_of(spec: &Spec, args: Args<'_>) -> Need {
 }
 
 async fn read(transaction: &Transaction, watched: &Watched, session: &Session) -> Done<Keyspace> {
-    let store = &session.front.store;
-    read_point(store).await?;
+    let door = &session.door;
+    read_point(door).await?;
     let mut keys: Vec<(&[u8], Need)> = Vec::new();
     let mut counts = false;
     for (spec, args) in transaction.commands() {
@@ -100,8 +100,8 @@ async fn read(transaction: &Transaction, watched: &Watched, session: &Session) -
         counts |= matches!(spec.run, Run::Keys(Needs::Count, _));
     }
     keys.extend(watched.keys().map(|key| (key.as_slice(), Need::Values)));
-    let keyspace = Keyspace::read(store, keys, || room_for(&session.front)).await?;
-    Ok(if counts { keyspace.with_count(store.status().stats.keys) } else { keyspace })
+    let keyspace = Keyspace::read(door, keys, || room_for(door)).await?;
+    Ok(if counts { keyspace.with_count(door.count_keys()?) } else { keyspace })
 }
 
 fn is_stale(keyspace: &Keyspace, watched: &Watched) -> Done<bool> {
@@ -127,7 +127,7 @@ fn run(transaction: &Transaction, keyspace: &mut Keyspace, session: &mut Session
             }
         };
         if let Err(refusal) = done {
-            note(&session.front, &refusal);
+            note(&session.door, &refusal);
             reply.rewind(mark);
             reply.error(refusal.text());
         }

@@ -121,10 +121,14 @@ impl Nodes {
         let list = self.nodes.values().map(place).collect::<Vec<_>>().join(",");
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--data-dir".into()];
         arguments.push(node.home.join("data").into());
-        let no_resp = "off".to_owned();
-        for (flag, value) in
-            [("--cluster-nodes", list), ("--node-id", number.to_string()), ("--resp-port", no_resp)]
-        {
+        let off = || "off".to_owned();
+        for (flag, value) in [
+            ("--cluster-nodes", list),
+            ("--node-id", number.to_string()),
+            ("--resp-port", off()),
+            ("--binary-port", off()),
+            ("--grpc-port", off()),
+        ] {
             arguments.extend([flag.into(), value.into()]);
         }
         arguments

@@ -14,8 +14,8 @@ use super::{
     given::{Given, Write},
     shapes::{Envelope, Outcome, Refusal, enveloped},
 };
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::AnswerRoom,
     decode::{batch_body_max, decode},
     dialects::reading::{BodyError, read_list},
@@ -93,16 +93,16 @@ pub(super) enum End {
         (status = 207, description = "Some were invalid; all others are committed, at one version", body = Envelope<BatchData>),
         super::openapi::WriteRefusals,
     ))]
-pub(super) async fn batch(front: &Front, parts: &Parts, body: Incoming) -> Answer {
+pub(super) async fn batch(door: &Door, parts: &Parts, body: Incoming) -> Answer {
     let options = plain::write_asked(&parts.headers)?;
-    let limits = front.store.limits();
-    let received = receive(front, body, batch_body_max(limits)).await?;
+    let limits = door.limits();
+    let received = receive(door, body, batch_body_max(limits)).await?;
     let Reading { batch, mut results, .. } =
         decode(received, move |json| Reading::of(json, limits)).await??;
     // Taken before: what was committed must not be answered with an error.
-    let room = AnswerRoom::take(front, results.iter().map(OperationResult::bytes).sum())?;
+    let room = AnswerRoom::take(door, results.iter().map(OperationResult::bytes).sum())?;
     let successful = batch.len();
-    let committed = plain::write(front, batch, options).await?;
+    let committed = plain::write(door, batch, options).await?;
     for result in &mut results {
         if let End::Success { offset } = &mut result.end {
             *offset = committed.version;
@@ -116,7 +116,7 @@ pub(super) async fn batch(front: &Front, parts: &Parts, body: Incoming) -> Answe
         results,
     };
     let outcome = if failed == 0 { Outcome::Success } else { Outcome::PartialSuccess };
-    Ok(enveloped(front, outcome, data, room))
+    Ok(enveloped(door, outcome, data, room))
 }
 
 impl OperationResult {

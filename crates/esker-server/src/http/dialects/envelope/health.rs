@@ -8,7 +8,8 @@ use super::{
     Answer,
     shapes::{Envelope, ErrorEnvelope, Refusal, success},
 };
-use crate::http::{Front, answer::AnswerRoom};
+use crate::access::Door;
+use crate::http::answer::AnswerRoom;
 
 /// The answer where the node is of use.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -25,9 +26,9 @@ pub(super) struct HealthData {
     (status = 200, description = "Healthy, or the disk is full: the body says which", body = Envelope<HealthData>),
     (status = 503, description = "Writes are refused until the store is reopened", body = ErrorEnvelope<'static>),
 ))]
-pub(super) fn health(front: &Front) -> Answer {
-    let data = condition(front.store.status())?;
-    Ok(success(front, data, AnswerRoom::none()))
+pub(super) fn health(door: &Door) -> Answer {
+    let data = condition(door.health().0)?;
+    Ok(success(door, data, AnswerRoom::none()))
 }
 
 fn condition(status: Status) -> Result<HealthData, Refusal> {
@@ -51,7 +52,7 @@ mod tests {
     #[tokio::test]
     async fn only_a_store_that_refuses_for_good_is_unhealthy() {
         let (service, _dir) = test_service();
-        let mut status = service.front().store.status();
+        let mut status = service.door().health().0;
         assert_eq!(condition(status.clone()).unwrap().health, "healthy");
         status.stats.disk_full = true;
         status.trouble = Some("full".into());

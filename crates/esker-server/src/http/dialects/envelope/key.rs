@@ -11,8 +11,8 @@ use super::{
     Answer, KEY_PREFIX,
     shapes::{DeleteData, Envelope, ErrorEnvelope, GetData, PutData, PutRequest, Refusal, success},
 };
+use crate::access::Door;
 use crate::http::{
-    Front,
     answer::AnswerRoom,
     decode::{decode, value_body_max},
     dialects::reading::Text,
@@ -38,13 +38,13 @@ fn key_of(parts: &Parts) -> Result<Cow<'_, [u8]>, Refusal> {
         (status = 404, description = "NOT_FOUND: the key is absent", body = ErrorEnvelope<'static>),
         super::openapi::ReadRefusals,
     ))]
-pub(super) async fn get(front: &Front, parts: &Parts) -> Answer {
+pub(super) async fn get(door: &Door, parts: &Parts) -> Answer {
     let key = key_of(parts)?;
-    let entry = plain::get(front, &key).await?.ok_or_else(|| Refusal::not_found(&key))?;
-    let room = AnswerRoom::take(front, entry.value.len())?;
+    let entry = plain::get(door, &key).await?.ok_or_else(|| Refusal::not_found(&key))?;
+    let room = AnswerRoom::take(door, entry.value.len())?;
     let (key, value, encoding) = encode_pair(&key, Some(&entry.value), false);
     let data = GetData { key, value: value.unwrap_or_default(), encoding, offset: entry.version };
-    Ok(success(front, data, room))
+    Ok(success(door, data, room))
 }
 
 /// Sets a key to a value.
@@ -55,20 +55,20 @@ pub(super) async fn get(front: &Front, parts: &Parts) -> Answer {
         (status = 200, description = "Committed", body = Envelope<PutData<'static>>),
         super::openapi::WriteRefusals,
     ))]
-pub(super) async fn put(front: &Front, parts: &Parts, body: Incoming) -> Answer {
+pub(super) async fn put(door: &Door, parts: &Parts, body: Incoming) -> Answer {
     let key = key_of(parts)?;
     let options = plain::write_asked(&parts.headers)?;
-    let limits = front.store.limits();
-    let received = receive(front, body, value_body_max(limits)).await?;
+    let limits = door.limits();
+    let received = receive(door, body, value_body_max(limits)).await?;
     let owned_key = key.clone().into_owned();
     let (batch, value) = decode(received, move |json| read_put(json, &owned_key, limits)).await??;
     // Taken before: what was committed must not be answered with an error.
-    let room = AnswerRoom::take(front, value.len())?;
-    let offset = plain::write(front, batch, options).await?.version;
+    let room = AnswerRoom::take(door, value.len())?;
+    let offset = plain::write(door, batch, options).await?.version;
     let (key, value, encoding) = encode_pair(&key, Some(&value), false);
     let value = value.unwrap_or_default();
     let data = PutData { key, value, encoding, offset, message: "Value stored successfully" };
-    Ok(success(front, data, room))
+    Ok(success(door, data, room))
 }
 
 /// The write, and the value that the answer repeats.
@@ -95,15 +95,15 @@ fn read_put(json: &[u8], key: &[u8], limits: Limits) -> Result<(Batch, Vec<u8>),
         (status = 404, description = "NOT_FOUND: the key was absent", body = ErrorEnvelope<'static>),
         super::openapi::WriteRefusals,
     ))]
-pub(super) async fn delete(front: &Front, parts: &Parts) -> Answer {
+pub(super) async fn delete(door: &Door, parts: &Parts) -> Answer {
     let key = key_of(parts)?;
     let options = plain::write_asked(&parts.headers)?;
-    let committed = plain::delete(front, &key, options).await?;
+    let committed = plain::delete(door, &key, options).await?;
     if committed.existed == 0 {
         return Err(Refusal::not_found(&key));
     }
     let (key, _, encoding) = encode_pair(&key, None, false);
     let offset = committed.version;
     let data = DeleteData { key, encoding, offset, message: "Key deleted successfully" };
-    Ok(success(front, data, AnswerRoom::none()))
+    Ok(success(door, data, AnswerRoom::none()))
 }

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 
 use super::{Claim, Routes};
 use crate::{
+    access::Door,
     http::{Front, answer::AnswerBody, error::ApiError},
     metrics::Operation,
 };
@@ -86,20 +87,20 @@ impl Asked {
 
 type Answer = Result<Response<AnswerBody>, Refusal>;
 
-pub(super) async fn answer(front: &Front, asked: Asked, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(super) async fn answer(door: &Door, asked: Asked, request: Request<Incoming>) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let answered = match asked {
-        Asked::Range => range::range(front, &parts).await,
-        Asked::Batch => batch::batch(front, &parts, body).await,
-        Asked::Get => key::get(front, &parts).await,
-        Asked::Put => key::put(front, &parts, body).await,
-        Asked::Delete => key::delete(front, &parts).await,
-        Asked::Status => Ok(status::status(front)),
-        Asked::Health => health::health(front),
-        Asked::Options => Ok(cors::options(front, &parts)),
+        Asked::Range => range::range(door, &parts).await,
+        Asked::Batch => batch::batch(door, &parts, body).await,
+        Asked::Get => key::get(door, &parts).await,
+        Asked::Put => key::put(door, &parts, body).await,
+        Asked::Delete => key::delete(door, &parts).await,
+        Asked::Status => status::status(door),
+        Asked::Health => health::health(door),
+        Asked::Options => Ok(cors::options(door, &parts)),
     };
-    let mut answer = answered.unwrap_or_else(|refusal| refusal.into_answer(front.now_ms()));
-    cors::mark(&front.config.cors_origins, &parts.headers, &mut answer);
+    let mut answer = answered.unwrap_or_else(|refusal| refusal.into_answer(door.now_ms()));
+    cors::mark(&door.config.cors_origins, &parts.headers, &mut answer);
     answer
 }
 

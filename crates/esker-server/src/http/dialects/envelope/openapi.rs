@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use utoipa::{
     IntoResponses,
-    openapi::{self, Content, Ref, RefOr, ResponseBuilder},
+    openapi::{self, RefOr},
 };
 
 use super::{batch, health, key, range, status};
+use crate::http::refusals::Form;
 
 /// See the module's head. `OPTIONS` is there on every path and says what is there.
 #[derive(utoipa::OpenApi)]
@@ -38,11 +39,9 @@ const READ_REFUSALS: &[(&str, &str)] = &[
 const WRITE_REFUSALS: &[(&str, &str)] = &[
     ("307", "CLUSTER_ERROR: another node leads and this one redirects; see Location"),
     ("400", "INVALID_REQUEST: the key or the body is missing or wrong; nothing was written"),
-    ("403", "FORBIDDEN: a page of a site that is not let in"),
     ("408", "REQUEST_TIMEOUT: the body did not arrive in time"),
     ("413", "PAYLOAD_TOO_LARGE: larger than the limits; nothing was written"),
     ("415", "UNSUPPORTED_MEDIA_TYPE: the body has a Content-Encoding"),
-    ("429", "TOO_MANY_REQUESTS: bodies under way fill their budget; see Retry-After"),
     ("500", "INTERNAL_ERROR: the server failed"),
     (
         "503",
@@ -53,21 +52,12 @@ const WRITE_REFUSALS: &[(&str, &str)] = &[
 
 impl IntoResponses for ReadRefusals {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        described(READ_REFUSALS)
+        Form::Envelope.describe(READ_REFUSALS)
     }
 }
 
 impl IntoResponses for WriteRefusals {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        described(WRITE_REFUSALS)
+        Form::Envelope.describe(WRITE_REFUSALS)
     }
-}
-
-fn described(refusals: &[(&str, &str)]) -> BTreeMap<String, RefOr<openapi::Response>> {
-    let answer = |(status, description): &(&str, &str)| {
-        let content = Content::new(Some(Ref::from_schema_name("ErrorEnvelope")));
-        let response = ResponseBuilder::new().description(*description);
-        ((*status).to_owned(), response.content("application/json", content).into())
-    };
-    refusals.iter().map(answer).collect()
 }

@@ -122,6 +122,12 @@ impl Refusal {
     }
 }
 
+impl From<esker_cluster::Error> for Refusal {
+    fn from(error: esker_cluster::Error) -> Self {
+        ApiError::from(error).into()
+    }
+}
+
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         let (code, message) = words_of(error.body().code);

@@ -4,18 +4,14 @@ use std::time::Duration;
 
 use esker_cluster::{ClusterView, Status};
 use esker_engine::CacheStats;
-use http::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::shapes::{Envelope, success};
-use crate::{
-    http::{
-        Front,
-        answer::{AnswerBody, AnswerRoom},
-    },
-    metrics::Lately,
+use super::{
+    Answer,
+    shapes::{Envelope, success},
 };
+use crate::{access::Door, http::answer::AnswerRoom, metrics::Lately};
 
 /// How the node fares.
 #[derive(Debug, Serialize, ToSchema)]
@@ -87,10 +83,10 @@ struct Performance {
 #[utoipa::path(get, path = "/status", tag = "envelope dialect", responses(
     (status = 200, description = "This node's figures", body = Envelope<StatusData>),
 ))]
-pub(super) fn status(front: &Front) -> Response<AnswerBody> {
-    let lately = front.metrics.lately(front.store.clock().monotonic());
-    let data = StatusData::new(&front.store.status(), front.store.cluster().as_ref(), lately);
-    success(front, data, AnswerRoom::none())
+pub(super) fn status(door: &Door) -> Answer {
+    let lately = door.metrics.lately(door.clock().monotonic());
+    let data = StatusData::new(&door.status()?, door.cluster()?.as_ref(), lately);
+    Ok(success(door, data, AnswerRoom::none()))
 }
 
 impl StatusData {

@@ -4,8 +4,6 @@
 mod openapi;
 mod range;
 
-use std::sync::Arc;
-
 use esker_cluster::{Batch, Limits};
 use http::{Method, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
@@ -16,8 +14,8 @@ use super::{
     text,
 };
 use crate::{
+    access::Door,
     http::{
-        Front,
         answer::{AnswerBody, OCTET_STREAM, held_value},
         decode::{batch_body_max, decode},
         error::ApiError,
@@ -67,14 +65,14 @@ impl Asked {
 
 type Answer = Result<Response<AnswerBody>, ApiError>;
 
-pub(super) async fn answer(front: &Arc<Front>, asked: Asked, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(door: &Door, asked: Asked, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
     match asked {
-        Asked::Put => put(front, &parts, body).await,
-        Asked::Read => read(front, &parts).await,
-        Asked::Range => range::range(front, &parts).await,
-        Asked::BatchPut => batch_put(front, &parts, body).await,
-        Asked::Delete => delete(front, &parts).await,
+        Asked::Put => put(door, &parts, body).await,
+        Asked::Read => read(door, &parts).await,
+        Asked::Range => range::range(door, &parts).await,
+        Asked::BatchPut => batch_put(door, &parts, body).await,
+        Asked::Delete => delete(door, &parts).await,
     }
 }
 
@@ -86,14 +84,14 @@ pub(super) async fn answer(front: &Arc<Front>, asked: Asked, request: Request<In
         (status = 200, description = "Committed: `OK`", content_type = "text/plain", body = String),
         super::text::WriteRefusals,
     ))]
-async fn put(front: &Front, parts: &Parts, body: Incoming) -> Answer {
+async fn put(door: &Door, parts: &Parts, body: Incoming) -> Answer {
     let options = plain::write_asked(&parts.headers)?;
     let query = Query::parse_known(parts.uri.query(), &["key"])?;
     let key = required(&query, "key")?;
-    let value = receive(front, body, front.store.limits().value_bytes).await?;
-    let batch = plain::put_batch(front, key, &value.bytes)?;
+    let value = receive(door, body, door.limits().value_bytes).await?;
+    let batch = plain::put_batch(door, key, &value.bytes)?;
     drop(value);
-    plain::write(front, batch, options).await?;
+    plain::write(door, batch, options).await?;
     Ok(text::done("OK"))
 }
 
@@ -105,10 +103,10 @@ async fn put(front: &Front, parts: &Parts, body: Incoming) -> Answer {
         (status = 404, description = "`Not Found`", content_type = "text/plain", body = String),
         super::text::ReadRefusals,
     ))]
-async fn read(front: &Front, parts: &Parts) -> Answer {
+async fn read(door: &Door, parts: &Parts) -> Answer {
     let query = Query::parse_known(parts.uri.query(), &["key"])?;
-    let entry = plain::get(front, required(&query, "key")?).await?.ok_or_else(text::not_found)?;
-    let mut answer = Response::new(AnswerBody::full(held_value(front, entry.value.into_bytes())?));
+    let entry = plain::get(door, required(&query, "key")?).await?.ok_or_else(text::not_found)?;
+    let mut answer = Response::new(AnswerBody::full(held_value(door, entry.value.into_bytes())?));
     answer.headers_mut().insert(header::CONTENT_TYPE, OCTET_STREAM);
     Ok(answer)
 }
@@ -120,12 +118,12 @@ async fn read(front: &Front, parts: &Parts) -> Answer {
         (status = 200, description = "All committed: `OK`", content_type = "text/plain", body = String),
         super::text::WriteRefusals,
     ))]
-async fn batch_put(front: &Front, parts: &Parts, body: Incoming) -> Answer {
+async fn batch_put(door: &Door, parts: &Parts, body: Incoming) -> Answer {
     let options = plain::write_asked(&parts.headers)?;
-    let limits = front.store.limits();
-    let received = receive(front, body, batch_body_max(limits)).await?;
+    let limits = door.limits();
+    let received = receive(door, body, batch_body_max(limits)).await?;
     let batch = decode(received, move |json| read_batch(json, limits)).await??;
-    plain::write(front, batch, options).await?;
+    plain::write(door, batch, options).await?;
     Ok(text::done("OK"))
 }
 
@@ -153,10 +151,10 @@ fn read_batch(json: &[u8], limits: Limits) -> Result<Batch, ApiError> {
         (status = 404, description = "It was absent: `Not Found`", content_type = "text/plain", body = String),
         super::text::WriteRefusals,
     ))]
-async fn delete(front: &Front, parts: &Parts) -> Answer {
+async fn delete(door: &Door, parts: &Parts) -> Answer {
     let options = plain::write_asked(&parts.headers)?;
     let query = Query::parse_known(parts.uri.query(), &["key"])?;
-    let committed = plain::delete(front, required(&query, "key")?, options).await?;
+    let committed = plain::delete(door, required(&query, "key")?, options).await?;
     if committed.existed == 0 { Err(text::not_found()) } else { Ok(text::done("OK")) }
 }
 

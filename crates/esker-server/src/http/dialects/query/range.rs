@@ -8,8 +8,9 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::{Answer, required};
+use crate::access::Door;
 use crate::http::{
-    Front, plain,
+    plain,
     query::Query,
     stream::{self, Framing},
 };
@@ -45,11 +46,11 @@ pub(super) struct Pair<'a> {
         (status = 200, description = "The keys of the range with their values", body = Vec<Pair<'static>>),
         crate::http::dialects::text::ReadRefusals,
     ))]
-pub(super) async fn range(front: &Arc<Front>, parts: &Parts) -> Answer {
+pub(super) async fn range(door: &Door, parts: &Parts) -> Answer {
     let query = Query::parse_known(parts.uri.query(), &["start", "end"])?;
     let range = KeyRange::inclusive(required(&query, "start")?, required(&query, "end")?);
-    let scan = plain::scan(front, &range).await?;
-    stream::answer(Arc::clone(front), scan, ARRAY).await
+    let scan = plain::scan(door, &range).await?;
+    stream::answer(Arc::clone(door.front()), scan, ARRAY).await
 }
 
 fn write_item(json: &mut Vec<u8>, item: &Item) -> serde_json::Result<()> {

@@ -1,13 +1,14 @@
 //! `GET /metrics` as a flat JSON object, for who asks for JSON.
 
-use esker_cluster::Store;
+use esker_cluster::Status;
 use http::{HeaderMap, Response, Uri, header};
 use serde::Serialize;
 
 use crate::{
+    access::Door,
     http::{
-        Front,
         answer::{AnswerBody, json},
+        error::ApiError,
     },
     metrics::{Operation, ServerMetrics},
 };
@@ -50,14 +51,15 @@ pub(super) fn is_asked(uri: &Uri, headers: &HeaderMap) -> bool {
     by_parameter() || essences.any(|essence| essence.eq_ignore_ascii_case(b"application/json"))
 }
 
-pub(super) fn metrics(front: &Front) -> Response<AnswerBody> {
-    json(&MetricsAnswer::of(&front.metrics, &front.store))
+pub(super) fn metrics(door: &Door) -> Result<Response<AnswerBody>, ApiError> {
+    let (_, status, _) = door.store_metrics()?;
+    Ok(json(&MetricsAnswer::of(&door.front().metrics, &status)))
 }
 
 impl MetricsAnswer {
-    fn of(metrics: &ServerMetrics, store: &Store) -> Self {
+    fn of(metrics: &ServerMetrics, status: &Status) -> Self {
         let answered = |operations: &[Operation]| operations.iter().map(|&of| metrics.answered(of)).sum();
-        let stats = store.status().stats;
+        let stats = &status.stats;
         Self {
             writes: answered(&[Operation::Put, Operation::Incr]),
             reads: answered(&[Operation::Get, Operation::MultiGet]),

@@ -7,16 +7,14 @@ mod openapi;
 mod scan;
 mod shapes;
 
-use std::sync::Arc;
-
 use esker_cluster::Batch;
 use http::{HeaderMap, Method, Request, Response, Uri, header, request::Parts};
 use hyper::body::Incoming;
 
 use super::{Claim, Routes, text};
 use crate::{
+    access::Door,
     http::{
-        Front,
         answer::{AnswerBody, OCTET_STREAM, held_value},
         decode::{batch_body_max, decode, value_body_max},
         error::ApiError,
@@ -76,15 +74,15 @@ impl Asked {
 
 type Answer = Result<Response<AnswerBody>, ApiError>;
 
-pub(super) async fn answer(front: &Arc<Front>, asked: Asked, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(door: &Door, asked: Asked, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
     match asked {
-        Asked::Put => put(front, &parts, body).await,
-        Asked::Get => get(front, &parts).await,
-        Asked::Batch => batch(front, &parts, body).await,
-        Asked::Scan => scan::scan(front, &parts).await,
-        Asked::Delete => delete(front, &parts).await,
-        Asked::Metrics => Ok(metrics::metrics(front)),
+        Asked::Put => put(door, &parts, body).await,
+        Asked::Get => get(door, &parts).await,
+        Asked::Batch => batch(door, &parts, body).await,
+        Asked::Scan => scan::scan(door, &parts).await,
+        Asked::Delete => delete(door, &parts).await,
+        Asked::Metrics => metrics::metrics(door),
     }
 }
 
@@ -95,12 +93,12 @@ pub(super) async fn answer(front: &Arc<Front>, asked: Asked, request: Request<In
         (status = 200, description = "Committed: `OK`", content_type = "text/plain", body = String),
         super::text::WriteRefusals,
     ))]
-async fn put(front: &Front, parts: &Parts, body: Incoming) -> Answer {
+async fn put(door: &Door, parts: &Parts, body: Incoming) -> Answer {
     let options = plain::write_asked(&parts.headers)?;
-    let limits = front.store.limits();
-    let received = receive(front, body, value_body_max(limits)).await?;
+    let limits = door.limits();
+    let received = receive(door, body, value_body_max(limits)).await?;
     let batch = decode(received, move |json| shapes::read_put(json, limits)).await??;
-    plain::write(front, batch, options).await?;
+    plain::write(door, batch, options).await?;
     Ok(text::done("OK"))
 }
 
@@ -112,10 +110,10 @@ async fn put(front: &Front, parts: &Parts, body: Incoming) -> Answer {
         (status = 404, description = "`Not Found`", content_type = "text/plain", body = String),
         super::text::ReadRefusals,
     ))]
-async fn get(front: &Front, parts: &Parts) -> Answer {
+async fn get(door: &Door, parts: &Parts) -> Answer {
     let query = Query::parse_known(parts.uri.query(), &["key"])?;
-    let entry = plain::get(front, key(&query)?).await?.ok_or_else(text::not_found)?;
-    let mut answer = Response::new(AnswerBody::full(held_value(front, entry.value.into_bytes())?));
+    let entry = plain::get(door, key(&query)?).await?.ok_or_else(text::not_found)?;
+    let mut answer = Response::new(AnswerBody::full(held_value(door, entry.value.into_bytes())?));
     answer.headers_mut().insert(header::CONTENT_TYPE, OCTET_STREAM);
     Ok(answer)
 }
@@ -127,12 +125,12 @@ async fn get(front: &Front, parts: &Parts) -> Answer {
         (status = 200, description = "All committed: `Batch Processed`", content_type = "text/plain", body = String),
         super::text::WriteRefusals,
     ))]
-async fn batch(front: &Front, parts: &Parts, body: Incoming) -> Answer {
+async fn batch(door: &Door, parts: &Parts, body: Incoming) -> Answer {
     let options = plain::write_asked(&parts.headers)?;
-    let limits = front.store.limits();
-    let received = receive(front, body, batch_body_max(limits)).await?;
+    let limits = door.limits();
+    let received = receive(door, body, batch_body_max(limits)).await?;
     let batch: Batch = decode(received, move |json| shapes::read_batch(json, limits)).await??;
-    plain::write(front, batch, options).await?;
+    plain::write(door, batch, options).await?;
     Ok(text::done("Batch Processed"))
 }
 
@@ -143,10 +141,10 @@ async fn batch(front: &Front, parts: &Parts, body: Incoming) -> Answer {
         (status = 200, description = "Committed: `Deleted`", content_type = "text/plain", body = String),
         super::text::WriteRefusals,
     ))]
-async fn delete(front: &Front, parts: &Parts) -> Answer {
+async fn delete(door: &Door, parts: &Parts) -> Answer {
     let options = plain::write_asked(&parts.headers)?;
     let query = Query::parse_known(parts.uri.query(), &["key"])?;
-    plain::delete(front, key(&query)?, options).await?;
+    plain::delete(door, key(&query)?, options).await?;
     Ok(text::done("Deleted"))
 }
 

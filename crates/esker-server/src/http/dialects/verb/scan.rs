@@ -8,8 +8,9 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::Answer;
+use crate::access::Door;
 use crate::http::{
-    Front, plain,
+    plain,
     query::Query,
     stream::{self, Framing},
 };
@@ -34,11 +35,11 @@ const OBJECT: Framing = Framing {
         (status = 200, description = "Every key with its value. What is not text has an object in place of the value, and base64 in both places", body = std::collections::BTreeMap<String, String>),
         crate::http::dialects::text::ReadRefusals,
     ))]
-pub(super) async fn scan(front: &Arc<Front>, parts: &Parts) -> Answer {
+pub(super) async fn scan(door: &Door, parts: &Parts) -> Answer {
     let query = Query::parse_known(parts.uri.query(), &["start", "end"])?;
     let bound = |name| query.key(name).map_or(Bound::Unbounded, |key| Bound::Included(key.to_vec()));
-    let scan = plain::scan(front, &KeyRange { start: bound("start"), end: bound("end") }).await?;
-    stream::answer(Arc::clone(front), scan, OBJECT).await
+    let scan = plain::scan(door, &KeyRange { start: bound("start"), end: bound("end") }).await?;
+    stream::answer(Arc::clone(door.front()), scan, OBJECT).await
 }
 
 /// What stands in a value's place where the key or the value is not text.

@@ -1,0 +1,267 @@
+//! The Store over an engine on a simulated disk.
+
+use std::{num::NonZeroUsize, sync::atomic::Ordering};
+
+use esker_engine::{Environment, Options};
+use esker_log::{
+    clock::ManualClock,
+    disk::sim::{Ops, SimDisk},
+};
+
+use super::*;
+
+fn store() -> (Store, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    let config = StoreConfig { io_threads: NonZeroUsize::MIN, ..StoreConfig::default() };
+    (Store::single(db, config, Arc::new(ManualClock::default())).unwrap(), dir)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_merges_waits_no_longer_than_they_are_behind() {
+    let clock = Arc::<ManualClock>::default();
+    let brake = esker_log::Brake::new(clock);
+    brake.set(Duration::from_millis(10));
+    let wait = brake.owe(|| 1 << 20);
+    let start = tokio::time::Instant::now();
+    take_slowly(wait, || brake.is_released(&wait)).await;
+    assert!(start.elapsed() >= wait.time() && wait.time() > Duration::from_secs(2));
+    let start = tokio::time::Instant::now();
+    let let_go = async {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        brake.set(Duration::ZERO);
+    };
+    tokio::join!(take_slowly(wait, || brake.is_released(&wait)), let_go);
+    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn what_fronts_build_is_compressed_as_the_store_is_set_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.compression = esker_engine::Compression::Lz4;
+    let db = Db::open(dir.path(), options).unwrap();
+    let store = Store::single(db, StoreConfig::default(), Arc::new(ManualClock::default())).unwrap();
+    let mut batch = Batch::with_capacity(store.limits(), 2000);
+    batch.put(b"plain", &[b'v'; 1000]).unwrap();
+    batch.put_expiring(b"expiring", &[b'w'; 1000], 2_524_608_000_000).unwrap();
+    store.write(batch, WriteOptions::default()).await.unwrap();
+    let stats = store.status().stats;
+    assert_eq!(stats.compression.bytes_given, 2000);
+    assert!(stats.compression.bytes_stored < 200 && stats.live_bytes < 300, "{stats:?}");
+    for (key, byte) in [(&b"plain"[..], b'v'), (b"expiring", b'w')] {
+        assert_eq!(store.get(key).await.unwrap().unwrap().value.to_vec(), [byte; 1000]);
+    }
+}
+
+async fn fill(store: &Store, keys: u32) {
+    let mut batch = Batch::new(store.limits());
+    for key in 0..keys {
+        batch.put(&key.to_be_bytes(), b"value").unwrap();
+    }
+    store.write(batch, WriteOptions::default()).await.unwrap();
+}
+
+async fn collect(mut scan: Scan) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    while let Some(chunk) = scan.next_chunk().await {
+        let chunk = chunk.unwrap();
+        assert!(!chunk.is_empty());
+        keys.extend(chunk.into_iter().map(|item| item.key));
+    }
+    keys
+}
+
+#[tokio::test]
+async fn what_is_written_is_read() {
+    let (store, _dir) = store();
+    let mut batch = Batch::new(store.limits());
+    batch.put(b"k", b"v").unwrap();
+    let committed = store.write(batch, WriteOptions::default()).await.unwrap();
+    let entry = store.get(b"k").await.unwrap().unwrap();
+    assert_eq!((&*entry.value, entry.version), (&b"v"[..], committed.version));
+    assert_eq!(store.meta(b"k").unwrap().value_len, Some(1));
+    assert!(store.get(b"absent").await.unwrap().is_none());
+    assert_eq!(store.status().commit_index, committed.version);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_scan_spans_chunks_in_both_directions_and_stops_at_its_limit() {
+    let (store, _dir) = store();
+    fill(&store, 5000).await;
+    let forward = collect(store.scan(&KeyRange::all(), ScanOptions::default())).await;
+    assert_eq!(forward.len(), 5000);
+    assert!(forward.is_sorted());
+    let options = ScanOptions { reverse: true, keys_only: true, limit: Some(2000) };
+    let backward = collect(store.scan(&KeyRange::all(), options)).await;
+    assert!(backward.iter().eq(forward.iter().rev().take(2000)));
+    let nothing = ScanOptions { limit: Some(0), ..ScanOptions::default() };
+    assert!(collect(store.scan(&KeyRange::all(), nothing)).await.is_empty());
+    assert!(collect(store.scan(&KeyRange::inclusive(*b"b", *b"a"), ScanOptions::default())).await.is_empty());
+}
+
+/// A scan sees the store at the call, not when its first chunk is made.
+#[tokio::test]
+async fn a_scan_pins_its_snapshot_at_the_call() {
+    let (store, _dir) = store();
+    fill(&store, 3000).await;
+    let scan = store.scan(&KeyRange::all(), ScanOptions::default());
+    fill(&store, 5000).await;
+    assert_eq!(collect(scan).await.len(), 3000);
+}
+
+/// SPEC 1.11.
+#[tokio::test]
+async fn many_keys_are_read_at_one_snapshot_in_their_order() {
+    let (store, _dir) = store();
+    fill(&store, 3000).await;
+    let key = |at: u32| at.to_be_bytes().to_vec();
+    for count in [0_u32, 1, 40, 2999] {
+        let mut keys: Vec<_> = (0..count).rev().map(key).collect();
+        keys.extend([b"absent".to_vec(), key(7), key(7)]);
+        let read = store.multi_get(keys, |_| true).await.unwrap();
+        assert_eq!(read.len(), count as usize + 3);
+        assert!(read[count as usize].is_none());
+        let present = read.iter().flatten().filter(|entry| &*entry.value == b"value");
+        assert_eq!(present.count(), count as usize + 2);
+    }
+    let keys = || (0..100).map(key).collect::<Vec<_>>();
+    let room = |bytes: usize| {
+        let left = std::sync::atomic::AtomicUsize::new(bytes);
+        move |len| {
+            let take = |left: usize| left.checked_sub(len);
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        }
+    };
+    assert!(store.multi_get(keys(), room(500)).await.is_ok());
+    assert!(matches!(store.multi_get(keys(), room(499)).await, Err(Error::TooLarge(_))));
+}
+
+/// What is not in memory is read by several threads of the pool, and beyond its queue refused.
+#[tokio::test]
+async fn cold_keys_of_a_multi_get_go_through_the_pool() {
+    let disk = SimDisk::new();
+    let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+    let db = Db::open_in(&environment, "/d", uncached()).unwrap();
+    let config = StoreConfig { io_threads: NonZeroUsize::MIN, io_queue: 4, ..StoreConfig::default() };
+    let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
+    fill(&store, 100).await;
+    disk.set_cold(true);
+    let keys = || (0..100_u32).map(|at| at.to_be_bytes().to_vec()).collect::<Vec<_>>();
+    let read = store.multi_get(keys(), |_| true).await.unwrap();
+    assert!(read.iter().all(|entry| &*entry.as_ref().unwrap().value == b"value"));
+    disk.stall(Ops::Reads);
+    let first = {
+        let store = store.clone();
+        tokio::spawn(async move { store.multi_get(keys(), |_| true).await })
+    };
+    tokio::task::yield_now().await;
+    disk.wait_until_stalled(1);
+    let refused = store.multi_get(keys(), |_| true).await.unwrap_err();
+    assert!(matches!(refused, Error::Engine(esker_engine::Error::Busy { .. })), "{refused}");
+    disk.end_stall();
+    assert_eq!(first.await.unwrap().unwrap().len(), 100);
+    store.close().await.unwrap();
+}
+
+/// Where every read asks the disk.
+fn uncached() -> Options {
+    let mut options = Options::default();
+    options.cache_max_bytes = 0;
+    options
+}
+
+/// CHECKS 33: reads of what is not in memory wait in the pool; beyond its queue they are told to come back.
+#[tokio::test]
+async fn cold_reads_go_through_the_pool_and_its_bound() {
+    let disk = SimDisk::new();
+    let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+    let db = Db::open_in(&environment, "/d", uncached()).unwrap();
+    let config = StoreConfig { io_threads: NonZeroUsize::MIN, io_queue: 1, ..StoreConfig::default() };
+    let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
+    fill(&store, 1).await;
+    disk.set_cold(true);
+    assert_eq!(&*store.get(&0_u32.to_be_bytes()).await.unwrap().unwrap().value, b"value");
+    assert_eq!(store.metrics().cold_read.snapshot().count(), 1);
+    disk.stall(Ops::Reads);
+    let read = || {
+        let store = store.clone();
+        tokio::spawn(async move { store.get(&0_u32.to_be_bytes()).await })
+    };
+    // One is being read, one waits; there is room for no third.
+    let first = read();
+    tokio::task::yield_now().await;
+    disk.wait_until_stalled(1);
+    let second = read();
+    tokio::task::yield_now().await;
+    let refused = store.get(&0_u32.to_be_bytes()).await.unwrap_err();
+    assert!(matches!(refused, Error::Engine(esker_engine::Error::Busy { .. })), "{refused}");
+    // What needs no disk is answered meanwhile.
+    assert!(store.get(b"absent").await.unwrap().is_none());
+    disk.end_stall();
+    for waiting in [first, second] {
+        assert_eq!(&*waiting.await.unwrap().unwrap().unwrap().value, b"value");
+    }
+    store.close().await.unwrap();
+}
+
+/// More scans than threads, none of them being read: a thread is free for whoever comes next.
+#[tokio::test]
+async fn a_scan_that_nobody_reads_holds_no_thread() {
+    let (store, _dir) = store();
+    fill(&store, 5000).await;
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        let mut scan = store.scan(&KeyRange::all(), ScanOptions::default());
+        scan.next_chunk().await.unwrap().unwrap();
+        stalled.push(scan);
+    }
+    assert_eq!(collect(store.scan(&KeyRange::all(), ScanOptions::default())).await.len(), 5000);
+}
+
+#[tokio::test]
+async fn maintenance_runs_one_at_a_time() {
+    let (store, _dir) = store();
+    store.inner.maintenance.store(true, Ordering::Release);
+    assert!(matches!(store.verify(&WorkProgress::default()).await, Err(Error::AlreadyRunning(_))));
+    store.inner.maintenance.store(false, Ordering::Release);
+    fill(&store, 1).await;
+    assert_eq!(store.checkpoint().await.unwrap(), 1);
+    assert!(store.verify(&WorkProgress::default()).await.unwrap().damage.is_empty());
+}
+
+/// A merge reads for long: who does not wait for it any more does not have it go on.
+#[tokio::test]
+async fn a_merge_that_nobody_waits_for_ends() {
+    let disk = SimDisk::new();
+    let mut options = uncached();
+    options.segment_max_bytes = 4096;
+    let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+    let db = Db::open_in(&environment, "/d", options).unwrap();
+    let config = StoreConfig { io_threads: NonZeroUsize::MIN, ..StoreConfig::default() };
+    let store = Store::single(db, config, Arc::new(ManualClock::default())).unwrap();
+    // Nothing of it is dead, so that nothing is merged that nobody asks for.
+    for n in 0..20_u32 {
+        let mut batch = Batch::new(store.limits());
+        (0..100_u32).for_each(|key| batch.put(&(100 * n + key).to_be_bytes(), b"value").unwrap());
+        store.write(batch, WriteOptions::default()).await.unwrap();
+    }
+    store.checkpoint().await.unwrap();
+    disk.stall(Ops::Reads);
+    let merge = {
+        let store = store.clone();
+        tokio::spawn(async move { store.merge(true).await })
+    };
+    tokio::task::yield_now().await;
+    disk.wait_until_stalled(1);
+    merge.abort();
+    assert!(merge.await.unwrap_err().is_cancelled());
+    disk.end_stall();
+    while matches!(store.checkpoint().await, Err(Error::AlreadyRunning(_))) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.status().stats.merges.merges, 0);
+    assert!(store.merge(true).await.unwrap().merged.inputs > 0);
+    store.close().await.unwrap();
+}
