@@ -29,6 +29,6 @@ declare -A tests=(
 failed=0
 for part in "$@"; do
     test=${tests[$part]:?"is not one of idle, hostile, slow"}
-    cargo test --quiet -p esker --test abuse -- --ignored --exact --nocapture "bench::$test" || failed=1
+    cargo test --quiet -p esker --test measured -- --ignored --exact --nocapture "abuse::bench::$test" || failed=1
 done
 exit "$failed"

@@ -10,7 +10,7 @@ rm -rf "$dir/store" "$dir/endurance.jsonl"
 cargo build --quiet --release --manifest-path bench/engines/Cargo.toml --no-default-features --target-dir target
 status=0
 ESKER_ENDURANCE_SECONDS=$seconds ESKER_ENDURANCE_DIR=$dir/store ESKER_ENDURANCE_OUT=$dir/endurance.jsonl \
-    cargo test --quiet --release -p esker --test endurance nothing_grows -- --nocapture | tee "$dir/endurance.txt" || status=1
+    cargo test --quiet --release -p esker --test measured nothing_grows -- --nocapture | tee "$dir/endurance.txt" || status=1
 rm -rf "$dir/store"
 [ ! -s "$dir/endurance.jsonl" ] || target/release/engines endurance "$dir/endurance.jsonl" "$dir/endurance.svg"
 exit $status

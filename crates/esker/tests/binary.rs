@@ -1,11 +1,7 @@
 //! The client library and the command line over both protocols against the real binary: everything about keys, pipelining, kills,
 //! drains, clusters.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "support/mod.rs"]
-mod support;
+use crate::support;
 
 use std::time::Duration;
 

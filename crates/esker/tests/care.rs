@@ -1,11 +1,7 @@
 //! SPEC 2.13 with the real binary: backups that are offline, in a directory of the server, and sent, also while it is written
 //! to; restore, repair and verify of what they leave.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::disallowed_methods, reason = "a test looks at files as its user would, and plays a server")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     fs,

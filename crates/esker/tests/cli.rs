@@ -1,9 +1,6 @@
 //! The real binary, every command word and its exit codes, over real sockets.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests make files and read output")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     fs,

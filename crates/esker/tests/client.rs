@@ -1,12 +1,7 @@
 //! The client library against the real server: its blocking face, and watches through connections that break.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "support/proxy.rs"]
-mod proxy;
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
+use crate::support::proxy;
 
 use std::{collections::BTreeMap, thread};
 

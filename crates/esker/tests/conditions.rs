@@ -1,9 +1,6 @@
 //! SPEC 1.6, 1.8, 1.10 in a cluster of three processes: conditions, counters and range deletes, raced from many connections
 //! to all nodes while the leader is killed.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::disallowed_methods, reason = "the test sends copies of a request by itself")]
-
 use std::{
     io::{Read, Write},
     net::TcpStream,

@@ -1,9 +1,6 @@
 //! `esker cluster demo`: it shows what it says, and leaves nothing behind, however it ends.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests make files and read output")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     io::{BufRead, BufReader},

@@ -1,15 +1,7 @@
 //! SPEC 3.1 to 3.4, 4.5: HTTP with curl, and the dialects in a cluster of real processes, asked of any node.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test, which speaks to the server as anybody may"
-)]
-
-#[path = "dialects/curl.rs"]
 mod curl;
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     io::{Read, Write},

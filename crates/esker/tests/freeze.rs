@@ -7,10 +7,7 @@
 //!
 //! Needs root, loop devices and `fsfreeze`; where they are missing the tests say that they were skipped.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 

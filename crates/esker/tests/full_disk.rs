@@ -4,10 +4,7 @@
 //!
 //! Needs root and loop devices; where they are missing the test says that it was skipped.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     collections::BTreeMap,

@@ -1,9 +1,6 @@
 //! Nodes that find one another by gossip: real processes that know one seed.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     net::{TcpListener, TcpStream},

@@ -5,10 +5,7 @@
 //! that), and every key must hold what was last acknowledged or something attempted after it; a batch is there as a
 //! whole or not at all. ESKER_KILL_ROUNDS sets the number of rounds, ESKER_KILL_SEED what chance begins with.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 

@@ -5,10 +5,7 @@
 //! Needs root, loop devices and `xfs_io`; where they are missing the test says that it was skipped.
 //! ESKER_POWER_ROUNDS sets the number of rounds.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     collections::BTreeMap,

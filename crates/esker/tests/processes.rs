@@ -3,8 +3,6 @@
 //! The tests of one node show that the harness works; those of clusters are CHECKS 1, 17, 18, 21 with real
 //! processes. ESKER_CLUSTER_ROUNDS sets how often the latter do what they do.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::time::Duration;
 
 use esker_client::{Client, Retry, Settings};

@@ -2,13 +2,8 @@
 //! compared with the answers printed there. Where a program that one is for is not installed, it says that it was skipped;
 //! `.ci/run` installs them.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test reads files and runs programs")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "support/terminal.rs"]
-mod terminal;
+use crate::support;
+use crate::support::terminal;
 
 /// The program in Rust.
 mod quick_start {
@@ -127,7 +122,7 @@ fn rust() {
     assert_eq!(blocks("rust", "esker_client"), [PROGRAM], "examples/readme/quick_start.rs is another one");
     let (_dir, server) = server();
     let program = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "the_program_in_rust", "--ignored", "--nocapture"])
+        .args(["--exact", "quick_starts::the_program_in_rust", "--ignored", "--nocapture"])
         .env("KV_ENDPOINT", &server.endpoint)
         .output()
         .unwrap();

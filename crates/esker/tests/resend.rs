@@ -1,9 +1,6 @@
 //! A single server is sent a write again where the answer was lost, and does it once: over every protocol.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     io::{self, Read, Write},

@@ -1,13 +1,6 @@
 //! The real binary where something is missing or broken: files, space, memory, intact bytes.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "tests make files, sockets and read output"
-)]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     fs,

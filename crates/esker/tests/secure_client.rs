@@ -1,9 +1,6 @@
 //! Who the client is, and TLS, over all of its protocols: against a real server that has users and certificates.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests make files and read output")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     fs,

@@ -1,9 +1,6 @@
 //! SPEC 5.5 with the real binary: users, tokens, certificates, protected mode, and secrets that nobody is told.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests make files and read output")]
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     fs,

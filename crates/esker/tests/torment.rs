@@ -2,8 +2,6 @@
 //! at random: CHECKS 1, 17, 18, 21, 28. `ESKER_TORMENT_SECONDS` says for how long (default 30), `ESKER_TORMENT_SEED` with
 //! which choices.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::time::Duration;
 
 use esker_client::{Client, Retry, Settings};

@@ -1,7 +1,5 @@
 //! SPEC 1.9 in a cluster of real processes: watchers go on at another node when the leader is killed, and are told everything once.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::{
     io,
     sync::{

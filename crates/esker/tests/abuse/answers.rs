@@ -16,7 +16,7 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::{
+use super::{
     fronts::{MIB, PATIENCE},
     honest::start_with,
     support::{Server, pause},
@@ -124,10 +124,10 @@ fn begins(said: &str, expected: &'static str) -> Option<&'static str> {
 fn whose_answer_has_no_room_is_told_when_to_come_back() {
     let (server, _dir) = narrow();
     let over = std::sync::atomic::AtomicBool::new(false);
-    let fronts = crate::fronts::fronts(&server);
+    let fronts = super::fronts::fronts(&server);
     thread::scope(|scope| {
-        let _ends = crate::crowd::Ends(&over);
-        (0..4).for_each(|_| drop(scope.spawn(|| crate::crowd::Abuse::NeverReads.go_on(&fronts[1], &over))));
+        let _ends = super::crowd::Ends(&over);
+        (0..4).for_each(|_| drop(scope.spawn(|| super::crowd::Abuse::NeverReads.go_on(&fronts[1], &over))));
         let get = b"GET /api/v1/kv/big/00 HTTP/1.1\r\nhost: t\r\n\r\n";
         let is_busy = |said: &str| {
             let said = said.to_ascii_lowercase();
@@ -220,7 +220,7 @@ fn a_connection_is_told_how_many_calls_it_may_have() {
     let (server, _dir) = narrow();
     let mut stream = TcpStream::connect(&server.grpc).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(crate::http2::PREFACE).unwrap();
+    stream.write_all(super::http2::PREFACE).unwrap();
     let mut said = [0; 256];
     let mut len = 0;
     // SETTINGS_MAX_CONCURRENT_STREAMS: 256.

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
+use super::{
     crowd::{Abuse, Ends, trickle},
     fronts::{Front, fronts},
     honest::{Cost, GROWTH_MAX, GROWTH_OF_BOTH_MAX, SHORT, beside, files, memory, start, wait_for_files},

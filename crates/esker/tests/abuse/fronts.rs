@@ -8,7 +8,7 @@ use std::{
 
 use esker_proto::v1::{GetRequest, Range, ScanRequest};
 
-use crate::{http2, support::Server};
+use super::{http2, support::Server};
 
 pub(crate) const MIB: usize = 1 << 20;
 /// So many values of a MiB lie under `big/`, and under `mix/` behind small ones.

@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{
+use super::{
     crowd::Ends,
     fronts::{Front, LARGE_VALUES, MIB, PATIENCE, SMALL_VALUES, fronts},
     support::{Server, pause},

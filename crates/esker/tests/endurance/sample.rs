@@ -7,7 +7,7 @@ use esker_log::clock::{Clock, SystemClock};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::load::Running;
+use super::load::Running;
 
 /// One look.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{load::Phase, sample::Sample};
+use super::{load::Phase, sample::Sample};
 
 /// What one figure came to in one phase.
 #[derive(Debug)]

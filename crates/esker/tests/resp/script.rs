@@ -12,7 +12,7 @@
 
 use esker_wire::resp::{Commands, Parser, ParserLimits};
 
-use crate::client::{Answer, Client, encode};
+use super::client::{Answer, Client, encode};
 
 /// How the commands of a script are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

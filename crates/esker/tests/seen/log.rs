@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{request, server};
+use super::{request, server};
 
 /// Large enough to take a millisecond, whatever it is written to.
 const LARGE: usize = 8 << 20;

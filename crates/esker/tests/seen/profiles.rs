@@ -12,7 +12,7 @@ use esker_client::blocking::Client;
 use flate2::read::GzDecoder;
 use prost::Message;
 
-use crate::{
+use super::{
     request, server,
     support::{Server, pause},
 };

@@ -31,7 +31,7 @@ use tokio_rustls::{
 };
 use tonic::transport::Endpoint;
 
-use crate::{
+use super::{
     request, server,
     support::{Server, run},
 };

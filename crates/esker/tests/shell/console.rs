@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
+use super::{
     server,
     support::{esker, pause},
     terminal::Terminal,

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::{
+use super::{
     server,
     support::{Server, run},
 };

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
+use super::{
     server,
     support::{esker, run},
     terminal::Terminal,

@@ -1,6 +1,9 @@
 //! Running the real binary: servers on free ports, commands with their output.
 
 pub(crate) mod image;
+pub(crate) mod program;
+pub(crate) mod proxy;
+pub(crate) mod terminal;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::support::pause;
+use super::pause;
 
 /// No script takes longer, also where the machine is busy.
 const PATIENCE: Duration = Duration::from_secs(180);

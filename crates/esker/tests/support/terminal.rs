@@ -15,7 +15,7 @@ use rustix::{
     termios::{Winsize, tcsetwinsize},
 };
 
-use crate::support::esker;
+use super::esker;
 
 /// How long anything may take to appear.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -3,17 +3,13 @@
 //!
 //! Here in short; at length, with crowds of thousands and latencies compared, by `bench/abuse.sh` ([`bench`]).
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which connects as anybody may")]
-
 mod answers;
 mod bench;
 mod crowd;
 mod fronts;
 mod honest;
 mod http2;
-#[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod support;
+use crate::support;
 
 use std::{
     io::Write,

@@ -1,14 +1,9 @@
 //! SPEC 6 with the real binary: profiles, lines of the log, spans for a collector.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::disallowed_methods, reason = "a test connects as anybody may, and plays a collector")]
-
 mod log;
 mod profiles;
 mod spans;
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "../support/mod.rs"]
-mod support;
+use crate::support;
 
 use std::{
     io::{Read, Write},

@@ -1,19 +1,12 @@
 //! SPEC 3.7 with the real binary: every call as any client makes it, every error, and clients that are rude.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::disallowed_methods, reason = "a test connects as anybody may")]
-
 mod client;
 mod cluster;
 mod keys;
 mod limits;
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "../support/program.rs"]
-mod program;
+use crate::support::program;
 mod python;
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "../support/mod.rs"]
-mod support;
+use crate::support;
 
 use std::time::Duration;
 

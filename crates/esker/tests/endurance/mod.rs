@@ -5,17 +5,9 @@
 //! how long (14 by default, on a small store), ESKER_ENDURANCE_DIR where the store is, ESKER_ENDURANCE_OUT where the samples
 //! go, as lines of JSON.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "what a process uses is read from /proc, and its store from outside"
-)]
-
 mod load;
 mod sample;
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "../support/mod.rs"]
-mod support;
+use crate::support;
 mod verdict;
 
 use std::{io::Write, path::PathBuf, time::Duration};

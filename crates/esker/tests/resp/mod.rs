@@ -1,26 +1,16 @@
 //! SPEC 3.6 with the real binary: every command and its error texts, in both versions of the protocol, by scripts which a
 //! Redis answers alike; pipelines, transactions, rude clients, clusters.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(clippy::disallowed_methods, reason = "a test connects as anybody may, and plays other servers")]
-
 mod client;
 mod clients;
-#[path = "../support/program.rs"]
-mod program;
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "../support/proxy.rs"]
-mod proxy;
+use crate::support::program;
+use crate::support::proxy;
 mod redis;
 mod redis_tools;
 mod script;
 mod spec;
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "../support/mod.rs"]
-mod support;
-#[allow(dead_code, reason = "each test binary uses its part")]
-#[path = "../support/terminal.rs"]
-mod terminal;
+use crate::support;
+use crate::support::terminal;
 
 use std::{
     collections::BTreeSet,
