@@ -221,8 +221,10 @@ impl Watchdog {
     }
 }
 
-/// The most that is read and thrown away of what a refused client still sends.
-const DISCARD_MAX: usize = 32 << 20;
+/// The most that is read and thrown away of what a refused client still sends: of a body,
+const BODY_DISCARD_MAX: usize = 32 << 20;
+/// and where its head was refused: that of no honest client is as long.
+const HEAD_DISCARD_MAX: usize = 256 << 10;
 
 /// A socket that keeps its connection's state.
 pub(crate) struct GuardedIo {
@@ -233,11 +235,19 @@ pub(crate) struct GuardedIo {
     /// Whether our side is closed.
     shut: bool,
     discarded: usize,
+    discard_max: usize,
 }
 
 impl GuardedIo {
     pub(crate) fn new(stream: Stream, state: Arc<ConnectionState>) -> Self {
-        Self { stream, state, substitute: Vec::new(), shut: false, discarded: 0 }
+        Self {
+            stream,
+            state,
+            substitute: Vec::new(),
+            shut: false,
+            discarded: 0,
+            discard_max: BODY_DISCARD_MAX,
+        }
     }
 
     /// Keeps account of whether the client takes what is written.
@@ -270,6 +280,7 @@ impl GuardedIo {
             _ => return false,
         };
         self.substitute = answer;
+        self.discard_max = HEAD_DISCARD_MAX;
         self.state.enter(Phase::Closing);
         true
     }
@@ -287,7 +298,7 @@ impl GuardedIo {
     /// answer that the client has not read yet.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; 8 << 10];
-        while self.discarded < DISCARD_MAX {
+        while self.discarded < self.discard_max {
             let mut buf = ReadBuf::new(&mut space);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
             if buf.filled().is_empty() {

@@ -17,6 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::io::poll_read_buf;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
@@ -298,24 +299,19 @@ impl<S: Speaks> Connection<S> {
             Stream::Plain(tcp) => tcp,
             Stream::Tls(tls) => return poll_read_deciphered(tls, cx, input),
         };
-        loop {
-            ready!(tcp.poll_read_ready(cx))?;
-            // Not before there is something: a silent connection holds no buffer. As much again as has come, so that what
-            // was announced and does not come takes nothing.
-            if input.capacity() - input.len() < *read_bytes / 2 {
-                let missing = speaker.missing(input);
-                input.reserve(missing.min(input.len()).max(*read_bytes));
-            }
-            match tcp.try_read_buf(input) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                read => {
-                    if input.len() == input.capacity() {
-                        *read_bytes = (*read_bytes * 2).min(KEPT);
-                    }
-                    return Poll::Ready(read);
-                }
-            }
+        ready!(tcp.poll_read_ready(cx))?;
+        // Not before there is something: a silent connection holds no buffer. As much again as has come, so that what
+        // was announced and does not come takes nothing.
+        if input.capacity() - input.len() < *read_bytes / 2 {
+            let missing = speaker.missing(input);
+            input.reserve(missing.min(input.len()).max(*read_bytes));
         }
+        // Where less comes than there is room for, tokio knows that there is no more, and does not ask the kernel once more.
+        let read = ready!(poll_read_buf(Pin::new(tcp), cx, input));
+        if input.len() == input.capacity() {
+            *read_bytes = (*read_bytes * 2).min(KEPT);
+        }
+        Poll::Ready(read)
     }
 
     /// Gives back what a silent connection has no use for.
