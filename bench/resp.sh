@@ -11,8 +11,9 @@ work=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$work"' EXIT
 
-serve() { # port http_port policy
-    target/release/esker serve --port "$2" --resp-port "$1" --binary-port off --grpc-port off --data-dir "$work/$1" --wal-sync-policy "$3" >"$work/$1.log" 2>&1 & pids+=($!)
+serve() { # port http_port policy arguments
+    target/release/esker serve --port "$2" --resp-port "$1" --binary-port off --grpc-port off --data-dir "$work/$1" \
+        --wal-sync-policy "$3" "${@:4}" >"$work/$1.log" 2>&1 & pids+=($!)
 }
 redis() { # port arguments
     mkdir "$work/$1"
@@ -23,11 +24,13 @@ serve 18312 18313 always
 target/release/resp-baseline 18316 & pids+=($!)
 redis 18314 --appendonly no
 redis 18315 --appendonly yes --appendfsync always
-for port in 18310 18312 18314 18315 18316; do
+serve 18317 18318 never --runtime per-core
+serve 18319 18320 always --runtime per-core
+for port in 18310 18312 18314 18315 18316 18317 18319; do
     for _ in $(seq 200); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.05; done
 done
 run() { # name port connections pipeline command requests
-    printf '%-42s' "$5, $3 connections, pipeline $4: $1"
+    printf '%-72s' "$5, $3 connections, pipeline $4: $1"
     redis-benchmark -p "$2" -c "$3" -P "$4" -t "$5" -n "$6" -r 100000 -d 100 --csv 2>/dev/null | tail -n 1 | tr -d '"' |
         awk -F, '{printf "%10.0f /s  p50 %.2f ms  p99 %.2f ms\n", $2, $5, $7}'
 }
@@ -38,11 +41,13 @@ for round in $(seq "$rounds"); do
             run bare 18316 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
             run redis 18314 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
             run esker 18310 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
+            run "esker a runtime a core" 18317 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
         done
     done
     for many in "$connections" 200; do
-        run "redis, fsync always" 18315 "$many" 1 set $((requests / 10))
-        run "esker, sync always" 18312 "$many" 1 set $((requests / 10))
+        run "redis, fsync always" 18315 "$many" 1 set $((requests / 3))
+        run "esker, sync always" 18312 "$many" 1 set $((requests / 3))
+        run "esker a runtime a core, sync always" 18319 "$many" 1 set $((requests / 3))
     done
 done
 
