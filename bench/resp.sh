@@ -27,7 +27,9 @@ redis 18315 --appendonly yes --appendfsync always
 serve 18317 18318 never --runtime per-core
 serve 18319 18320 always --runtime per-core
 for port in 18310 18312 18314 18315 18316 18317 18319; do
-    for _ in $(seq 200); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.05; done
+    for _ in $(seq 200); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && continue 2; sleep 0.05; done
+    echo "resp.sh: nothing listens on port $port" >&2
+    exit 1
 done
 run() { # name port connections pipeline command requests
     printf '%-72s' "$5, $3 connections, pipeline $4: $1"

@@ -1,10 +1,17 @@
 //! One connection: hyper, the watchdog and the drain, in one task.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use crate::{
     access::Entrance,
@@ -14,8 +21,10 @@ use crate::{
     stream::Stream,
 };
 
-/// The most that is read and thrown away of what a refused client still sends.
-const LINGER_BYTES: usize = 1 << 20;
+/// So much is read and thrown away at a time of what a refused client still sends,
+pub(crate) const LINGER_BYTES: usize = 64 << 10;
+/// and so often: whoever never stops sending waits, and costs others little.
+pub(crate) const LINGER_EVERY: Duration = Duration::from_millis(25);
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(stream: Stream, service: Service) {
@@ -85,18 +94,32 @@ fn builder(limits: &ServerLimits) -> http1::Builder {
 /// Ends a connection so that the client can read what was written: closes our side, then reads and forgets until
 /// the client closes or the time is over.
 pub(crate) async fn linger(mut stream: Stream, time: Duration) {
-    let discard = async {
+    let discarding = async {
         stream.shutdown().await?;
-        let mut space = [0; 4 << 10];
-        let mut discarded = 0;
-        while discarded < LINGER_BYTES {
-            match stream.read(&mut space).await? {
-                0 => break,
-                read => discarded += read,
-            }
+        while discard(&mut stream).await? {
+            tokio::time::sleep(LINGER_EVERY).await;
         }
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     // However it ends, the connection is closed now.
-    let _ended = tokio::time::timeout(time, discard).await.is_ok();
+    let _ended = tokio::time::timeout(time, discarding).await.is_ok();
+}
+
+/// Reads and forgets [`LINGER_BYTES`]; `false`: the client closed before.
+async fn discard(stream: &mut Stream) -> io::Result<bool> {
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES {
+        let read = poll_fn(|cx| {
+            // Held by nobody who waits: at the end of a server all connections do at once.
+            let mut space = [0; 8 << 10];
+            let mut space = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut space))?;
+            Poll::Ready(io::Result::Ok(space.filled().len()))
+        });
+        match read.await? {
+            0 => return Ok(false),
+            read => discarded += read,
+        }
+    }
+    Ok(true)
 }

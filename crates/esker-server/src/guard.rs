@@ -28,7 +28,12 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::{config::Timeouts, http::STALL_LOOK_EVERY, stream::Stream};
+use crate::{
+    config::Timeouts,
+    connection::{LINGER_BYTES, LINGER_EVERY},
+    http::STALL_LOOK_EVERY,
+    stream::Stream,
+};
 
 /// What the client is expected to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,10 +226,8 @@ impl Watchdog {
     }
 }
 
-/// The most that is read and thrown away of what a refused client still sends: of a body,
-const BODY_DISCARD_MAX: usize = 32 << 20;
-/// and where its head was refused: that of no honest client is as long.
-const HEAD_DISCARD_MAX: usize = 256 << 10;
+/// The most that is read and thrown away of what a refused client still sends.
+const DISCARD_MAX: usize = 32 << 20;
 
 /// A socket that keeps its connection's state.
 pub(crate) struct GuardedIo {
@@ -235,7 +238,9 @@ pub(crate) struct GuardedIo {
     /// Whether our side is closed.
     shut: bool,
     discarded: usize,
-    discard_max: usize,
+    /// Whether what is thrown away is read at a pace: where a head was refused, for that of no honest client is long.
+    is_paced: bool,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl GuardedIo {
@@ -246,7 +251,8 @@ impl GuardedIo {
             substitute: Vec::new(),
             shut: false,
             discarded: 0,
-            discard_max: BODY_DISCARD_MAX,
+            is_paced: false,
+            pause: None,
         }
     }
 
@@ -280,7 +286,7 @@ impl GuardedIo {
             _ => return false,
         };
         self.substitute = answer;
-        self.discard_max = HEAD_DISCARD_MAX;
+        self.is_paced = true;
         self.state.enter(Phase::Closing);
         true
     }
@@ -298,13 +304,21 @@ impl GuardedIo {
     /// answer that the client has not read yet.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; 8 << 10];
-        while self.discarded < self.discard_max {
+        while self.discarded < DISCARD_MAX {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
             let mut buf = ReadBuf::new(&mut space);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
             if buf.filled().is_empty() {
                 break;
             }
+            let before = self.discarded;
             self.discarded += buf.filled().len();
+            if self.is_paced && self.discarded / LINGER_BYTES > before / LINGER_BYTES {
+                self.pause = Some(Box::pin(tokio::time::sleep(LINGER_EVERY)));
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -381,7 +395,9 @@ impl AsyncWrite for GuardedIo {
         if !this.shut {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             this.shut = true;
-            this.state.enter(Phase::Closing);
+            if this.state.phase() != Phase::Closing {
+                this.state.enter(Phase::Closing);
+            }
         }
         this.poll_discard(cx)
     }

@@ -13,9 +13,6 @@ use esker_sim::processes::{Cluster, ClusterOptions};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-/// One cluster at a time: the machine has to elect leaders in time.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 const CLIENTS: u64 = 24;
 
 async fn three() -> Cluster {
@@ -43,7 +40,7 @@ async fn fail_over(cluster: &mut Cluster, done: &AtomicU64, half: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_increments_are_counted_once_each_while_the_leader_is_killed() {
     const EACH: u64 = 100;
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = three().await;
     let done = AtomicU64::new(0);
     let clients: Vec<_> = (0..CLIENTS).map(|first| client(&cluster, first)).collect();
@@ -67,7 +64,7 @@ async fn racing_increments_are_counted_once_each_while_the_leader_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_compare_and_sets_lose_no_update_while_the_leader_is_killed() {
     const EACH: u64 = 10;
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = three().await;
     let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
     let clients: Vec<_> = (0..CLIENTS).map(|first| client(&cluster, first)).collect();
@@ -101,7 +98,7 @@ async fn racing_compare_and_sets_lose_no_update_while_the_leader_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_range_goes_at_once_on_every_node() {
     const KEYS: usize = 100;
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let cluster = three().await;
     let range = Range::Prefix(b"r/".to_vec());
     let done = AtomicBool::new(false);
@@ -137,7 +134,7 @@ async fn a_deleted_range_goes_at_once_on_every_node() {
 /// Copies of a request, sent to every node after the state has moved on, are answered as the first was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_request_gets_its_first_answer_whatever_it_was() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let cluster = three().await;
     let everybody = |number: u64, method: &str, path: &str, header: &str, body: &str| -> Vec<(u16, Value)> {
         let ask = |node| ask(&cluster.endpoint(node), number, method, path, header, body);
@@ -166,7 +163,7 @@ async fn a_repeated_request_gets_its_first_answer_whatever_it_was() {
 /// A time to live counts from when the write is taken on, and every node goes by it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_key_is_absent_on_every_node() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let cluster = three().await;
     let writer = client(&cluster, 0);
     writer.put_with(b"soon", "x", PutOptions::default().ttl(Duration::from_millis(1))).await.unwrap();

@@ -15,9 +15,6 @@ use esker_sim::{
     },
 };
 
-/// One cluster at a time: what is timed must not wait for what another test does.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 fn options(nodes: u64) -> ClusterOptions {
     ClusterOptions::new(env!("CARGO_BIN_EXE_esker"), nodes)
 }
@@ -40,7 +37,7 @@ fn client(cluster: &Cluster, settings: Settings) -> Client {
 /// CHECKS 1.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_and_paused_under_load_keeps_its_promises() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = Cluster::start(&options(1)).await.unwrap();
     let any = client(&cluster, once());
     let report = under_load(&mut cluster, &workload(1), &once(), any, async |cluster, recorder| {
@@ -64,7 +61,7 @@ async fn a_node_that_is_killed_and_paused_under_load_keeps_its_promises() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orderly_restart_costs_patient_clients_nothing() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = Cluster::start(&options(1)).await.unwrap();
     let mut settings = Settings::default();
     settings.retry.resend_writes = false;
@@ -78,7 +75,7 @@ async fn an_orderly_restart_costs_patient_clients_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_cannot_start_says_why() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut broken = options(1);
     broken.arguments = vec!["--no-such-flag".into()];
     let Err(e) = Cluster::start(&broken).await else { panic!("it started") };
@@ -90,7 +87,7 @@ const GATEWAY: u64 = 254;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_in_a_namespace_is_deafened_and_healed() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let cluster = match Cluster::start(&ClusterOptions { layout: Layout::Namespaces, ..options(1) }).await {
         Ok(cluster) => cluster,
         Err(e) => {
@@ -116,7 +113,7 @@ fn rounds(default: usize) -> usize {
 /// At default time-outs writes succeed again within a second, always, and mostly within half of one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_leader_is_replaced_within_a_second() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let any = client(&cluster, once());
     let rounds = rounds(5);
@@ -132,7 +129,7 @@ async fn a_killed_leader_is_replaced_within_a_second() {
 /// A leader that is told to stop hands on first: nobody waits for an election.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_leader_costs_next_to_nothing() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let any = client(&cluster, once());
     let rounds = rounds(5);
@@ -149,7 +146,7 @@ async fn a_stopped_leader_costs_next_to_nothing() {
 /// CHECKS 18.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_stood_still_answers_nothing_stale() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let any = client(&cluster, once());
     let rounds = rounds(4);
@@ -163,7 +160,7 @@ async fn a_leader_that_stood_still_answers_nothing_stale() {
 /// CHECKS 17, 21.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_cut_off_is_replaced_and_answers_nothing_stale() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let options = ClusterOptions { layout: Layout::Namespaces, ..options(3) };
     let mut cluster = match Cluster::start(&options).await {
         Ok(cluster) => cluster,
@@ -183,7 +180,7 @@ async fn a_leader_that_is_cut_off_is_replaced_and_answers_nothing_stale() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_costs_clients_nothing() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let settings = Settings::default();
     let any = client(&cluster, settings.clone());
@@ -197,7 +194,7 @@ async fn a_rolling_restart_costs_clients_nothing() {
 /// Each node is lost with its directory and replaced by a new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_replacement_costs_clients_nothing() {
-    let _turn = TURN.lock().await;
+    let _turn = crate::support::TURN.lock().await;
     let mut cluster = Cluster::start(&options(3)).await.unwrap();
     let settings = Settings::default();
     let endpoints: Vec<String> = cluster.numbers().into_iter().map(|node| cluster.endpoint(node)).collect();

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -47,7 +48,10 @@ impl ClusterOptions {
     /// Nodes on loopback with the settings that Esker has by default.
     pub fn new(binary: impl Into<PathBuf>, nodes: u64) -> Self {
         let patience = Duration::from_secs(10);
-        let (binary, seed) = (binary.into(), u64::from(std::process::id()));
+        // Clusters of one process shall not try the same ports, nor those of different ones.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let seed = u64::from(std::process::id()) << 16 | NEXT.fetch_add(1, Ordering::Relaxed);
+        let binary = binary.into();
         let (layout, data_dirs, arguments) = Default::default();
         Self { binary, nodes, layout, data_dirs, arguments, patience, seed }
     }

@@ -1,8 +1,11 @@
 //! Running the real binary: servers on free ports, commands with their output.
 
 pub(crate) mod image;
+#[expect(clippy::disallowed_methods, reason = "plays a user, or a network")]
 pub(crate) mod program;
+#[expect(clippy::disallowed_methods, reason = "plays a user, or a network")]
 pub(crate) mod proxy;
+#[expect(clippy::disallowed_methods, reason = "plays a user, or a network")]
 pub(crate) mod terminal;
 
 use std::{
@@ -12,6 +15,9 @@ use std::{
     sync::mpsc,
     time::Duration,
 };
+
+/// Held by whoever runs a cluster on which times are taken: another one beside it would take them, too.
+pub(crate) static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A command line of the binary, with none of the caller's settings. `ESKER_TEST_BINARY` names another one than the present.
 pub(crate) fn esker(args: &[&str]) -> Command {
