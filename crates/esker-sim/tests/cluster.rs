@@ -48,13 +48,13 @@ fn assert_found(bug: Bug, first: u64) {
 /// CHECKS 3.
 #[test]
 fn acknowledging_before_the_sync_is_found() {
-    assert_found(Bug::AckBeforeSync, 0);
+    assert_found(Bug::AckBeforeSync, 19);
 }
 
 /// CHECKS 17.
 #[test]
 fn reading_without_asking_who_leads_is_found() {
-    assert_found(Bug::ReadWithoutIndex, 0);
+    assert_found(Bug::ReadWithoutIndex, 8);
 }
 
 /// CHECKS 3.
@@ -66,5 +66,5 @@ fn forgetting_the_vote_is_found() {
 /// CHECKS 19.
 #[test]
 fn applying_a_request_twice_is_found() {
-    assert_found(Bug::ApplyTwice, 0);
+    assert_found(Bug::ApplyTwice, 1);
 }
