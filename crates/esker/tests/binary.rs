@@ -21,11 +21,8 @@ fn server(more: &[&str]) -> (Server, TempDir) {
     (Server::start(dir.path(), &all), dir)
 }
 
-/// The tests run at the same time and take ports of their own: each says which one it is.
-async fn cluster(nodes: u64, test: u64) -> Cluster {
-    let mut options = ClusterOptions::new(env!("CARGO_BIN_EXE_esker"), nodes);
-    options.seed = options.seed * 16 + test;
-    Cluster::start(&options).await.unwrap()
+async fn cluster(nodes: u64) -> Cluster {
+    Cluster::start(&ClusterOptions::new(env!("CARGO_BIN_EXE_esker"), nodes)).await.unwrap()
 }
 
 fn once() -> Settings {
@@ -253,7 +250,7 @@ fn the_command_line_takes_endpoints_of_the_protocol() {
 /// CHECKS 1 over this protocol: what was acknowledged before a kill is there after it, and clients find back by themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_costs_nothing_that_was_acknowledged() {
-    let mut cluster = cluster(1, 1).await;
+    let mut cluster = cluster(1).await;
     let client = Client::new(&cluster.binary_endpoint(1)).unwrap();
     for round in 0..3 {
         let put = async |n: u32| {
@@ -275,7 +272,7 @@ async fn a_kill_costs_nothing_that_was_acknowledged() {
 /// Who is told that the server leaves goes on by itself, and no write is done twice or not at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orderly_restart_costs_patient_clients_nothing() {
-    let mut cluster = cluster(1, 2).await;
+    let mut cluster = cluster(1).await;
     let mut settings = Settings::default();
     settings.retry.resend_writes = false;
     let client = Client::with_settings(&cluster.binary_endpoint(1), settings).unwrap();
@@ -306,7 +303,7 @@ async fn an_orderly_restart_costs_patient_clients_nothing() {
 /// Any node takes writes; with the leader gone they go on; without a majority it is TRY_LATER.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_node_of_a_cluster_takes_writes() {
-    let mut cluster = cluster(3, 3).await;
+    let mut cluster = cluster(3).await;
     let numbers = cluster.numbers();
     for node in &numbers {
         // On a busy machine the leader may change meanwhile: that is waited for, on this very node.

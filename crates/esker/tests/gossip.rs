@@ -3,25 +3,22 @@
 use crate::support;
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use esker_sim::processes::Ports;
 use support::{Server, esker};
 
 /// Longer than anything here may take.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Ports that nobody listens on now, and no outgoing connection takes: the kernel's begin at 32,768.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "looking for a free port is the one thing done with the socket"
-)]
-fn free_ports(count: usize) -> Vec<u16> {
-    let start = 10_000 + (std::process::id() % 40) as u16 * 100;
-    let free = (start..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.take(count).collect()
+/// Ports that are this test's alone, until what is returned with them is dropped.
+fn free_ports(count: usize) -> (Vec<String>, Ports) {
+    let mut ports = Ports::reserve().unwrap();
+    let free = (0..count).map(|_| ports.next_free().unwrap().to_string()).collect();
+    (free, ports)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test waits for a condition")]
@@ -94,7 +91,7 @@ fn start_all(dirs: &[PathBuf], arguments: &[Vec<&str>]) -> Vec<Server> {
 #[test]
 fn nodes_that_know_one_seed_form_one_cluster_and_others_join_it() {
     let home = tempfile::tempdir().unwrap();
-    let ports: Vec<String> = free_ports(6).iter().map(u16::to_string).collect();
+    let (ports, _held) = free_ports(6);
     let dirs: Vec<PathBuf> = (0..6).map(|n| home.path().join(n.to_string())).collect();
     let seed = format!("127.0.0.1:{}", ports[0]);
     let three = ["--cluster-size", "3"];
@@ -139,7 +136,7 @@ fn nodes_that_know_one_seed_form_one_cluster_and_others_join_it() {
 #[test]
 fn groups_that_start_apart_form_one_cluster_when_they_meet() {
     let home = tempfile::tempdir().unwrap();
-    let ports: Vec<String> = free_ports(15)[10..].iter().map(u16::to_string).collect();
+    let (ports, _held) = free_ports(5);
     let dirs: Vec<PathBuf> = (0..5).map(|n| home.path().join(n.to_string())).collect();
     let seeds = [&ports[0], &ports[2]].map(|port| format!("127.0.0.1:{port}"));
     let three = ["--cluster-size", "3"];

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -12,8 +11,7 @@ use esker_client::{Client, Retry, Settings};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{namespaces::Namespaces, node::Node, wait_for};
-use crate::Rng;
+use super::{namespaces::Namespaces, node::Node, ports::Ports, wait_for};
 
 /// Where nodes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,20 +38,15 @@ pub struct ClusterOptions {
     pub arguments: Vec<String>,
     /// How long starting, stopping or electing a leader may take. Default 10 s.
     pub patience: Duration,
-    /// Chooses the ports.
-    pub seed: u64,
 }
 
 impl ClusterOptions {
     /// Nodes on loopback with the settings that Esker has by default.
     pub fn new(binary: impl Into<PathBuf>, nodes: u64) -> Self {
         let patience = Duration::from_secs(10);
-        // Clusters of one process shall not try the same ports, nor those of different ones.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let seed = u64::from(std::process::id()) << 16 | NEXT.fetch_add(1, Ordering::Relaxed);
         let binary = binary.into();
         let (layout, data_dirs, arguments) = Default::default();
-        Self { binary, nodes, layout, data_dirs, arguments, patience, seed }
+        Self { binary, nodes, layout, data_dirs, arguments, patience }
     }
 }
 
@@ -65,6 +58,7 @@ pub struct Cluster {
     // After the nodes: dropped in this order.
     namespaces: Option<Namespaces>,
     _dir: TempDir,
+    _ports: Option<Ports>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +79,8 @@ impl Cluster {
             Layout::Loopback => None,
             Layout::Namespaces => Some(Namespaces::new(options.nodes)?),
         };
-        let addresses = addresses(options, namespaces.as_ref());
+        let mut ports = namespaces.is_none().then(Ports::reserve).transpose()?;
+        let addresses = addresses(options, namespaces.as_ref(), ports.as_mut())?;
         let mut nodes = BTreeMap::new();
         for node in addresses.keys() {
             let home = dir.path().join(format!("node{node}"));
@@ -96,7 +91,7 @@ impl Cluster {
             nodes.insert(*node, Node::new(command, home, data_dir));
         }
         let patience = options.patience;
-        let mut cluster = Self { nodes, addresses, patience, namespaces, _dir: dir };
+        let mut cluster = Self { nodes, addresses, patience, namespaces, _dir: dir, _ports: ports };
         cluster.start_all().await?;
         Ok(cluster)
     }
@@ -280,41 +275,21 @@ fn arguments(
     arguments
 }
 
-fn addresses(options: &ClusterOptions, namespaces: Option<&Namespaces>) -> BTreeMap<u64, Address> {
-    let rng = Rng::new(options.seed);
-    let address = |node| match namespaces {
-        Some(namespaces) => Address {
-            host: namespaces.host(node),
-            http: 8080,
-            resp: 6380,
-            binary: 9090,
-            grpc: 7170,
-            peers: 7070,
-        },
-        None => {
-            let port = || free_port(&rng);
-            let host = "127.0.0.1".into();
-            Address { host, http: port(), resp: port(), binary: port(), grpc: port(), peers: port() }
-        }
-    };
-    (1..=options.nodes).map(|node| (node, address(node))).collect()
-}
-
-/// A port that nobody uses now, below those that the kernel gives to outgoing connections, so that it is still free when
-/// the node starts again.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "looking for a free port is the one thing done with the socket"
-)]
-fn free_port(rng: &Rng) -> u16 {
-    /// The kernel's begin at 32,768 unless somebody changed that.
-    const PORTS: std::ops::Range<u64> = 15_000..32_000;
-    loop {
-        let port = (PORTS.start + rng.below(PORTS.end - PORTS.start)) as u16;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
+/// In namespaces all have the same ports; on loopback each has ports of its own.
+fn addresses(
+    options: &ClusterOptions,
+    namespaces: Option<&Namespaces>,
+    mut ports: Option<&mut Ports>,
+) -> io::Result<BTreeMap<u64, Address>> {
+    let mut port = |everywhere| ports.as_mut().map_or(Ok(everywhere), |ports| ports.next_free());
+    let mut addresses = BTreeMap::new();
+    for node in 1..=options.nodes {
+        let host = namespaces.map_or_else(|| "127.0.0.1".into(), |namespaces| namespaces.host(node));
+        let (http, resp, binary) = (port(8080)?, port(6380)?, port(9090)?);
+        let (grpc, peers) = (port(7170)?, port(7070)?);
+        addresses.insert(node, Address { host, http, resp, binary, grpc, peers });
     }
+    Ok(addresses)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the files of a harness, not of the store")]

@@ -7,6 +7,7 @@ mod cluster;
 mod load;
 mod namespaces;
 mod node;
+mod ports;
 pub mod scenarios;
 mod target;
 pub mod torment;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use cluster::{Cluster, ClusterOptions, Layout};
 pub use load::{Report, under_load};
+pub use ports::Ports;
 pub use target::ClientTarget;
 
 /// How often a condition is looked at.
