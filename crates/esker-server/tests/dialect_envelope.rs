@@ -93,6 +93,7 @@ fn a_body_that_is_no_value_is_refused() {
     }
     for wrong in [
         &b"{"[..],
+        br#"["v",null]"#,
         b"x",
         br#"{"value":1}"#,
         br#"{"value":["a"]}"#,

@@ -67,6 +67,7 @@ fn a_put_that_is_none_is_refused() {
         refused(&post(&server, "/put", body), 400);
     }
     assert!(refused(&post(&server, "/put", r#"{"key":"a"}"#), 400).contains("missing field `value`"));
+    assert!(refused(&post(&server, "/put", r#"["a","1",null]"#), 400).ends_with("it is no object"));
     done(&post(&server, "/put", r#"{"value":"v","more":{"x":[1]},"key":"a"}"#), "OK");
 }
 

@@ -56,6 +56,10 @@ pub fn decode(json: &[u8], base64: bool) -> Result<Vec<Vec<u8>>, MgetError> {
         #[serde(borrow)]
         keys: Keys<'a>,
     }
+    // Serde takes an array for the fields in their order.
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err(MgetError::Malformed("the body is not a multi-get: it is no object".into()));
+    }
     let body: Body<'_> = serde_json::from_slice(json)
         .map_err(|e| MgetError::Malformed(format!("the body is not a multi-get: {e}")))?;
     if body.keys.count > KEYS_MAX {
@@ -135,7 +139,9 @@ mod tests {
             Err(MgetError::Malformed(why)) => why,
             other => panic!("{json}: {other:?}"),
         };
-        for json in ["", "[]", "{}", r#"{"keys":"a"}"#, r#"{"keys":[1]}"#, r#"{"keys":[],"x":1}"#] {
+        for json in
+            ["", "[]", r#"[["a"]]"#, "{}", r#"{"keys":"a"}"#, r#"{"keys":[1]}"#, r#"{"keys":[],"x":1}"#]
+        {
             malformed(json, false);
         }
         assert!(malformed(r#"{"keys":["a",""]}"#, false).contains("key 1 is empty"));

@@ -393,6 +393,7 @@ fn wrong_usage() {
         &["bench", "c", "--target", "redis://127.0.0.1:1", "--endpoint", "http://127.0.0.1:1"],
         &["config", "--host", "0.0.0.0"],
         &["config", "--max-batch-bytes", "512MiB"],
+        &["config", "--port", "9000", "--grpc-port", "9000"],
         &["config", "--cluster-nodes", "127.0.0.1,127.0.0.1"],
         &["config", "--join", "h:1", "--raft-election-timeout-ms", "100"],
         &["put", "k", "v", "--ack", "some"],

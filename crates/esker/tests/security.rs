@@ -59,7 +59,7 @@ fn a_file_of_users_is_looked_after() {
         };
         ok(&add("app", &["--rule", "rw:app/", "--rule", "r:\"rates\"/"]));
         ok(&add("ops", &["--admin"]));
-        assert!(text(&add("app", &[]).stderr).contains("`app`: it is there twice"));
+        assert!(text(&add("app", &[]).stderr).contains("there is a user `app` already"));
         ok(&run(&["user", "add", "default", "--file", path, "--no-password", "--rule", "r:public/"]));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let written = fs::read_to_string(&file).unwrap();
@@ -77,6 +77,10 @@ fn a_file_of_users_is_looked_after() {
         ok(&with_input(&["user", "passwd", "ops", "--file", path, "--password-stdin"], "another\n"));
         ok(&run(&["user", "remove", "ops", "--file", path]));
         assert_eq!(run(&["user", "remove", "ops", "--file", path]).status.code(), Some(3));
+        assert_eq!(
+            run(&["user", "list", "--file", dir.path().join("no").to_str().unwrap()]).status.code(),
+            Some(3)
+        );
         assert_eq!(ok(&run(&["user", "list", "--file", path])).lines().count(), 2);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         let open = run(&["user", "list", "--file", path]);
@@ -194,6 +198,22 @@ impl Logged {
             support::pause(std::time::Duration::from_millis(5));
         }
     }
+}
+
+/// A client is added to what is there.
+#[test]
+fn certificates_that_are_there_are_kept() {
+    let dir = TempDir::new().unwrap();
+    let make = |more: &[&str]| {
+        ok(&run(&[&["cert", "--dir", dir.path().to_str().unwrap()], more].concat()));
+        ["ca", "server", "shop"].map(|name| fs::read(dir.path().join(format!("{name}.crt"))).ok())
+    };
+    let [ca, server, none] = make(&["--host", "db.example"]);
+    assert!(ca.is_some() && server.is_some() && none.is_none());
+    let added = make(&["--client", "shop"]);
+    assert!(added[0] == ca && added[1] == server && added[2].is_some());
+    let renamed = make(&["--host", "other.example"]);
+    assert!(renamed[0] == ca && renamed[1].is_some() && renamed[1] != server);
 }
 
 /// CHECKS 38: everything secret is used, rightly and wrongly, and everything that was written is looked through; with TLS, client certificates

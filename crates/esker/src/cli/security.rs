@@ -89,7 +89,8 @@ pub(crate) struct CertArgs {
     /// Where to; made if there is none
     #[arg(long, value_name = "PATH")]
     pub(crate) dir: PathBuf,
-    /// A name or address of the server, beside localhost, 127.0.0.1 and ::1
+    /// A name or address of the server, beside localhost, 127.0.0.1 and ::1; a server's certificate that is there is replaced only
+    /// where this is given
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Vec<String>,
     /// A client, which is the user of this name

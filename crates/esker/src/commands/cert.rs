@@ -14,10 +14,21 @@ const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 pub(super) fn run(args: &CertArgs) -> Result<(), Failure> {
     files::make_dir(&args.dir).map_err(Failure::doing(format!("making {}", args.dir.display())))?;
+    let had_authority = is_there(args, "ca", "key");
     let key = authority_key(args)?;
     let issuer = Issuer::new(authority(args)?, key);
-    let hosts = LOCAL.into_iter().map(str::to_owned).chain(args.host.iter().cloned());
-    issue(args, &issuer, "server", hosts.collect(), ExtendedKeyUsagePurpose::ServerAuth)?;
+    // Clients are added to what is there; another certificate would have none of the names that were given before.
+    let keeps_server =
+        args.host.is_empty() && ["crt", "key"].iter().all(|kind| is_there(args, "server", kind));
+    let mut made = Vec::new();
+    if !had_authority {
+        made.push("ca");
+    }
+    if !keeps_server {
+        let hosts = LOCAL.into_iter().map(str::to_owned).chain(args.host.iter().cloned());
+        issue(args, &issuer, "server", hosts.collect(), ExtendedKeyUsagePurpose::ServerAuth)?;
+        made.push("server");
+    }
     for client in &args.client {
         if client.contains('/')
             || client.parse::<IpAddr>().is_ok()
@@ -26,8 +37,17 @@ pub(super) fn run(args: &CertArgs) -> Result<(), Failure> {
             return Err(Failure::Usage(format!("a client cannot be called `{}`", client.escape_debug())));
         }
         issue(args, &issuer, client, vec![client.clone()], ExtendedKeyUsagePurpose::ClientAuth)?;
+        made.push(client);
     }
-    output::line(format_args!("wrote ca, server and {} to {}", args.client.join(", "), args.dir.display()))
+    let (made, dir) = (made.join(", "), args.dir.display());
+    match keeps_server {
+        true => output::line(format_args!("wrote {made} to {dir}; server is as it was")),
+        false => output::line(format_args!("wrote {made} to {dir}")),
+    }
+}
+
+fn is_there(args: &CertArgs, name: &str, kind: &str) -> bool {
+    files::exists(&args.dir.join(format!("{name}.{kind}")))
 }
 
 fn failed(e: rcgen::Error) -> Failure {

@@ -36,6 +36,9 @@ pub(super) fn run(command: UserCommand) -> Result<(), Failure> {
             write(&args.file, &users)
         }
         UserCommand::Token { user, name, revoke } => token(&user, &name, revoke),
+        UserCommand::List { file, .. } if !files::exists(&file.file) => {
+            Err(Failure::NotFound(format!("there is no file {}", file.file.display())))
+        }
         UserCommand::List { file, json } => list(&read(&file)?, json),
     }
 }
@@ -61,6 +64,12 @@ fn find<'a>(users: &'a mut UsersFile, name: &str) -> Result<&'a mut UserEntry, F
 
 fn add(args: &UserArgs, mut entry: UserEntry, no_password: bool) -> Result<(), Failure> {
     let mut users = read(&args.file)?;
+    if find(&mut users, &entry.name).is_ok() {
+        let name = entry.name.escape_debug();
+        return Err(Failure::Usage(format!(
+            "there is a user `{name}` already: remove it first, or see passwd"
+        )));
+    }
     users.users.push(entry.clone());
     // Before anybody is asked for a password.
     Users::new(&users).map_err(|e| Failure::Usage(e.to_string()))?;

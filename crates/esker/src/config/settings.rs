@@ -170,6 +170,7 @@ fn server(
 ) -> Result<ServerConfig, String> {
     let standard = Timeouts::default();
     let threads = effective.threads("runtime_threads");
+    ports_differ(effective)?;
     let protected = security.has_tls() || security.has_users();
     Ok(ServerConfig {
         http_address: address(effective, effective.port("port"), protected.then_some(()).ok_or(OPEN_FRONTS))?,
@@ -217,6 +218,26 @@ fn server(
         },
         ..ServerConfig::default()
     })
+}
+
+/// Each front needs a port of its own; 0 stands for any that is free.
+fn ports_differ(effective: &Effective) -> Result<(), String> {
+    let ports = [
+        ("port", Some(effective.port("port"))),
+        ("resp_port", effective.optional_port("resp_port")),
+        ("binary_port", effective.optional_port("binary_port")),
+        ("grpc_port", effective.optional_port("grpc_port")),
+    ];
+    for (at, (name, port)) in ports.iter().enumerate() {
+        let Some(port) = port.filter(|port| *port != 0) else { continue };
+        if let Some((other, _)) = ports[..at].iter().find(|(_, other)| *other == Some(port)) {
+            let source = &effective.outcome(name).source;
+            return Err(format!(
+                "{source}: `{name}`: {port} is `{other}` already: each front needs a port of its own"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn origins(effective: &Effective) -> Result<Origins, String> {

@@ -76,6 +76,7 @@ fn a_batch_is_done_whole_or_not() {
         (b"begin;begin", "commit or discard"),
         (b"begin; put a 1 --ack all", "set ack"),
         (b"begin; put a 1; quit", "not committed"),
+        (b"begin\nput a 1\n", "not committed"),
     ] {
         let output = server.with_input(&["shell"], input);
         assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -13,6 +13,13 @@ use crate::http::error::ApiError;
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
+/// Serde takes an array for the fields of an object in their order, and its words for that have the names of types in them.
+pub(super) fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"{")
+}
+
+pub(super) const NO_OBJECT: &str = "it is no object";
+
 /// Why a body is refused. Nothing of it may be committed.
 #[derive(Debug)]
 pub(super) enum BodyError {

@@ -77,20 +77,25 @@ fn keys(user: &User) -> Vec<u8> {
 pub(crate) fn getuser(session: &mut Session, args: Args<'_>, reply: &mut Reply<'_>) -> Done {
     let users = session.door.access.users();
     let user = users.as_ref().and_then(|users| users.named(std::str::from_utf8(args.get(2)).ok()?));
-    let Some(user) = user else {
-        reply.null();
-        return Ok(());
+    let (flags, commands, keys): (&[&str], _, _) = match user {
+        Some(user) => (&["on"], commands(user), keys(user)),
+        // Without users there is `default`, who may do everything.
+        None if users.is_none() && args.get(2) == b"default" => (&["on", "nopass"], "+@all", b"~*".to_vec()),
+        None => {
+            reply.null();
+            return Ok(());
+        }
     };
     reply.map(6);
     reply.bulk(b"flags");
-    reply.array(1);
-    reply.bulk(b"on");
+    reply.array(flags.len());
+    flags.iter().for_each(|flag| reply.bulk(flag.as_bytes()));
     reply.bulk(b"passwords");
     reply.array(0);
     reply.bulk(b"commands");
-    reply.bulk(commands(user).as_bytes());
+    reply.bulk(commands.as_bytes());
     reply.bulk(b"keys");
-    reply.bulk(keys(user).trim_ascii_end());
+    reply.bulk(keys.trim_ascii_end());
     reply.bulk(b"channels");
     reply.bulk(b"");
     reply.bulk(b"selectors");

@@ -44,6 +44,7 @@ pub(super) static MISSING: &[(&str, &str)] = &[
     ("what is slow is in the log, and how long all took in /metrics", "slowlog latency"),
     ("there is one database", "move swapdb"),
     ("a signal (SIGTERM) stops the server", "shutdown"),
+    ("/debug/pprof over HTTP has profiles", "debug"),
 ];
 
 /// Subcommands likewise: the command, why, and which.

@@ -30,6 +30,9 @@ pub(super) async fn run(session: Session, args: &ShellArgs) -> Result<(), Failur
             }
         }
     }
+    if let Err(failure) = script.session.end() {
+        script.failed(&failure);
+    }
     script.last.map_or(Ok(()), |code| Err(Failure::Told(code)))
 }
 

@@ -252,6 +252,16 @@ impl Session {
         Ok(())
     }
 
+    /// There are no more commands: what was collected and neither committed nor discarded is told.
+    pub(super) fn end(&mut self) -> Result<(), Failure> {
+        match self.batch.take() {
+            Some(batch) if !batch.is_empty() => Err(Failure::Usage(
+                "the batch was not committed: the commands ended, and it is discarded".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn quit(&mut self) -> Result<Next, Failure> {
         match self.batch.take() {
             Some(batch) if !batch.is_empty() => Err(Failure::Usage(

@@ -15,7 +15,7 @@ use crate::access::Door;
 use crate::http::{
     answer::AnswerRoom,
     decode::{decode, value_body_max},
-    dialects::reading::Text,
+    dialects::reading::{NO_OBJECT, Text, is_object},
     error::ApiError,
     plain,
     receive::receive,
@@ -77,8 +77,12 @@ fn read_put(json: &[u8], key: &[u8], limits: Limits) -> Result<(Batch, Vec<u8>),
     if json.trim_ascii().is_empty() {
         return Err(missing());
     }
-    let request: PutRequest<'_> = serde_json::from_slice(json)
-        .map_err(|e| Refusal::body(format!("The body is not {{\"value\":\"...\"}}: {e}")))?;
+    let refused =
+        |why: &dyn std::fmt::Display| Refusal::body(format!("The body is not {{\"value\":\"...\"}}: {why}"));
+    if !is_object(json) {
+        return Err(refused(&NO_OBJECT));
+    }
+    let request: PutRequest<'_> = serde_json::from_slice(json).map_err(|e| refused(&e))?;
     let Text(value) = request.value.ok_or_else(missing)?;
     let value = decode_text(value, request.encoding)
         .map_err(|e| Refusal::body(format!("The 'value' field is {e}")))?;

@@ -7,7 +7,7 @@ use esker_wire::{Encoding, decode_text};
 use serde::Deserialize;
 
 use crate::http::{
-    dialects::reading::{BodyError, read_list},
+    dialects::reading::{BodyError, NO_OBJECT, is_object, read_list},
     error::ApiError,
 };
 
@@ -41,8 +41,13 @@ impl Pair<'_> {
 
 /// The body of a put.
 pub(super) fn read_put(json: &[u8], limits: Limits) -> Result<Batch, ApiError> {
-    let pair: Pair<'_> = serde_json::from_slice(json)
-        .map_err(|e| ApiError::bad_request(format!("the body is not {{\"key\",\"value\"}}: {e}")))?;
+    let refused = |why: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!("the body is not {{\"key\",\"value\"}}: {why}"))
+    };
+    if !is_object(json) {
+        return Err(refused(&NO_OBJECT));
+    }
+    let pair: Pair<'_> = serde_json::from_slice(json).map_err(|e| refused(&e))?;
     let mut batch = Batch::new(limits);
     pair.put_into(&mut batch)?;
     Ok(batch)
