@@ -28,7 +28,9 @@ mod writer;
 
 pub use append_queue::{Append, AppendQueue, OnAppended, Written};
 pub use brake::{Brake, Wait};
-pub use commit::{COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits, is_in_callback};
+pub use commit::{
+    COMMITTERS, Callback, CommitCounters, Consumer, GroupCommit, QueueLimits, Submission, is_in_callback,
+};
 pub use error::{Damage, Error, Result};
 pub use gather::Gather;
 pub use install::Merge;

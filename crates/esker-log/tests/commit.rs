@@ -14,7 +14,7 @@ use std::{
 };
 
 use esker_log::{
-    Callback, Consumer, Draft, Error, GroupCommit, QueueLimits, SyncPolicy,
+    Callback, Consumer, Draft, Error, GroupCommit, QueueLimits, Submission, SyncPolicy,
     clock::ManualClock,
     disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
     record::Records,
@@ -96,7 +96,14 @@ fn everything_is_applied_once_in_log_order() {
                         };
                         let index = match writer {
                             0..4 => commit.write(draft(&value), sync).unwrap(),
-                            4..6 => wait(|done| commit.submit(draft(&value), sync, done)),
+                            4 => wait(|done| commit.submit(draft(&value), sync, done)),
+                            5 => loop {
+                                match submit_all(commit, [(draft(&value), sync)])[0].recv().unwrap() {
+                                    Ok(index) => break index,
+                                    Err(Error::Busy { .. }) => std::thread::yield_now(),
+                                    Err(other) => panic!("{other}"),
+                                }
+                            },
                             _ => wait(|done| commit.commit_or_submit(draft(&value), sync, done)),
                         };
                         assert!(index > last, "a writer's own writes are in its order");
@@ -133,6 +140,49 @@ fn wait(submit: impl Fn(Callback<u64>) -> esker_log::Result<()>) -> u64 {
             Err(other) => panic!("{other}"),
         }
     }
+}
+
+fn submit_all(
+    commit: &GroupCommit<Recorder>,
+    drafts: impl IntoIterator<Item = (Draft, Option<SyncPolicy>)>,
+) -> Vec<mpsc::Receiver<esker_log::Result<u64>>> {
+    let mut receivers = Vec::new();
+    let submissions = drafts.into_iter().map(|(draft, sync)| {
+        let (sender, receiver) = mpsc::channel();
+        receivers.push(receiver);
+        Submission { draft, sync, is_quick: true, done: Box::new(move |outcome| drop(sender.send(outcome))) }
+    });
+    commit.submit_all(submissions.collect::<Vec<_>>());
+    receivers
+}
+
+/// What is submitted together is one group with one sync, in its order; what finds no room is told so, and nobody else.
+#[test]
+fn what_is_submitted_together_is_one_group() {
+    let groups = |commit: &GroupCommit<Recorder>| commit.counters().groups.load(Ordering::Relaxed);
+    let disk = SimDisk::new();
+    let commit = group_commit(&disk, SyncPolicy::Never, 100);
+    // By the call itself, where nothing has to be waited for.
+    let answered = submit_all(&commit, (0..4_u8).map(|n| (draft(&[n]), None)));
+    let indexes: Vec<_> = answered.iter().map(|receiver| receiver.try_recv().unwrap().unwrap()).collect();
+    assert_eq!(indexes, (1..=4).collect::<Vec<_>>());
+    assert_eq!(groups(&commit), 1);
+    // By a committer, of which there is none yet: so the queue is full after a hundred.
+    let synced = submit_all(&commit, (4..109_u8).map(|n| (draft(&[n]), Some(SyncPolicy::Always))));
+    let outcomes: Vec<_> = synced.iter().map(mpsc::Receiver::try_recv).collect();
+    assert!(outcomes[..100].iter().all(Result::is_err), "they wait");
+    assert!(outcomes[100..].iter().all(|told| matches!(told, Ok(Err(Error::Busy { .. })))), "{outcomes:?}");
+    assert!(submit_all(&commit, []).is_empty());
+    let committers = start_committers(&commit);
+    let indexes: Vec<_> = synced[..100].iter().map(|receiver| receiver.recv().unwrap().unwrap()).collect();
+    assert_eq!(indexes, (5..=104).collect::<Vec<_>>());
+    assert_eq!(groups(&commit), 2);
+    commit.close();
+    let late = submit_all(&commit, [(draft(b"late"), None)]);
+    assert!(matches!(late[0].recv(), Ok(Err(Error::Closed))));
+    committers.into_iter().for_each(|thread| thread.join().unwrap());
+    let values: Vec<_> = (0..104_u8).map(|n| vec![n]).collect();
+    assert_eq!(open(&disk.crash(CrashMode::ProcessKill)).unwrap().1, values);
 }
 
 /// What has nothing to wait for is answered by the call that submits it, without a committer; everything else waits for one.

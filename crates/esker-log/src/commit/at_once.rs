@@ -49,7 +49,7 @@ impl<C: Consumer> GroupCommit<C> {
     }
 
     /// Commits the group and what gathers meanwhile, as long as there is nothing to wait for.
-    fn lead_at_once(&self, mut group: Group<C::Outcome>) {
+    pub(super) fn lead_at_once(&self, mut group: Group<C::Outcome>) {
         for round in 1.. {
             let persisted: Persisted<_> = self.persist_group(group);
             let own = self.finish(persisted);
@@ -64,7 +64,7 @@ impl<C: Consumer> GroupCommit<C> {
     }
 
     /// Whether all that waits can be committed without waiting; not if nothing does.
-    fn goes_on_at_once(&self, queue: &MutexGuard<'_, Queue<C::Outcome>>) -> bool {
+    pub(super) fn goes_on_at_once(&self, queue: &MutexGuard<'_, Queue<C::Outcome>>) -> bool {
         let entries = &queue.entries;
         !entries.is_empty()
             && queue.bytes <= BYTES_MAX
@@ -74,7 +74,7 @@ impl<C: Consumer> GroupCommit<C> {
     }
 
     /// Whether nobody has a group to apply. (`turn` is never held while `queue` is waited for.)
-    fn is_all_applied(&self, queue: &MutexGuard<'_, Queue<C::Outcome>>) -> bool {
+    pub(super) fn is_all_applied(&self, queue: &MutexGuard<'_, Queue<C::Outcome>>) -> bool {
         self.turn.try_lock().is_some_and(|turn| turn.ticket == queue.next_ticket && !turn.broken)
     }
 

@@ -16,6 +16,7 @@
 //! Batches that came through [`GroupCommit::submit`] are led by one of [`COMMITTERS`] threads of the store's own,
 //! because the submitter must never block on the disk. Where nothing is to be waited for, which is an append to the page cache and
 //! an insertion, [`GroupCommit::commit_or_submit`] leads at once: waking a committer would take longer ([`at_once`]).
+//! Who has many to submit does so with [`GroupCommit::submit_all`], which makes one group of them ([`together`]).
 //!
 //! A defect must not leave writers waiting for ever: a panic while a group is appended or applied poisons the log and
 //! is answered as such, and one in a callback stays with that callback.
@@ -25,6 +26,7 @@
 //! die of a panic: the log is poisoned instead, and everybody is told.
 
 mod at_once;
+mod together;
 mod turns;
 mod waiter;
 
@@ -42,6 +44,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+pub use self::together::Submission;
 use self::{
     turns::Turns,
     waiter::{Call, Waiter},
@@ -243,6 +246,11 @@ impl<C: Consumer> GroupCommit<C> {
         &self.brake
     }
 
+    /// What may wait.
+    pub fn limits(&self) -> QueueLimits {
+        self.limits
+    }
+
     /// Counters since opening.
     pub fn counters(&self) -> &CommitCounters {
         &self.counters
@@ -334,22 +342,33 @@ impl<C: Consumer> GroupCommit<C> {
         draft: &Draft,
         sync: Option<SyncPolicy>,
     ) -> Result<(SyncPolicy, MutexGuard<'_, Queue<C::Outcome>>)> {
+        let queue = self.queue.lock();
+        self.check(draft, &queue)?;
+        Ok((self.effective(sync), queue))
+    }
+
+    /// Whether a batch can be taken.
+    fn check(&self, draft: &Draft, queue: &Queue<C::Outcome>) -> Result<()> {
         check_payload(draft)?;
         self.log.check_healthy()?;
-        let queue = self.queue.lock();
         if queue.closed {
             return Err(Error::Closed);
         }
-        if !self.has_room(&queue, draft.payload.len()) {
+        if !self.has_room(queue, draft.payload.len()) {
             return Err(Error::Busy { retry_after: RETRY_AFTER });
         }
-        Ok((self.effective(sync), queue))
+        Ok(())
     }
 
     /// Queues what nobody waits for with a thread of its own.
     fn enqueue_submitted(&self, queue: &mut Queue<C::Outcome>, entry: Entry<C::Outcome>) {
         Self::enqueue(queue, entry);
-        if !queue.leading {
+        self.call_if_nobody_leads(queue);
+    }
+
+    /// Names a committer the leader of what waits.
+    fn call_if_nobody_leads(&self, queue: &mut Queue<C::Outcome>) {
+        if !queue.leading && !queue.entries.is_empty() {
             queue.leading = true;
             self.call_committer(queue);
         }
