@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use esker_log::{Draft, Error, Result};
+use esker_log::{Draft, Error, QueueLimits, Result, Submission};
 
 use super::{Db, OnCommit};
 use crate::{
@@ -119,6 +119,34 @@ impl Db {
             done(self.write(batch, sync));
             Ok(())
         }
+    }
+
+    /// How many batches may wait to be committed, and how many bytes of them.
+    pub fn queue_limits(&self) -> QueueLimits {
+        self.inner().commit.limits()
+    }
+
+    /// Submits many batches at a time, in their order: a group of its own, if it is not too much for one. As [`Db::submit`] for each but for batches
+    /// that carry a request id, which are not for this: what can be told at once is told to `done` as well.
+    pub fn submit_all(&self, batches: impl IntoIterator<Item = (WriteBatch, Option<SyncPolicy>, OnCommit)>) {
+        if !self.inner().has_threads {
+            batches.into_iter().for_each(|(batch, sync, done)| done(self.write(batch, sync)));
+            return;
+        }
+        let mut refused = Vec::new();
+        let submissions = batches.into_iter().filter_map(|(batch, sync, done)| {
+            debug_assert!(batch.request_id().is_none(), "what is applied once is submitted alone");
+            if let Err(e) = self.check_memory(&batch) {
+                refused.push((done, e));
+                return None;
+            }
+            let is_quick = !batch.may_take_long();
+            Some(Submission { draft: self.draft(batch), sync, is_quick, done })
+        });
+        // Made before the queue is locked.
+        let submissions: Vec<_> = submissions.collect();
+        self.inner().commit.submit_all(submissions);
+        refused.into_iter().for_each(|(done, e)| done(Err(e)));
     }
 
     fn commit_or_submit(&self, batch: WriteBatch, sync: Option<SyncPolicy>, done: OnCommit) -> Result<()> {
