@@ -158,6 +158,12 @@ impl Batch {
         self.conditions.touches().chain(self.operations.touches())
     }
 
+    /// Whether something is demanded of keys.
+    pub(crate) fn is_conditional(&self) -> bool {
+        // Conditions are no operations, by which a batch is empty or not.
+        self.conditions.encoded_len() > 0
+    }
+
     /// Errors: `InvalidRequest` if it holds no operation.
     pub(crate) fn into_encoded(self) -> Result<WriteBatch> {
         if self.is_empty() {

@@ -11,6 +11,7 @@
 
 mod batch;
 mod error;
+mod home;
 pub mod metrics;
 mod multi_get;
 mod options;

@@ -12,7 +12,7 @@ use esker_engine::{Committed, Db};
 use esker_log::clock::Clock;
 use tokio::sync::oneshot;
 
-use crate::{Batch, Error, Result, WriteOptions, metrics::StoreMetrics};
+use crate::{Batch, Error, Result, WriteOptions, home::Home, metrics::StoreMetrics};
 
 /// When a writer may come back that found the budget spent: about what a sync or two take.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -42,6 +42,11 @@ impl Single {
         Self { db, accounts: Arc::new(Accounts::new(bytes_under_way_max, clock, metrics)) }
     }
 
+    /// See [`Store::home`](crate::Store::home).
+    pub(crate) fn home(&self) -> Home {
+        Home::new(self.db.clone(), Arc::clone(&self.accounts))
+    }
+
     /// Submits at once; the future only waits for the answer. Dropping it does not take the write back.
     pub(crate) fn write(
         &self,
@@ -53,6 +58,8 @@ impl Single {
     }
 
     fn submit(&self, batch: Batch, options: WriteOptions) -> Result<oneshot::Receiver<Result<Committed>>> {
+        // A condition was chosen by what was read: to wait would let all others of the turn read, and choose, the same, of whom one succeeds.
+        let is_urgent = batch.is_conditional() || options.request.is_some();
         let mut batch = batch.into_encoded()?;
         if let Some(id) = options.request {
             batch = batch.identified(id)?;
@@ -60,12 +67,33 @@ impl Single {
         // The permit travels with the write, not with the caller, who may go away before the commit.
         let permit = Accounts::permit(&self.accounts, batch.encoded_len())?;
         let (answer, answered) = oneshot::channel();
-        let done = move |committed: esker_engine::Result<Committed>| {
-            permit.committed();
-            // Nobody may be waiting any more: the write is committed all the same.
-            let _gone = answer.send(committed.map_err(Error::from)).is_err();
-        };
-        self.db.submit(batch, options.sync, Box::new(done))?;
+        match Home::here(&self.accounts) {
+            Some(home) if !is_urgent => {
+                let to = Arc::clone(&home);
+                let done = move |committed: esker_engine::Result<Committed>| {
+                    // What is refused is told here as well.
+                    if committed.is_ok() {
+                        permit.committed();
+                    } else {
+                        drop(permit);
+                    }
+                    to.decide(answer, committed.map_err(Error::from));
+                };
+                home.submit(batch, options.sync, Box::new(done));
+            }
+            home => {
+                if let Some(home) = home {
+                    // It is behind them.
+                    home.commit();
+                }
+                let done = move |committed: esker_engine::Result<Committed>| {
+                    permit.committed();
+                    // Nobody may be waiting any more: the write is committed all the same.
+                    let _gone = answer.send(committed.map_err(Error::from)).is_err();
+                };
+                self.db.submit(batch, options.sync, Box::new(done))?;
+            }
+        }
         Ok(answered)
     }
 }

@@ -106,7 +106,7 @@ impl Store {
     }
 
     /// Commits a batch. One that could not be applied, because a condition did not hold, say, is committed too:
-    /// [`Committed::refusal`] says why nothing of it was done. The write is submitted at once, whether or not the future is polled, and dropping the
+    /// [`Committed::refusal`] says why nothing of it was done. The write is submitted (at [home](Store::home), after the turn), whether or not the future is polled, and dropping the
     /// future does not take it back.
     pub fn write(
         &self,
@@ -118,6 +118,16 @@ impl Store {
             Committer::Raft { node, accounts } => {
                 Either::Right(write_replicated(node, accounts, batch, options))
             }
+        }
+    }
+
+    /// Makes the thread that polls this a *home*, until it is dropped on that thread: what the tasks of the thread write is gathered, and
+    /// committed together once the tasks that were ready have had their turn. For a runtime of one thread that serves many connections.
+    pub async fn home(&self) {
+        match &self.inner.committer {
+            Committer::Single { committer, .. } => Arc::new(committer.home()).run().await,
+            // Proposals are gathered by the consensus.
+            Committer::Raft { .. } => std::future::pending().await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, sync::atomic::Ordering};
 
-use esker_engine::{Environment, Options};
+use esker_engine::{Environment, Options, SyncPolicy};
 use esker_log::{
     clock::ManualClock,
     disk::sim::{Ops, SimDisk},
@@ -264,4 +264,122 @@ async fn a_merge_that_nobody_waits_for_ends() {
     assert_eq!(store.status().stats.merges.merges, 0);
     assert!(store.merge(true).await.unwrap().merged.inputs > 0);
     store.close().await.unwrap();
+}
+
+/// Runs `work` on a thread of its own that is a home of the Store.
+fn at_home<F: Future<Output = ()>>(store: &Store, work: impl FnOnce(Store) -> F + Send) {
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let here = store.clone();
+                drop(tokio::spawn(async move { here.home().await }));
+                tokio::task::yield_now().await;
+                work(store.clone()).await;
+            });
+        });
+        work.join().unwrap();
+    });
+}
+
+fn one(store: &Store, key: &[u8], value: &[u8]) -> Batch {
+    let mut batch = Batch::new(store.limits());
+    batch.put(key, value).unwrap();
+    batch
+}
+
+/// What the tasks of a home write in a turn is one group, synced or not, and each is answered.
+#[test]
+fn the_writes_of_a_turn_are_committed_together() {
+    let (store, _dir) = store();
+    at_home(&store, |store| async move {
+        for sync in [None, Some(SyncPolicy::Always)] {
+            let groups = store.status().stats.groups;
+            let writers: Vec<_> = (0..50_u8)
+                .map(|n| {
+                    let store = store.clone();
+                    tokio::spawn(async move {
+                        let options = WriteOptions { sync, ..WriteOptions::default() };
+                        store.write(one(&store, &[n], b"v"), options).await.unwrap().version
+                    })
+                })
+                .collect();
+            let mut versions = Vec::new();
+            for writer in writers {
+                versions.push(writer.await.unwrap());
+            }
+            assert!(versions.is_sorted_by(|a, b| a < b), "in the order of the tasks: {versions:?}");
+            assert_eq!(store.status().stats.groups, groups + 1);
+        }
+    });
+}
+
+/// Writes with a request id, which are looked up first, keep their place behind those without.
+#[test]
+fn at_home_writes_of_both_kinds_are_in_order() {
+    let (store, _dir) = store();
+    at_home(&store, |store| async move {
+        for n in 0..20 {
+            let request = Some(esker_engine::RequestId { client: 7, sequence: n + 1 });
+            let first = store.write(one(&store, b"k", b"first"), WriteOptions::default());
+            let second =
+                store.write(one(&store, b"k", b"second"), WriteOptions { request, ..Default::default() });
+            let (first, second) = tokio::join!(first, second);
+            assert!(first.unwrap().version < second.unwrap().version);
+            assert_eq!(store.get(b"k").await.unwrap().unwrap().value.to_vec(), b"second");
+        }
+    });
+}
+
+/// What was submitted when its home ended is committed.
+#[test]
+fn a_home_that_ends_leaves_nothing_behind() {
+    let (store, _dir) = store();
+    let mut written = None;
+    at_home(&store, |store| {
+        // Not waited for, and the home's task has no turn any more.
+        written = Some(store.write(one(&store, b"k", b"v"), WriteOptions::default()));
+        async {}
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(written.unwrap()).unwrap();
+    assert!(runtime.block_on(store.get(b"k")).unwrap().is_some());
+}
+
+/// Who writes if nothing has changed since it read is committed at once, where nothing has to be waited for: not after all others of the turn have read the
+/// same.
+#[test]
+fn at_home_conditions_are_judged_where_they_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.sync = SyncPolicy::Never;
+    let db = Db::open(dir.path(), options).unwrap();
+    let store = Store::single(db, StoreConfig::default(), Arc::new(ManualClock::default())).unwrap();
+    at_home(&store, |store| async move {
+        store.write(one(&store, b"k", b"v"), WriteOptions::default()).await.unwrap();
+        let contend = async || {
+            let writers = (0..50).map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let seen = store.meta(b"k").unwrap().version;
+                    let mut batch = one(&store, b"k", b"v");
+                    batch.require(b"k", esker_engine::Condition::Version(seen)).unwrap();
+                    store.write(batch, WriteOptions::default()).await.unwrap().refusal().is_some()
+                })
+            });
+            let mut refused = 0;
+            for writer in writers.collect::<Vec<_>>() {
+                refused += u32::from(writer.await.unwrap());
+            }
+            refused
+        };
+        // A committer that has just answered may not have gone yet, and takes the first along; the others read the same then.
+        for _ in 0..1000 {
+            if contend().await == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("somebody always came between");
+    });
 }

@@ -1,0 +1,160 @@
+//! The writes of a thread that serves many connections: committed together, answered together.
+//!
+//! Such a thread runs one task after another: whatever is ready has its *turn*, then it waits for more. Each write by itself would
+//! cost a wake of the thread that commits, and another one back, which is a system call each; and the first of a turn would be
+//! synced alone. So a turn's writes are gathered, and submitted together behind the tasks that were ready;
+//! and what is decided elsewhere is laid down here, with one wake for all that came since the thread looked.
+//!
+//! What is gathered when the Store is closed is told that it is.
+//!
+//! ```text
+//! tasks of the thread:  write a   write b   write c   [home: commit what was submitted]   ...   [home: answer a, b, c]
+//! threads of the store:                               one group, one sync, decided: ring once ─────▶
+//! ```
+
+use std::{cell::RefCell, sync::Arc};
+
+use esker_engine::{Committed, Db, OnCommit, SyncPolicy, WriteBatch};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::{Result, single::Accounts};
+
+thread_local! {
+    static HERE: RefCell<Option<Arc<Home>>> = const { RefCell::new(None) };
+}
+
+/// Whoever waits for a write.
+pub(crate) type Answer = oneshot::Sender<Result<Committed>>;
+
+/// So many writes, or bytes of them, do not wait for the end of a turn; fewer if the store's queue holds fewer.
+const BATCHES_MAX: usize = 1024;
+const BYTES_MAX: usize = 1 << 20;
+
+/// A write that is decided, and whoever waits for it.
+type Decided = (Answer, Result<Committed>);
+
+/// What was submitted in a turn.
+#[derive(Default)]
+struct Submitted {
+    batches: Vec<(WriteBatch, Option<SyncPolicy>, OnCommit)>,
+    bytes: usize,
+}
+
+/// See the module.
+pub(crate) struct Home {
+    db: Db,
+    /// Of the Store whose writes it takes.
+    accounts: Arc<Accounts>,
+    batches_max: usize,
+    bytes_max: usize,
+    /// The writes of this turn.
+    submitted: Mutex<Submitted>,
+    /// What other threads decided, and this one has not told yet; `None` once it has ended.
+    decided: Mutex<Option<Vec<Decided>>>,
+    /// Rung when there is something to do.
+    bell: Notify,
+}
+
+impl Home {
+    pub(crate) fn new(db: Db, accounts: Arc<Accounts>) -> Self {
+        let (submitted, decided, bell) = (Mutex::default(), Mutex::new(Some(Vec::new())), Notify::new());
+        let limits = db.queue_limits();
+        let (batches_max, bytes_max) = (limits.batches.min(BATCHES_MAX), limits.bytes.min(BYTES_MAX));
+        Self { db, accounts, batches_max, bytes_max, submitted, decided, bell }
+    }
+
+    /// This thread's, if it is one for that Store.
+    pub(crate) fn here(accounts: &Arc<Accounts>) -> Option<Arc<Self>> {
+        HERE.with_borrow(|here| here.as_ref().filter(|home| Arc::ptr_eq(&home.accounts, accounts)).cloned())
+    }
+
+    /// Takes a write of this thread, which is committed after its turn.
+    pub(crate) fn submit(&self, batch: WriteBatch, sync: Option<SyncPolicy>, done: OnCommit) {
+        let bytes = batch.encoded_len();
+        let mut submitted = self.submitted.lock();
+        if submitted.bytes + bytes > self.bytes_max {
+            // There might be no room for it behind the others.
+            drop(submitted);
+            self.commit();
+            submitted = self.submitted.lock();
+        }
+        submitted.bytes += bytes;
+        submitted.batches.push((batch, sync, done));
+        let (len, bytes) = (submitted.batches.len(), submitted.bytes);
+        drop(submitted);
+        if len >= self.batches_max || bytes >= self.bytes_max {
+            self.commit();
+        } else if len == 1 {
+            // Puts the home's task behind all that are ready.
+            self.bell.notify_one();
+        }
+    }
+
+    /// Has committed what was submitted.
+    pub(crate) fn commit(&self) {
+        let submitted = std::mem::take(&mut *self.submitted.lock());
+        if !submitted.batches.is_empty() {
+            self.db.submit_all(submitted.batches);
+        }
+    }
+
+    /// A write of this home is decided; on any thread.
+    pub(crate) fn decide(self: &Arc<Self>, answer: Answer, decided: Result<Committed>) {
+        let is_here = HERE.with_borrow(|here| here.as_ref().is_some_and(|home| Arc::ptr_eq(home, self)));
+        if is_here {
+            tell(answer, decided);
+            return;
+        }
+        let mut guard = self.decided.lock();
+        let Some(waiting) = &mut *guard else {
+            drop(guard);
+            return tell(answer, decided);
+        };
+        waiting.push((answer, decided));
+        let is_first = waiting.len() == 1;
+        drop(guard);
+        if is_first {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Makes the thread that polls this a home until it is dropped, which is to be on the same thread.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let _here = Here::enter(&self);
+        let mut spare = Vec::new();
+        loop {
+            self.bell.notified().await;
+            self.commit();
+            if let Some(decided) = &mut *self.decided.lock() {
+                std::mem::swap(decided, &mut spare);
+            }
+            spare.drain(..).for_each(|(answer, decided)| tell(answer, decided));
+        }
+    }
+}
+
+fn tell(answer: Answer, decided: Result<Committed>) {
+    // Nobody may be waiting any more: the write is committed all the same.
+    let _gone = answer.send(decided).is_err();
+}
+
+/// Set while a thread is a home.
+struct Here<'a>(&'a Arc<Home>);
+
+impl<'a> Here<'a> {
+    fn enter(home: &'a Arc<Home>) -> Self {
+        HERE.set(Some(Arc::clone(home)));
+        Self(home)
+    }
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        // Tasks that end after this one submit for themselves, and who decides tells.
+        HERE.set(None);
+        self.0.commit();
+        let decided = self.0.decided.lock().take();
+        decided.into_iter().flatten().for_each(|(answer, decided)| tell(answer, decided));
+    }
+}
