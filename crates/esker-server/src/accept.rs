@@ -25,6 +25,7 @@ use crate::{
     connection::{linger, serve},
     grpc::Unavailable,
     guard::raw_answer,
+    homes::{Homes, Lodging},
     http::{Front, Service},
     stream::Stream,
     tls::why_refused,
@@ -60,8 +61,8 @@ pub(crate) trait Serves: Clone + Send + 'static {
     /// Which front it is.
     fn entrance(&self) -> Entrance;
 
-    /// Serves a connection to its end.
-    fn serve(self, stream: Stream) -> impl Future<Output = ()> + Send;
+    /// Serves a connection to its end, perhaps in a home.
+    fn serve(self, stream: Stream, lodging: Option<Arc<Lodging>>) -> impl Future<Output = ()> + Send;
 }
 
 /// What a client is told that is not served.
@@ -117,7 +118,7 @@ impl Serves for Service {
         Entrance::Http
     }
 
-    async fn serve(self, stream: Stream) {
+    async fn serve(self, stream: Stream, _lodging: Option<Arc<Lodging>>) {
         serve(stream, self).await;
     }
 }
@@ -149,8 +150,8 @@ impl Accept for TcpListener {
     }
 }
 
-/// Accepts until the drain begins, and whoever has connected by then.
-pub(crate) async fn accept_all(mut listener: impl Accept, service: impl Serves) {
+/// Accepts until the drain begins, and whoever has connected by then; without homes, they are served in this runtime.
+pub(crate) async fn accept_all(mut listener: impl Accept, service: impl Serves, homes: Option<Homes>) {
     let front = Arc::clone(service.front());
     let mut draining = front.drain.subscribe();
     let mut pause = PAUSE_MIN;
@@ -162,7 +163,7 @@ pub(crate) async fn accept_all(mut listener: impl Accept, service: impl Serves) 
         match accepted {
             Ok((stream, _peer)) => {
                 pause = PAUSE_MIN;
-                admit(stream, &service);
+                admit(stream, &service, homes.as_ref());
             }
             Err(e) if is_exhaustion(&e) => {
                 front.metrics.accept_errors.add_one();
@@ -174,7 +175,7 @@ pub(crate) async fn accept_all(mut listener: impl Accept, service: impl Serves) 
             Err(e) => tracing::debug!(error = %e, "a connection failed before it was accepted"),
         }
     }
-    listener.close().for_each(|stream| admit(stream, &service));
+    listener.close().for_each(|stream| admit(stream, &service, homes.as_ref()));
 }
 
 /// Whether accepting again at once would fail again: the system or the process is out of something.
@@ -183,19 +184,23 @@ fn is_exhaustion(e: &io::Error) -> bool {
     e.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-fn admit(stream: TcpStream, service: &impl Serves) {
+fn admit(stream: TcpStream, service: &impl Serves, homes: Option<&Homes>) {
     let front = service.front();
     let place = Place::take(&front.connections, front.config.limits.connections);
     match place {
         Some(place) => {
             service.accepted().add_one();
             let (service, front, entrance) = (service.clone(), Arc::clone(front), service.entrance());
-            tokio::spawn(async move {
+            let serve = async move |stream, lodging| {
                 let _place = place;
                 if let Some(stream) = shake_hands(stream, front, entrance).await {
-                    service.serve(stream).await;
+                    service.serve(stream, lodging).await;
                 }
-            });
+            };
+            match homes {
+                Some(homes) => homes.take_in(stream, |stream, lodging| serve(stream, Some(lodging))),
+                None => drop(tokio::spawn(serve(stream, None))),
+            }
         }
         None => refuse(stream, service),
     }
@@ -306,7 +311,7 @@ mod tests {
     async fn running_out_of_files_does_not_spin() {
         let calls = Arc::new(AtomicU64::new(0));
         let (service, _dir) = test_service();
-        let accepting = tokio::spawn(accept_all(OutOfFiles(Arc::clone(&calls)), service));
+        let accepting = tokio::spawn(accept_all(OutOfFiles(Arc::clone(&calls)), service, None));
         tokio::time::sleep(Duration::from_secs(60)).await;
         let calls = calls.load(Ordering::Relaxed);
         assert!((10..=70).contains(&calls), "{calls} calls in a minute");

@@ -22,7 +22,7 @@ pub struct ServerConfig {
     pub grpc_address: Option<SocketAddr>,
     /// How the work is spread over the cores. Default [`Runtime::Shared`] with a thread a core.
     pub runtime: Runtime,
-    /// Connections that nobody has accepted yet, per listener. Default 1,024.
+    /// Connections that nobody has accepted yet, per front. Default 1,024.
     pub backlog: u32,
     /// What clients may take.
     pub limits: ServerLimits,
@@ -61,13 +61,16 @@ impl Default for ServerConfig {
     }
 }
 
-/// How the work is spread over the cores.
+/// How the connections are spread over threads.
+///
+/// Those of RESP and the binary protocol have a home in one of so many threads, the one that has the fewest: what they ask for is small, and costs
+/// least where nothing changes threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
-    /// So many single-threaded runtimes, each with a listener of its own on the same port (SO_REUSEPORT).
-    /// A connection stays on one core; nothing is stolen or shared.
+    /// So have those of HTTP and gRPC.
     PerCore(NonZeroUsize),
-    /// One runtime whose so many threads share all connections: evener when few connections do all the work.
+    /// Those of HTTP and gRPC are shared by as many other threads, which take work from each other: evener when few connections do all
+    /// the work.
     Shared(NonZeroUsize),
 }
 

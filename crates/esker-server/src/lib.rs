@@ -18,6 +18,7 @@ mod config;
 mod connection;
 mod grpc;
 mod guard;
+mod homes;
 mod http;
 mod listen;
 mod metrics;

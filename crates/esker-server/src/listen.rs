@@ -1,7 +1,4 @@
-//! The one home of the server's sockets.
-//!
-//! With a listener per core all of them share a port through SO_REUSEPORT, which would also let a second server
-//! of the same user take part of the connections in silence. So the port is first claimed without it.
+//! Where the server's sockets are opened.
 
 use std::{fmt, io, net::SocketAddr};
 
@@ -41,30 +38,13 @@ impl std::error::Error for BindError {
     }
 }
 
-/// Opens `count` listeners on one address; port 0 becomes the same free port for all.
-pub(crate) fn listen(
-    address: SocketAddr,
-    backlog: u32,
-    count: usize,
-) -> Result<Vec<std::net::TcpListener>, BindError> {
-    let failed = |source| BindError { address, source };
-    let claimed = claim(address).map_err(failed)?;
-    (0..count).map(|_| open(claimed, backlog, count > 1).map_err(failed)).collect()
+/// Listens on an address; port 0 becomes a free one.
+pub(crate) fn listen(address: SocketAddr, backlog: u32) -> Result<std::net::TcpListener, BindError> {
+    open(address, backlog).map_err(|source| BindError { address, source })
 }
 
-/// Fails if anybody listens on the address; says which port 0 became.
-///
-/// The claim is given up before the listeners open. Who slips into that moment makes their `bind` fail, unless
-/// it is another server of ours with SO_REUSEPORT, opened within the same microseconds.
-fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+fn open(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
     let socket = socket(address)?;
-    socket.bind(&address.into())?;
-    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no address"))
-}
-
-fn open(address: SocketAddr, backlog: u32, share_port: bool) -> io::Result<std::net::TcpListener> {
-    let socket = socket(address)?;
-    socket.set_reuse_port(share_port)?;
     socket.bind(&address.into())?;
     socket.listen(backlog.try_into().unwrap_or(i32::MAX))?;
     Ok(socket.into())
@@ -85,12 +65,11 @@ mod tests {
     #[test]
     fn a_second_server_is_told_which_port_is_taken() {
         let any = "127.0.0.1:0".parse().unwrap();
-        let first = listen(any, 16, 3).unwrap();
-        let taken = first[0].local_addr().unwrap();
-        assert!(first.iter().all(|listener| listener.local_addr().unwrap() == taken));
-        let refused = listen(taken, 16, 3).unwrap_err().to_string();
+        let first = listen(any, 16).unwrap();
+        let taken = first.local_addr().unwrap();
+        let refused = listen(taken, 16).unwrap_err().to_string();
         assert!(refused.contains(&format!("port {} on 127.0.0.1 is in use", taken.port())), "{refused}");
         drop(first);
-        listen(taken, 16, 1).unwrap();
+        listen(taken, 16).unwrap();
     }
 }

@@ -96,6 +96,8 @@ pub(crate) struct ServerMetrics {
     pub(crate) connections_stalled: Counter,
     /// Failures for want of files or memory.
     pub(crate) accept_errors: Counter,
+    /// Threads that have connections of their own, and take more.
+    pub(crate) homes_open: AtomicU64,
     request_ids: AtomicU64,
     recent: Mutex<Recent>,
 }
@@ -238,6 +240,8 @@ impl Figures {
             + front.grpc.metrics.connections.load(Ordering::Relaxed) as u64;
         let open = all.saturating_sub(others);
         writer.gauge("esker_http_connections", "Open connections", open)?;
+        let homes = front.metrics.homes_open.load(Ordering::Relaxed);
+        writer.gauge("esker_homes_open", "Threads that serve connections of their own", homes)?;
         let receiving = front.body_budget.taken() as u64;
         writer.gauge("esker_http_body_bytes", "Bytes of request bodies being received", receiving)?;
         let sending = front.answer_budget.taken() as u64;

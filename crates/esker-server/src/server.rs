@@ -25,6 +25,7 @@ use crate::{
     binary::{BinaryService, later},
     grpc::{GrpcService, Unavailable},
     guard::raw_answer,
+    homes::Homes,
     http::{Front, Service},
     listen::listen,
     metrics::Recent,
@@ -32,15 +33,15 @@ use crate::{
 };
 
 /// Threads for what takes long without waiting, such as decoding large batches.
-const BLOCKING_THREADS: usize = 4;
+pub(crate) const BLOCKING_THREADS: usize = 4;
 
 /// A server whose sockets are open and which serves once it is [run](Server::run).
 pub struct Server {
     front: Arc<Front>,
-    listeners: Vec<Listeners>,
+    listeners: Listeners,
 }
 
-/// The listeners of one thread, or of all, a front each.
+/// A listener for each front.
 struct Listeners {
     http: std::net::TcpListener,
     resp: Option<std::net::TcpListener>,
@@ -60,36 +61,27 @@ pub(crate) struct Addresses {
 /// Open sockets without a server yet: a node of a cluster tells the others its address before it has a Store.
 pub struct Sockets {
     addresses: Addresses,
-    listeners: Vec<Listeners>,
+    listeners: Listeners,
 }
 
 impl Sockets {
     /// Opens the sockets of the fronts. Connections wait in the backlog until a server runs.
     pub fn bind(config: &ServerConfig) -> Result<Self, BindError> {
-        let count = match config.runtime {
-            Runtime::PerCore(count) => count.get(),
-            Runtime::Shared(_) => 1,
-        };
         let listen_at = |address| -> Result<_, BindError> {
-            let listeners = listen(address, config.backlog, count)?;
-            let taken = listeners.first().and_then(|listener| listener.local_addr().ok());
-            Ok((taken.unwrap_or(address), listeners))
+            let listener = listen(address, config.backlog)?;
+            Ok((listener.local_addr().unwrap_or(address), listener))
         };
-        let (http, listeners) = listen_at(config.http_address)?;
-        let resp = config.resp_address.map(listen_at).transpose()?;
-        let (resp, resp_listeners) = resp.unzip();
-        let (binary, binary_listeners) = config.binary_address.map(listen_at).transpose()?.unzip();
-        let (grpc, grpc_listeners) = config.grpc_address.map(listen_at).transpose()?.unzip();
-        let mut resp_listeners = resp_listeners.into_iter().flatten();
-        let mut binary_listeners = binary_listeners.into_iter().flatten();
-        let mut grpc_listeners = grpc_listeners.into_iter().flatten();
-        let listeners = listeners.into_iter().map(|http| Listeners {
-            http,
-            resp: resp_listeners.next(),
-            binary: binary_listeners.next(),
-            grpc: grpc_listeners.next(),
-        });
-        Ok(Self { addresses: Addresses { http, resp, binary, grpc }, listeners: listeners.collect() })
+        let (http, http_listener) = listen_at(config.http_address)?;
+        let (resp, resp_listener) = config.resp_address.map(listen_at).transpose()?.unzip();
+        let (binary, binary_listener) = config.binary_address.map(listen_at).transpose()?.unzip();
+        let (grpc, grpc_listener) = config.grpc_address.map(listen_at).transpose()?.unzip();
+        let listeners = Listeners {
+            http: http_listener,
+            resp: resp_listener,
+            binary: binary_listener,
+            grpc: grpc_listener,
+        };
+        Ok(Self { addresses: Addresses { http, resp, binary, grpc }, listeners })
     }
 
     /// Where the native HTTP front listens; never port 0.
@@ -121,19 +113,18 @@ impl Sockets {
         let (http, resp) = (bytes(raw_answer(ErrorCode::Unavailable, why)), bytes(loading(why)));
         let binary = bytes(later());
         let grpc = Told::Calls(Unavailable::new(ErrorCode::Unavailable, why));
-        let listeners = self.listeners.iter().flat_map(|listeners| {
-            let others = [
-                (&listeners.resp, Entrance::Resp, &resp),
-                (&listeners.binary, Entrance::Binary, &binary),
-                (&listeners.grpc, Entrance::Grpc, &grpc),
-            ];
-            let others = others
-                .into_iter()
-                .filter_map(|(listener, entrance, told)| Some((listener.as_ref()?, entrance, told)));
-            std::iter::once((&listeners.http, Entrance::Http, &http)).chain(others)
-        });
-        let listeners =
-            listeners.map(|(listener, entrance, told)| Ok((listener.try_clone()?, entrance, told.clone())));
+        let listeners = &self.listeners;
+        let others = [
+            (&listeners.resp, Entrance::Resp, &resp),
+            (&listeners.binary, Entrance::Binary, &binary),
+            (&listeners.grpc, Entrance::Grpc, &grpc),
+        ];
+        let others = others
+            .into_iter()
+            .filter_map(|(listener, entrance, told)| Some((listener.as_ref()?, entrance, told)));
+        let listeners = std::iter::once((&listeners.http, Entrance::Http, &http))
+            .chain(others)
+            .map(|(listener, entrance, told)| Ok((listener.try_clone()?, entrance, told.clone())));
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -176,8 +167,7 @@ impl Drop for TurningAway {
 pub fn listen_for_peers(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
     /// Each of the other nodes connects twice.
     const BACKLOG: u32 = 128;
-    let mut listeners = listen(address, BACKLOG, 1)?;
-    Ok(listeners.pop().expect("one was asked for"))
+    listen(address, BACKLOG)
 }
 
 /// How a drain went.
@@ -255,23 +245,28 @@ impl Server {
             runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
         let front = self.front;
         let (leaving, mut left_early) = mpsc::channel::<()>(1);
-        let workers = start_workers(&front, self.listeners, leaving).map_err(ServerError::Runtime)?;
+        let leave = || Leaving(leaving.clone());
+        let (Runtime::PerCore(threads) | Runtime::Shared(threads)) = front.config.runtime;
+        let (homes, home_threads) = Homes::start(&front, threads, leave).map_err(ServerError::Runtime)?;
+        let worker =
+            start_worker(&front, self.listeners, homes.clone(), leave()).map_err(ServerError::Runtime)?;
         control.block_on(async {
             tokio::select! {
                 () = shutdown => {}
-                // No worker leaves before the drain unless it died: a part of a server is not left running.
+                // No thread leaves before the drain unless it died: a part of a server is not left running.
                 _ = left_early.recv() => return,
                 never = keep_counts(&front) => match never {},
+                never = homes.pack(front.clock().as_ref()) => match never {},
             }
             front.drain.announce();
             tokio::time::sleep(front.config.timeouts.drain_notice).await;
         });
         front.drain.begin();
-        let left: Vec<io::Result<usize>> = workers.into_iter().map(join).collect();
+        let left = join(worker);
+        let homes_left = home_threads.join();
         control.block_on(front.guarded.close()).map_err(ServerError::Close)?;
-        let left = left.into_iter().collect::<io::Result<Vec<usize>>>().map_err(ServerError::Runtime)?;
-        // Connections are counted over all workers, so each reports all that were left when it gave up.
-        Ok(DrainReport { connections_cut: left.into_iter().max().unwrap_or(0) })
+        homes_left.map_err(ServerError::Runtime)?;
+        Ok(DrainReport { connections_cut: left.map_err(ServerError::Runtime)? })
     }
 }
 
@@ -290,7 +285,7 @@ fn join(worker: Worker) -> io::Result<usize> {
     worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker died of a defect")))
 }
 
-/// Says, when dropped, that its worker leaves; also if it panics.
+/// Says, when dropped, that its thread leaves; also if it panics.
 struct Leaving(mpsc::Sender<()>);
 
 impl Drop for Leaving {
@@ -300,27 +295,24 @@ impl Drop for Leaving {
     }
 }
 
-fn start_workers(
+fn start_worker(
     front: &Arc<Front>,
-    listeners: Vec<Listeners>,
-    leaving: mpsc::Sender<()>,
-) -> io::Result<Vec<Worker>> {
-    let mut workers = Vec::new();
-    for (number, listeners) in listeners.into_iter().enumerate() {
-        let runtime = build_runtime(front.config.runtime)?;
-        let (front, leaving) = (Arc::clone(front), Leaving(leaving.clone()));
-        let thread = std::thread::Builder::new().name(format!("esker-http-{number}"));
-        workers.push(thread.spawn(move || {
-            let _leaving = leaving;
-            let left = work(&runtime, listeners, front);
-            // Cuts off what the drain has left.
-            runtime.shutdown_timeout(Duration::ZERO);
-            left
-        })?);
-    }
-    Ok(workers)
+    listeners: Listeners,
+    homes: Homes,
+    leaving: Leaving,
+) -> io::Result<Worker> {
+    let runtime = build_runtime(front.config.runtime)?;
+    let front = Arc::clone(front);
+    std::thread::Builder::new().name("esker-accept".into()).spawn(move || {
+        let _leaving = leaving;
+        let left = work(&runtime, listeners, &homes, front);
+        // Cuts off what the drain has left.
+        runtime.shutdown_timeout(Duration::ZERO);
+        left
+    })
 }
 
+/// What accepts connections, and serves those that have no home.
 fn build_runtime(kind: Runtime) -> io::Result<runtime::Runtime> {
     let mut builder = match kind {
         Runtime::PerCore(_) => runtime::Builder::new_current_thread(),
@@ -330,16 +322,17 @@ fn build_runtime(kind: Runtime) -> io::Result<runtime::Runtime> {
             builder
         }
     };
-    builder.max_blocking_threads(BLOCKING_THREADS).thread_name("esker-http").enable_all().build()
+    builder.max_blocking_threads(BLOCKING_THREADS).thread_name("esker-shared").enable_all().build()
 }
 
 /// Accepts connections of a front, if it is there.
 fn accept_from<S: Serves>(
     listener: Option<std::net::TcpListener>,
     service: impl FnOnce() -> S,
+    homes: Option<Homes>,
 ) -> io::Result<impl Future<Output = ()>> {
     let listener = listener.map(TcpListener::from_std).transpose()?;
-    let accepting = listener.map(|listener| accept_all(listener, service()));
+    let accepting = listener.map(|listener| accept_all(listener, service(), homes));
     Ok(async move {
         if let Some(accepting) = accepting {
             accepting.await;
@@ -348,13 +341,19 @@ fn accept_from<S: Serves>(
 }
 
 /// Accepts until the drain begins, then waits for the connections; says how many are left after that.
-fn work(runtime: &runtime::Runtime, listeners: Listeners, front: Arc<Front>) -> io::Result<usize> {
+fn work(
+    runtime: &runtime::Runtime,
+    listeners: Listeners,
+    homes: &Homes,
+    front: Arc<Front>,
+) -> io::Result<usize> {
     runtime.block_on(async {
-        let service = Service::new(Arc::clone(&front));
-        let http = accept_all(TcpListener::from_std(listeners.http)?, service);
-        let resp = accept_from(listeners.resp, || RespService::new(Arc::clone(&front)))?;
-        let binary = accept_from(listeners.binary, || BinaryService::new(Arc::clone(&front)))?;
-        let grpc = accept_from(listeners.grpc, || GrpcService::new(Arc::clone(&front)))?;
+        let homes = || Some(homes.clone());
+        let others = || matches!(front.config.runtime, Runtime::PerCore(_)).then(homes).flatten();
+        let http = accept_from(Some(listeners.http), || Service::new(Arc::clone(&front)), others())?;
+        let resp = accept_from(listeners.resp, || RespService::new(Arc::clone(&front)), homes())?;
+        let binary = accept_from(listeners.binary, || BinaryService::new(Arc::clone(&front)), homes())?;
+        let grpc = accept_from(listeners.grpc, || GrpcService::new(Arc::clone(&front)), others())?;
         tokio::join!(http, resp, binary, grpc);
         let drained = front.connections_ended();
         if tokio::time::timeout(front.config.timeouts.drain, drained).await.is_err() {

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
+    os::fd::AsFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -39,6 +40,18 @@ impl Stream {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
         }
+    }
+
+    /// Has the runtime of this thread watch the connection, which another did. Errors: it does as before.
+    pub(crate) fn register_here(&mut self) -> io::Result<()> {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_mut().0,
+        };
+        // Another descriptor for a moment: the one that is watched cannot be taken out without putting something in.
+        let same = tcp.as_fd().try_clone_to_owned()?;
+        *tcp = TcpStream::from_std(same.into())?;
+        Ok(())
     }
 
     pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {

@@ -53,6 +53,11 @@ impl Guarded {
         self.0.note_damage(damage);
     }
 
+    /// See [`Store::home`].
+    pub(crate) async fn home(&self) {
+        self.0.home().await;
+    }
+
     /// See [`Store::close`].
     pub(crate) async fn close(&self) -> Result<()> {
         self.0.close().await

@@ -9,6 +9,7 @@ use super::talk::Talk;
 use crate::{
     accept::Serves,
     access::{Door, Entrance},
+    homes::Lodging,
     http::Front,
     pipeline,
     stream::Stream,
@@ -45,11 +46,11 @@ impl Serves for BinaryService {
         Entrance::Binary
     }
 
-    async fn serve(self, stream: Stream) {
+    async fn serve(self, stream: Stream, lodging: Option<Arc<Lodging>>) {
         let _open = Open::new(&self.0);
         let arrival = stream.arrival(Entrance::Binary);
         let talk = Talk::new(Door::arrive(self.0, arrival));
-        pipeline::serve(stream, talk, std::future::pending()).await;
+        pipeline::serve((stream, lodging), talk, std::future::pending()).await;
     }
 }
 

@@ -20,6 +20,7 @@ use super::{away::Unavailable, cluster::ClusterCalls, connection::serve, health:
 use crate::{
     accept::{Serves, Told},
     access::{Arrival, Door, Entrance},
+    homes::Lodging,
     http::{ApiError, Front},
     stream::Stream,
 };
@@ -61,7 +62,7 @@ impl Serves for GrpcService {
         Entrance::Grpc
     }
 
-    async fn serve(self, stream: Stream) {
+    async fn serve(self, stream: Stream, _lodging: Option<Arc<Lodging>>) {
         stream.set_nodelay();
         let _open = Open::new(Arc::clone(self.0.front()));
         let services = self.0.of(stream.arrival(Entrance::Grpc));

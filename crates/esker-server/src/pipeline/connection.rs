@@ -29,6 +29,7 @@ use crate::{
     RequestSpan,
     access::key_told,
     connection::linger,
+    homes::Lodging,
     http::{Front, Share},
     stream::Stream,
 };
@@ -47,7 +48,11 @@ const STRANGERS_BYTES_MAX: usize = 16 << 10;
 const KEPT: usize = 64 << 10;
 
 /// Serves a connection to its end; `killed` is one reason.
-pub(crate) async fn serve(stream: Stream, speaker: impl Speaks, killed: impl Future<Output = ()> + Send) {
+pub(crate) async fn serve(
+    (stream, lodging): (Stream, Option<Arc<Lodging>>),
+    speaker: impl Speaks,
+    killed: impl Future<Output = ()> + Send,
+) {
     stream.set_nodelay();
     let front = Arc::clone(speaker.front());
     let mut drain = front.drain.subscribe();
@@ -63,7 +68,7 @@ pub(crate) async fn serve(stream: Stream, speaker: impl Speaks, killed: impl Fut
             () = killed => {}
         }
     });
-    let mut connection = Connection::new(stream, &front, speaker);
+    let mut connection = Connection::new((stream, lodging), &front, speaker);
     let ended = connection.run(over).await;
     let (name, number, request) = connection.speaker.arrival().named();
     match ended {
@@ -93,6 +98,8 @@ pub(crate) async fn serve(stream: Stream, speaker: impl Speaks, killed: impl Fut
 
 struct Connection<S> {
     stream: Stream,
+    /// Where it is at home, if it is.
+    lodging: Option<Arc<Lodging>>,
     front: Arc<Front>,
     speaker: S,
     /// What was received and is not done with. Wiped at the end, whole: it may hold half a password, before anybody could tell.
@@ -105,13 +112,14 @@ struct Connection<S> {
 }
 
 impl<S: Speaks> Connection<S> {
-    fn new(stream: Stream, front: &Arc<Front>, speaker: S) -> Self {
+    fn new((stream, lodging): (Stream, Option<Arc<Lodging>>), front: &Arc<Front>, speaker: S) -> Self {
         Self {
             input: Zeroizing::default(),
             read_bytes: READ_MIN,
             share: front.body_budget.share(),
             timer: Timer::new(&front.config.timeouts, speaker.idle_limit()),
             stream,
+            lodging,
             front: Arc::clone(front),
             speaker,
         }
@@ -159,7 +167,20 @@ impl<S: Speaks> Connection<S> {
             self.speaker.refuse_received();
             return Err(self.tell().await);
         }
+        self.settle().await;
         self.read(over).await
+    }
+
+    /// Moves to another home, if there is a better one.
+    async fn settle(&mut self) {
+        let Some(lodging) = &self.lodging else { return };
+        if lodging.settle().await {
+            self.timer.moved();
+            if let Err(e) = self.stream.register_here() {
+                // The thread it came from wakes it as before.
+                tracing::debug!(error = %e, "a connection is watched from another thread");
+            }
+        }
     }
 
     async fn execute(&mut self, taken: usize) -> Result<(), Ended> {

@@ -53,6 +53,11 @@ impl Timer {
         }
     }
 
+    /// Another thread keeps the time from now on.
+    pub(super) fn moved(&mut self) {
+        self.sleep = Box::pin(tokio::time::sleep_until(self.sleep.deadline()));
+    }
+
     /// A request was there.
     pub(super) fn commanded(&mut self) {
         self.was_used = true;

@@ -8,6 +8,7 @@ use super::talk::{Entered, Talk};
 use crate::{
     accept::Serves,
     access::{Door, Entrance},
+    homes::Lodging,
     http::Front,
     pipeline,
     stream::Stream,
@@ -44,14 +45,14 @@ impl Serves for RespService {
         b"-ERR max number of clients reached\r\n".to_vec()
     }
 
-    async fn serve(self, stream: Stream) {
+    async fn serve(self, stream: Stream, lodging: Option<Arc<Lodging>>) {
         let front = self.0;
         let arrival = stream.arrival(Entrance::Resp);
         let client =
             front.resp.clients.enter(arrival.trail.connection(), stream.peer_addr(), stream.local_addr());
         let entered = Entered::new(Arc::clone(&front), Arc::clone(&client));
         let talk = Talk::new(Door::arrive(front, arrival), client);
-        pipeline::serve(stream, talk, entered.client.killed.notified()).await;
+        pipeline::serve((stream, lodging), talk, entered.client.killed.notified()).await;
     }
 }
 

@@ -367,14 +367,15 @@ pub(crate) const TABLE: &[Setting] = &[
         "runtime",
         Choice(&["per-core", "shared"]),
         Value("shared"),
-        "`per-core`: each thread serves connections of its own. `shared`: all threads share them, which is evener when \
-         few connections do all the work.",
+        "Connections of RESP and the binary protocol each belong to one of `runtime_threads` threads. `per-core`: so do those of HTTP and \
+         gRPC. `shared`: as many other threads share those, which is evener when few connections do all the work.",
     ),
     setting(
         "runtime_threads",
         Count(1, 1024),
         Cores { times: 1, least: 1, most: 1024 },
-        "Threads that serve requests.",
+        "Threads that serve connections of their own, of which fewer are open while they would only wait for cores; with \
+         `runtime: shared`, as many more for HTTP and gRPC.",
     ),
     setting(
         "io_threads",

@@ -1,0 +1,121 @@
+//! What homes have to do, by the kernel's own books: `/proc/thread-self/schedstat` and `/proc/stat` (proc(5)). Elsewhere than on Linux nobody
+//! tells, and all homes stay open.
+
+use std::{fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
+
+/// Of a stretch of time, in cores: 1.0 is one core all the time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Load {
+    /// What each home took.
+    pub(super) ran: Vec<f64>,
+    /// What they were in line for, all together.
+    pub(super) waited: f64,
+    /// What nobody took, of all there are.
+    pub(super) idle: f64,
+}
+
+/// A thread's times.
+pub(super) struct Times(File);
+
+impl Times {
+    pub(super) fn of_this_thread() -> Option<Self> {
+        let times = open("/proc/thread-self/schedstat").map(Self);
+        times.filter(|times| times.read().is_some())
+    }
+
+    /// Nanoseconds on cores, and in line for them.
+    fn read(&self) -> Option<(u64, u64)> {
+        let text = read(&self.0)?;
+        let mut numbers = text.split_ascii_whitespace().map_while(|number| number.parse().ok());
+        Some((numbers.next()?, numbers.next()?))
+    }
+}
+
+/// The times of all homes at a moment.
+pub(super) struct Seen {
+    at: Duration,
+    ran: Vec<u64>,
+    waited: u64,
+}
+
+impl Seen {
+    /// `at`: by a clock that never goes back.
+    pub(super) fn of<'a>(at: Duration, homes: impl Iterator<Item = Option<&'a Times>>) -> Self {
+        let times = homes.map(|times| times.and_then(Times::read).unwrap_or_default());
+        let (ran, waited): (Vec<u64>, Vec<u64>) = times.unzip();
+        Self { at, ran, waited: waited.iter().sum() }
+    }
+
+    /// The load since then, while so many nanoseconds of cores were idle.
+    pub(super) fn since(&self, before: &Self, idle: u64) -> Load {
+        let took = self.at.saturating_sub(before.at).as_nanos().max(1) as f64;
+        let part = |nanos: u64| nanos as f64 / took;
+        let ran = self.ran.iter().zip(&before.ran).map(|(now, before)| part(now.saturating_sub(*before)));
+        let waited = part(self.waited.saturating_sub(before.waited));
+        Load { ran: ran.collect(), waited, idle: part(idle) }
+    }
+}
+
+/// The machine's cores.
+pub(super) struct Cores {
+    stat: File,
+    idle: u64,
+}
+
+impl Cores {
+    pub(super) fn look() -> Option<Self> {
+        let stat = open("/proc/stat")?;
+        let idle = idle(&stat)?;
+        Some(Self { stat, idle })
+    }
+
+    /// Nanoseconds in which cores had nothing to do since this was asked last.
+    pub(super) fn idle_since_last(&mut self) -> u64 {
+        let now = idle(&self.stat).unwrap_or(self.idle);
+        now.saturating_sub(std::mem::replace(&mut self.idle, now))
+    }
+}
+
+/// Idle, and idle while something waited for a disk.
+fn idle(stat: &File) -> Option<u64> {
+    /// Linux counts in hundredths of a second for programs, whatever its own ticks are.
+    const NANOS_PER_TICK: u64 = 10_000_000;
+    let text = read(stat)?;
+    let mut ticks = text.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let mut next = || ticks.next()?.parse::<u64>().ok();
+    let (_user, _nice, _system) = (next()?, next()?, next()?);
+    Some((next()? + next()?) * NANOS_PER_TICK)
+}
+
+#[expect(clippy::disallowed_methods, reason = "what the kernel tells is no file of the store's disk")]
+fn open(path: impl AsRef<Path>) -> Option<File> {
+    File::open(path).ok()
+}
+
+/// The beginning of a file that is made as it is read.
+fn read(file: &File) -> Option<String> {
+    let mut bytes = [0; 256];
+    let len = file.read_at(&mut bytes, 0).ok()?;
+    String::from_utf8(bytes[..len].to_vec()).ok()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells() {
+        let times = Times::of_this_thread().expect("Linux keeps books");
+        let look = |at| Seen::of(Duration::from_secs(at), std::iter::once(Some(&times)));
+        let before = look(1);
+        let mut sum = 0_u64;
+        // Some seconds' worth: its books are a tick behind at most.
+        let found = (0..100_000).any(|_| {
+            sum = (0..100_000).fold(sum, |sum, n| std::hint::black_box(sum ^ n));
+            look(2).ran != before.ran
+        });
+        let load = look(2).since(&before, 0);
+        assert!(found && load.ran[0] > 0.0 && load.waited >= 0.0, "{load:?}");
+        assert!(Cores::look().is_some());
+    }
+}
