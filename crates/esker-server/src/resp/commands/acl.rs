@@ -38,11 +38,15 @@ pub(crate) fn list(session: &mut Session, _args: Args<'_>, reply: &mut Reply<'_>
 }
 
 fn line(user: &User) -> Vec<u8> {
-    let pass = if user.password.is_some() { "" } else { " nopass" };
-    let mut line = format!("user {} on{pass} ", user.name).into_bytes();
+    let mut line = format!("user {} {} ", user.name, flags(user).join(" ")).into_bytes();
     line.extend_from_slice(&keys(user));
     line.extend_from_slice(commands(user).as_bytes());
     line
+}
+
+/// Whoever shows nothing is `default`; all others show a password or a token.
+fn flags(user: &User) -> &'static [&'static str] {
+    if user.name == "default" && user.password.is_none() { &["on", "nopass"] } else { &["on"] }
 }
 
 /// What commands there are for it: rights are to keys, and what concerns others takes an admin.
@@ -78,7 +82,7 @@ pub(crate) fn getuser(session: &mut Session, args: Args<'_>, reply: &mut Reply<'
     let users = session.door.access.users();
     let user = users.as_ref().and_then(|users| users.named(std::str::from_utf8(args.get(2)).ok()?));
     let (flags, commands, keys): (&[&str], _, _) = match user {
-        Some(user) => (&["on"], commands(user), keys(user)),
+        Some(user) => (flags(user), commands(user), keys(user)),
         // Without users there is `default`, who may do everything.
         None if users.is_none() && args.get(2) == b"default" => (&["on", "nopass"], "+@all", b"~*".to_vec()),
         None => {
