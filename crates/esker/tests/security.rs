@@ -216,6 +216,33 @@ fn certificates_that_are_there_are_kept() {
     assert!(renamed[0] == ca && renamed[1].is_some() && renamed[1] != server);
 }
 
+/// What a server says to try is what lets one in.
+#[test]
+fn the_invitation_says_what_has_to_be_shown() {
+    let dir = TempDir::new().unwrap();
+    let (file, _) = users(dir.path());
+    let certs = dir.path().join("certs");
+    let at = |name: &str| certs.join(name).to_str().unwrap().to_owned();
+    ok(&run(&["cert", "--dir", certs.to_str().unwrap()]));
+    let mut open = Server::start(&dir.path().join("open"), &[]);
+    let (curl, cli, redis) = (open.endpoint.clone(), open.endpoint.clone(), open.resp.replace(':', " -p "));
+    let said = [
+        format!("curl -X PUT --data-binary 'hello' {curl}/api/v1/kv/greeting"),
+        format!("esker get greeting --endpoint {cli}"),
+        format!("redis-cli -h {redis} get greeting"),
+    ];
+    assert_eq!(open.invitation(3), said);
+    let (certificate, key) = (at("server.crt"), at("server.key"));
+    let arguments =
+        ["--users-file", file.to_str().unwrap(), "--tls-certificate", &certificate, "--tls-key", &key];
+    let mut locked = Server::start(&dir.path().join("locked"), &arguments);
+    let told = locked.invitation(3);
+    let bearer = "curl --cacert ca.crt -H \"Authorization: Bearer $KV_TOKEN\" -X PUT";
+    assert!(told[0].starts_with(bearer) && told[0].contains("https://"), "{told:?}");
+    assert!(told[1].ends_with(" --ca ca.crt"), "{told:?}");
+    assert!(told[2].ends_with(" --tls --cacert ca.crt --user NAME --askpass get greeting"), "{told:?}");
+}
+
 /// CHECKS 38: everything secret is used, rightly and wrongly, and everything that was written is looked through; with TLS, client certificates
 /// and what SIGHUP does.
 #[test]

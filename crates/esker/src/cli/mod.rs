@@ -117,7 +117,7 @@ pub(crate) enum Command {
     /// Make an authority and certificates for development
     ///
     /// Writes ca.crt, ca.key, server.crt and server.key, and NAME.crt and NAME.key for each --client, to a directory. An authority that
-    /// is there is used again; certificates are made anew.
+    /// is there is used again; so is a server's certificate, unless --host says for what it is.
     Cert(CertArgs),
     /// Print a completion script for a shell
     Completions {

@@ -232,17 +232,39 @@ fn banner(
     for notice in &report.notices {
         writeln!(out, "  noticed    {notice}")?;
     }
-    let endpoint = match (address.port(), s) {
-        (8080, "") => String::new(),
+    invite(&mut out, settings, address, resp)?;
+    out.flush()
+}
+
+/// What to try first, with what it takes to be let in.
+fn invite(
+    out: &mut impl Write,
+    settings: &Settings,
+    address: SocketAddr,
+    resp: Option<SocketAddr>,
+) -> std::io::Result<()> {
+    let (has_tls, has_users) = (settings.security.has_tls(), settings.security.has_users());
+    let said = |shown: bool, what: &'static str| if shown { what } else { "" };
+    let s = said(has_tls, "s");
+    let endpoint = match (address.port(), has_tls) {
+        (8080, false) => String::new(),
         _ => format!(" --endpoint http{s}://{address}"),
     };
+    // The command line takes the token from the environment by itself.
+    let bearer = said(has_users, r#" -H "Authorization: Bearer $KV_TOKEN""#);
+    let (cacert, ca) = (said(has_tls, " --cacert ca.crt"), said(has_tls, " --ca ca.crt"));
     writeln!(out, "Try:")?;
-    writeln!(out, "  curl -X PUT --data-binary 'hello' http{s}://{address}/api/v1/kv/greeting")?;
-    writeln!(out, "  esker get greeting{endpoint}")?;
+    writeln!(
+        out,
+        "  curl{cacert}{bearer} -X PUT --data-binary 'hello' http{s}://{address}/api/v1/kv/greeting"
+    )?;
+    writeln!(out, "  esker get greeting{endpoint}{ca}")?;
     if let Some(resp) = resp {
-        writeln!(out, "  redis-cli -h {} -p {} get greeting", resp.ip(), resp.port())?;
+        let (tls, user) = (said(has_tls, " --tls"), said(has_users, " --user NAME --askpass"));
+        let (ip, port) = (resp.ip(), resp.port());
+        writeln!(out, "  redis-cli -h {ip} -p {port}{tls}{cacert}{user} get greeting")?;
     }
-    out.flush()
+    Ok(())
 }
 
 /// Scripts wait for this file; it appears with its content in it.

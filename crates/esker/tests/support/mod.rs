@@ -59,7 +59,7 @@ pub(crate) struct Server {
     pub(crate) binary: String,
     /// Where clients of gRPC connect, `host:port`; empty if nowhere.
     pub(crate) grpc: String,
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     stderr: ChildStderr,
 }
 
@@ -115,13 +115,23 @@ impl Server {
         match endpoint {
             Some(endpoint) => {
                 let stderr = child.stderr.take().expect("it is piped");
-                Ok(Self { child, endpoint, resp, binary, grpc, _stdout: stdout, stderr })
+                Ok(Self { child, endpoint, resp, binary, grpc, stdout, stderr })
             }
             None => {
                 let output = child.wait_with_output().expect("it ends");
                 Err((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
             }
         }
+    }
+
+    /// What it says to try, so many lines of it.
+    pub(crate) fn invitation(&mut self, lines: usize) -> Vec<String> {
+        let read = |_| {
+            let mut line = String::new();
+            self.stdout.read_line(&mut line).expect("it is text");
+            line.trim().to_owned()
+        };
+        (0..lines).map(read).collect()
     }
 
     /// Starts a server and kills it after a while, wherever it is by then.
