@@ -62,15 +62,15 @@ impl Default for ServerConfig {
 }
 
 /// How the connections are spread over threads.
-///
-/// Those of RESP and the binary protocol have a home in one of so many threads, the one that has the fewest: what they ask for is small, and costs
-/// least where nothing changes threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
-    /// So have those of HTTP and gRPC.
+    /// Each has a home in one of so many threads, the one that has the fewest: nothing of it changes threads.
     PerCore(NonZeroUsize),
-    /// Those of HTTP and gRPC are shared by as many other threads, which take work from each other: evener when few connections do all
-    /// the work.
+    /// So have those of RESP and the binary protocol, in as many of so many threads as cores can be had for. Those of HTTP and gRPC are shared by as
+    /// many other threads. Many small requests cost the least so; who asks for much and reads nothing keeps those of its home waiting
+    /// for longer.
+    Homes(NonZeroUsize),
+    /// All are shared by so many threads, which take work from each other: evener when few connections do all the work.
     Shared(NonZeroUsize),
 }
 

@@ -25,7 +25,7 @@ use crate::{
     binary::{BinaryService, later},
     grpc::{GrpcService, Unavailable},
     guard::raw_answer,
-    homes::Homes,
+    homes::{HomeThreads, Homes},
     http::{Front, Service},
     listen::listen,
     metrics::Recent,
@@ -246,8 +246,11 @@ impl Server {
         let front = self.front;
         let (leaving, mut left_early) = mpsc::channel::<()>(1);
         let leave = || Leaving(leaving.clone());
-        let (Runtime::PerCore(threads) | Runtime::Shared(threads)) = front.config.runtime;
-        let (homes, home_threads) = Homes::start(&front, threads, leave).map_err(ServerError::Runtime)?;
+        let started = match front.config.runtime {
+            Runtime::PerCore(threads) | Runtime::Homes(threads) => Some(Homes::start(&front, threads, leave)),
+            Runtime::Shared(_) => None,
+        };
+        let (homes, home_threads) = started.transpose().map_err(ServerError::Runtime)?.unzip();
         let worker =
             start_worker(&front, self.listeners, homes.clone(), leave()).map_err(ServerError::Runtime)?;
         control.block_on(async {
@@ -256,17 +259,25 @@ impl Server {
                 // No thread leaves before the drain unless it died: a part of a server is not left running.
                 _ = left_early.recv() => return,
                 never = keep_counts(&front) => match never {},
-                never = homes.pack(front.clock().as_ref()) => match never {},
+                never = pack(homes.as_ref(), &front) => match never {},
             }
             front.drain.announce();
             tokio::time::sleep(front.config.timeouts.drain_notice).await;
         });
         front.drain.begin();
         let left = join(worker);
-        let homes_left = home_threads.join();
+        let homes_left = home_threads.map_or(Ok(()), HomeThreads::join);
         control.block_on(front.guarded.close()).map_err(ServerError::Close)?;
         homes_left.map_err(ServerError::Runtime)?;
         Ok(DrainReport { connections_cut: left.map_err(ServerError::Runtime)? })
+    }
+}
+
+/// Opens and closes homes as they have work, if there are any.
+async fn pack(homes: Option<&Homes>, front: &Front) -> Infallible {
+    match homes {
+        Some(homes) => homes.pack(front.clock().as_ref()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -298,14 +309,14 @@ impl Drop for Leaving {
 fn start_worker(
     front: &Arc<Front>,
     listeners: Listeners,
-    homes: Homes,
+    homes: Option<Homes>,
     leaving: Leaving,
 ) -> io::Result<Worker> {
     let runtime = build_runtime(front.config.runtime)?;
     let front = Arc::clone(front);
     std::thread::Builder::new().name("esker-accept".into()).spawn(move || {
         let _leaving = leaving;
-        let left = work(&runtime, listeners, &homes, front);
+        let left = work(&runtime, listeners, homes.as_ref(), front);
         // Cuts off what the drain has left.
         runtime.shutdown_timeout(Duration::ZERO);
         left
@@ -316,7 +327,7 @@ fn start_worker(
 fn build_runtime(kind: Runtime) -> io::Result<runtime::Runtime> {
     let mut builder = match kind {
         Runtime::PerCore(_) => runtime::Builder::new_current_thread(),
-        Runtime::Shared(threads) => {
+        Runtime::Homes(threads) | Runtime::Shared(threads) => {
             let mut builder = runtime::Builder::new_multi_thread();
             builder.worker_threads(NonZeroUsize::get(threads));
             builder
@@ -344,11 +355,11 @@ fn accept_from<S: Serves>(
 fn work(
     runtime: &runtime::Runtime,
     listeners: Listeners,
-    homes: &Homes,
+    homes: Option<&Homes>,
     front: Arc<Front>,
 ) -> io::Result<usize> {
     runtime.block_on(async {
-        let homes = || Some(homes.clone());
+        let homes = || homes.cloned();
         let others = || matches!(front.config.runtime, Runtime::PerCore(_)).then(homes).flatten();
         let http = accept_from(Some(listeners.http), || Service::new(Arc::clone(&front)), others())?;
         let resp = accept_from(listeners.resp, || RespService::new(Arc::clone(&front)), homes())?;

@@ -168,7 +168,7 @@ impl Homes {
     /// Opens and closes homes as they have work, for ever.
     pub(crate) async fn pack(&self, clock: &dyn Clock) -> Infallible {
         let most = self.0.homes.len();
-        let moves = matches!(self.0.front.config.runtime, crate::Runtime::Shared(_));
+        let moves = matches!(self.0.front.config.runtime, crate::Runtime::Homes(_));
         let Some(mut cores) = Cores::look().filter(|_| moves && most > 1) else {
             return std::future::pending().await;
         };

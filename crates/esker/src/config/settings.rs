@@ -188,6 +188,7 @@ fn server(
             .transpose()?,
         runtime: match effective.text("runtime") {
             "shared" => Runtime::Shared(threads),
+            "homes" => Runtime::Homes(threads),
             _ => Runtime::PerCore(threads),
         },
         backlog: u32::try_from(effective.count("listen_backlog")).expect("the table bounds it"),

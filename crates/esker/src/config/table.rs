@@ -365,17 +365,18 @@ pub(crate) const TABLE: &[Setting] = &[
     setting("slow_request_ms", Millis(1, HOUR), Value("1s"), "A request that takes longer is logged."),
     setting(
         "runtime",
-        Choice(&["per-core", "shared"]),
+        Choice(&["homes", "per-core", "shared"]),
         Value("shared"),
-        "Connections of RESP and the binary protocol each belong to one of `runtime_threads` threads. `per-core`: so do those of HTTP and \
-         gRPC. `shared`: as many other threads share those, which is evener when few connections do all the work.",
+        "`shared`: all threads share all connections. `homes`: those of RESP and the binary protocol each belong to one of as many other \
+         threads, of which as many are open as cores can be had for: a tenth more small requests a second where clients run on the \
+         same cores, but who asks for much and reads nothing keeps others waiting for longer. `per-core`: all connections belong to \
+         a thread each.",
     ),
     setting(
         "runtime_threads",
         Count(1, 1024),
         Cores { times: 1, least: 1, most: 1024 },
-        "Threads that serve connections of their own, of which fewer are open while they would only wait for cores; with \
-         `runtime: shared`, as many more for HTTP and gRPC.",
+        "Threads that serve requests; with `runtime: homes`, as many for HTTP and gRPC and as many for the others.",
     ),
     setting(
         "io_threads",
