@@ -298,6 +298,22 @@ fn ranges_hold_what_their_bounds_say() {
     );
 }
 
+/// One range ends within the other, and nothing was written between the two: what only the longer covers stays away.
+#[test]
+fn ranges_that_one_batch_deletes_may_overlap() {
+    each_and_reopened(
+        |store| {
+            store.put_all(&[b"b", b"d", b"f"]);
+            let mut batch = store.db().batch();
+            batch.put(b"e", b"of the batch itself").unwrap();
+            batch.delete_range(&KeyRange::inclusive(*b"a", *b"c")).unwrap();
+            batch.delete_range(&KeyRange::inclusive(*b"a", *b"e")).unwrap();
+            assert_eq!(store.db().write(batch, None).unwrap().existed, 3);
+        },
+        |store| assert_eq!(keys(store.db().scan(&KeyRange::all(), true)), [b"f"]),
+    );
+}
+
 #[test]
 fn a_scan_is_read_from_both_ends_to_where_they_meet() {
     each(|store| {

@@ -60,7 +60,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A batch that may be void, or delete a whole range.
+/// A batch that may be void, or delete whole ranges.
 fn judged() -> impl Strategy<Value = Vec<Op>> {
     let condition = prop_oneof![
         Just(Condition::Absent),
@@ -70,8 +70,14 @@ fn judged() -> impl Strategy<Value = Vec<Op>> {
     let require = (key(), condition).prop_map(|(key, condition)| Op::Require(key, condition));
     let range = (key(), key()).prop_map(|(a, b)| if a <= b { (a, b) } else { (b, a) });
     let range = range.prop_map(|(start, end)| Op::DeleteRange(start, end));
-    (prop::option::of(require), prop::option::of(range), prop::collection::vec(op(), 1..4))
-        .prop_map(|(require, range, ops)| require.into_iter().chain(range).chain(ops).collect())
+    // What a batch deletes it may have written itself.
+    let before = prop::collection::vec(op(), 0..4);
+    let behind = prop::collection::vec(op(), 1..4);
+    (prop::option::of(require), before, prop::collection::vec(range, 0..3), behind).prop_map(
+        |(require, before, ranges, behind)| {
+            require.into_iter().chain(before).chain(ranges).chain(behind).collect()
+        },
+    )
 }
 
 fn action() -> impl Strategy<Value = Action> {

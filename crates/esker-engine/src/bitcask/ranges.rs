@@ -1,7 +1,7 @@
 //! Deleted ranges, as index files hold them: tombstones of many keys at once.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, btree_map::Entry},
     ops::Bound,
 };
 
@@ -34,7 +34,7 @@ impl RangeTombstone {
     }
 }
 
-/// When something was written: its version, and among those of one version the order in the log.
+/// When something was written: its version, and among those of one version the order in the log. Deletes of ranges may share one.
 pub(crate) type Age = (Version, usize);
 
 /// Which deletes cover a key, or rather the newest of them: for each stretch of keys between two ends of ranges, its age.
@@ -56,15 +56,14 @@ impl Cover {
                 edges.entry(behind).or_default().1.push(age);
             }
         }
-        let mut open: BTreeSet<Age> = BTreeSet::new();
+        // How many of each age are open: deletes of one batch between which nothing was written are of one.
+        let mut open: BTreeMap<Age, usize> = BTreeMap::new();
         let stretches = edges
             .into_iter()
             .map(|(start, (begun, ended))| {
-                open.extend(begun);
-                ended.iter().for_each(|age| {
-                    open.remove(age);
-                });
-                (start, open.last().copied())
+                begun.into_iter().for_each(|age| *open.entry(age).or_default() += 1);
+                ended.into_iter().for_each(|age| close(&mut open, age));
+                (start, open.last_key_value().map(|(age, _)| *age))
             })
             .collect();
         Self { stretches }
@@ -95,6 +94,16 @@ impl Cover {
     }
 }
 
+/// One delete of this age ends here.
+fn close(open: &mut BTreeMap<Age, usize>, age: Age) {
+    if let Entry::Occupied(mut count) = open.entry(age) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -117,13 +126,17 @@ mod tests {
     }
 
     proptest! {
-        /// Against looking at every range for every key.
+        /// Against looking at every range for every key. Ranges between which nothing was written are of one age.
         #[test]
-        fn the_newest_over_a_key_is_found(all in proptest::collection::vec(any_tombstone(), 0..12)) {
-            let cover = Cover::new(all.iter().zip(0..));
+        fn the_newest_over_a_key_is_found(
+            all in proptest::collection::vec(any_tombstone(), 0..12),
+            of_one_age in 1_usize..4,
+        ) {
+            let orders = || (0..).map(|at| at / of_one_age);
+            let cover = Cover::new(all.iter().zip(orders()));
             for key in (0_u8..45).flat_map(|key| [vec![key], vec![key, 0], vec![key, 7]]) {
                 let expected =
-                    all.iter().zip(0..).filter(|(it, _)| it.range().contains(&key)).map(|(it, at)| (it.version, at)).max();
+                    all.iter().zip(orders()).filter(|(it, _)| it.range().contains(&key)).map(|(it, at)| (it.version, at)).max();
                 prop_assert_eq!(cover.over(&key), expected);
             }
             for range in &all {
