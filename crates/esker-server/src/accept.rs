@@ -190,6 +190,7 @@ fn admit(stream: TcpStream, service: &impl Serves, homes: Option<&Homes>) {
     match place {
         Some(place) => {
             service.accepted().add_one();
+            let shakes_hands = front.config.tls.is_some();
             let (service, front, entrance) = (service.clone(), Arc::clone(front), service.entrance());
             let serve = async move |stream, lodging| {
                 let _place = place;
@@ -198,7 +199,9 @@ fn admit(stream: TcpStream, service: &impl Serves, homes: Option<&Homes>) {
                 }
             };
             match homes {
-                Some(homes) => homes.take_in(stream, |stream, lodging| serve(stream, Some(lodging))),
+                Some(homes) => {
+                    homes.take_in(stream, shakes_hands, |stream, lodging| serve(stream, Some(lodging)));
+                }
                 None => drop(tokio::spawn(serve(stream, None))),
             }
         }

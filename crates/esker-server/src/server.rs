@@ -246,13 +246,15 @@ impl Server {
         let front = self.front;
         let (leaving, mut left_early) = mpsc::channel::<()>(1);
         let leave = || Leaving(leaving.clone());
+        let shared = build_runtime(front.config.runtime).map_err(ServerError::Runtime)?;
         let started = match front.config.runtime {
-            Runtime::PerCore(threads) | Runtime::Homes(threads) => Some(Homes::start(&front, threads, leave)),
+            Runtime::Homes(threads) => Some(Homes::start(&front, threads, Some(shared.handle()), leave)),
+            Runtime::PerCore(threads) => Some(Homes::start(&front, threads, None, leave)),
             Runtime::Shared(_) => None,
         };
         let (homes, home_threads) = started.transpose().map_err(ServerError::Runtime)?.unzip();
-        let worker =
-            start_worker(&front, self.listeners, homes.clone(), leave()).map_err(ServerError::Runtime)?;
+        let worker = start_worker((shared, &front), self.listeners, homes.clone(), leave())
+            .map_err(ServerError::Runtime)?;
         control.block_on(async {
             tokio::select! {
                 () = shutdown => {}
@@ -307,12 +309,11 @@ impl Drop for Leaving {
 }
 
 fn start_worker(
-    front: &Arc<Front>,
+    (runtime, front): (runtime::Runtime, &Arc<Front>),
     listeners: Listeners,
     homes: Option<Homes>,
     leaving: Leaving,
 ) -> io::Result<Worker> {
-    let runtime = build_runtime(front.config.runtime)?;
     let front = Arc::clone(front);
     std::thread::Builder::new().name("esker-accept".into()).spawn(move || {
         let _leaving = leaving;

@@ -1,8 +1,11 @@
 //! A connection's stay in a home, and how it moves to another.
 //!
-//! The future that serves a connection moves as it is: it says that it wants to ([`Lodging::settle`]), waits, and is polled next in the
-//! other home. What it has registered with the old one (its socket, its timer) would go on working from there, by a wake across threads
-//! each time; so it registers anew.
+//! The future that serves a connection moves as it is: it says that it wants to ([`Lodging::settle`], [`Lodging::leave`]), waits, and is
+//! polled next in the other home. What it has registered with the old one (its socket, its timer) would go on working from there, by a wake
+//! across threads each time; so it registers anew.
+//!
+//! A home is for small requests: who has a long answer coming leaves for the runtime whose threads take work from each other, where nobody has
+//! to wait for it, and comes back when it has asked for little for a while.
 
 use std::{
     pin::Pin,
@@ -13,13 +16,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Homes;
+use super::{Home, Homes};
+
+/// How often a connection that has left reads, and asks for little, before it comes back: moving costs some 10 µs, twice.
+const TURNS_AWAY: usize = 16;
 
 /// See the module.
 pub(crate) struct Lodging {
     homes: Homes,
-    /// The number of the home where it is, or where it moves.
+    /// The number of the home where it is, or where it moves; one more than there are if it has left.
     at: AtomicUsize,
+    /// So many turns more it stays away.
+    turns_away: AtomicUsize,
     /// Up to which change of the homes it has looked whether to move.
     seen: AtomicUsize,
     /// Whether it waits to be polled elsewhere.
@@ -27,34 +35,64 @@ pub(crate) struct Lodging {
 }
 
 impl Lodging {
-    pub(super) fn new(homes: Homes) -> Self {
-        let (seen, at) = (homes.changes(), homes.emptiest());
-        homes.0.homes[at].connections.fetch_add(1, Ordering::Relaxed);
-        Self { homes, at: AtomicUsize::new(at), seen: AtomicUsize::new(seen), moves: AtomicBool::new(false) }
+    /// In the home that has the fewest connections; or, if it is to begin with something long, away until then.
+    pub(super) fn new(homes: Homes, begins_long: bool) -> Self {
+        let (seen, away) = (homes.changes(), homes.away());
+        let at = away.filter(|_| begins_long).unwrap_or_else(|| homes.emptiest());
+        homes.home(at).connections.fetch_add(1, Ordering::Relaxed);
+        Self {
+            homes,
+            at: AtomicUsize::new(at),
+            turns_away: AtomicUsize::new(0),
+            seen: AtomicUsize::new(seen),
+            moves: AtomicBool::new(false),
+        }
+    }
+
+    fn home(&self) -> &Home {
+        self.homes.home(self.at.load(Ordering::Relaxed))
     }
 
     /// Runs the future where it is at home, and wherever it moves.
     pub(super) fn spawn(self: Arc<Self>, future: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
-        let handle = self.homes.0.homes[self.at.load(Ordering::Relaxed)].handle.clone();
+        let handle = self.home().handle.clone();
         handle.spawn(Lodger { future: Some(future), lodging: self });
     }
 
-    /// Moves if there is a better home since homes were opened or closed; says whether it did. To be waited for by the future itself
-    /// that lodges here, while nothing is under way.
+    /// Comes back if it has left and asks for little now, or moves if there is a better home since homes were opened or closed; says whether
+    /// it did. To be waited for by the future itself that lodges here, as is [`Lodging::leave`].
     pub(crate) async fn settle(&self) -> bool {
+        let has_left = self.homes.away() == Some(self.at.load(Ordering::Relaxed));
+        let turns = self.turns_away.load(Ordering::Relaxed);
+        if has_left && turns > 0 {
+            self.turns_away.store(turns - 1, Ordering::Relaxed);
+            return false;
+        }
         let changes = self.homes.changes();
-        if changes == self.seen.load(Ordering::Relaxed) {
+        if changes == self.seen.swap(changes, Ordering::Relaxed) && !has_left {
             return false;
         }
-        self.seen.store(changes, Ordering::Relaxed);
-        if self.homes.0.front.drain.has_begun() {
-            // All homes end soon.
+        match self.better() {
+            Some(to) => self.move_to(to).await,
+            None => false,
+        }
+    }
+
+    /// A long answer is being made: goes where others need not wait for it, and says whether it did.
+    pub(crate) async fn leave(&self) -> bool {
+        let Some(away) = self.homes.away() else { return false };
+        self.turns_away.store(TURNS_AWAY, Ordering::Relaxed);
+        self.move_to(away).await
+    }
+
+    async fn move_to(&self, to: usize) -> bool {
+        // All homes end soon after a drain begins.
+        if to == self.at.load(Ordering::Relaxed) || self.homes.0.front.drain.has_begun() {
             return false;
         }
-        let Some(to) = self.better() else { return false };
-        let homes = &self.homes.0.homes;
-        homes[to].connections.fetch_add(1, Ordering::Relaxed);
-        homes[self.at.swap(to, Ordering::Relaxed)].connections.fetch_sub(1, Ordering::Relaxed);
+        self.homes.home(to).connections.fetch_add(1, Ordering::Relaxed);
+        let from = self.at.swap(to, Ordering::Relaxed);
+        self.homes.home(from).connections.fetch_sub(1, Ordering::Relaxed);
         self.moves.store(true, Ordering::Relaxed);
         let mut is_there = false;
         std::future::poll_fn(|_| match std::mem::replace(&mut is_there, true) {
@@ -69,12 +107,14 @@ impl Lodging {
     /// alone stays.
     fn better(&self) -> Option<usize> {
         let at = self.at.load(Ordering::Relaxed);
-        if let Some(uneven) = &mut *self.homes.0.uneven.lock() {
+        if at < self.homes.open()
+            && let Some(uneven) = &mut *self.homes.0.uneven.lock()
+        {
             uneven.asked += usize::from(uneven.from == at);
             return (uneven.from == at && uneven.asked % 2 == 0).then_some(uneven.to);
         }
         let to = self.homes.emptiest();
-        let connections = |home: usize| self.homes.0.homes[home].connections.load(Ordering::Relaxed);
+        let connections = |home: usize| self.homes.home(home).connections.load(Ordering::Relaxed);
         let is_better = at >= self.homes.open() || connections(at) > connections(to) + 1;
         (at != to && is_better).then_some(to)
     }
@@ -82,8 +122,7 @@ impl Lodging {
 
 impl Drop for Lodging {
     fn drop(&mut self) {
-        let at = self.at.load(Ordering::Relaxed);
-        self.homes.0.homes[at].connections.fetch_sub(1, Ordering::Relaxed);
+        self.home().connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -3,10 +3,13 @@
 //! A connection of many small requests costs the least where nothing of it changes threads: its bytes, its timer, its waker. So it is
 //! at home in a runtime of one thread, the one that has the fewest, and what those of one thread write is committed together ([`Store::home`]).
 //! Others share a runtime whose threads take work from each other: what a request costs there varies by much, and few connections may be all there are.
+//! There, too, is a connection while a long answer goes to it.
 //!
 //! ```text
 //! accept ─▶ home with the fewest ─▶ ... ─▶ moves, between two requests, when homes were opened, closed or evened out
-//!               ▲ threads' times, each 200 ms: load ─▶ packing: which of it
+//!                 ▲   │                       ▲ threads' times, each 200 ms: load ─▶ packing: which of it
+//!    little asked │   ▼ a long answer, a handshake of TLS
+//!               what others share
 //! ```
 //!
 //! More threads than cores that are free for them only take turns, and pay for each with a switch. So homes are closed while their work
@@ -58,6 +61,8 @@ pub(crate) struct Homes(Arc<Inner>);
 struct Inner {
     front: Arc<Front>,
     homes: Vec<Home>,
+    /// Where connections with long answers are meanwhile, if these may move.
+    away: Option<Home>,
     /// The first so many are open.
     open: AtomicUsize,
     /// Counts how often that changed, or homes were to be evened out.
@@ -81,14 +86,22 @@ struct Home {
     times: Arc<OnceLock<Times>>,
 }
 
+impl Home {
+    fn new(handle: &Handle) -> Self {
+        Self { handle: handle.clone(), connections: AtomicUsize::new(0), times: Arc::default() }
+    }
+}
+
 /// The threads behind [`Homes`]. They end when this is dropped, with whatever they still serve.
 pub(crate) struct HomeThreads(Vec<(oneshot::Sender<()>, JoinHandle<()>)>);
 
 impl Homes {
-    /// Starts so many threads; each drops what `leaving` gave it when it ends, also of a panic.
+    /// Starts so many threads; each drops what `leaving` gave it when it ends, also of a panic. `shared` is the runtime where connections
+    /// with long answers are meanwhile, if there is one.
     pub(crate) fn start<L: Send + 'static>(
         front: &Arc<Front>,
         count: NonZeroUsize,
+        shared: Option<&Handle>,
         leaving: impl Fn() -> L,
     ) -> io::Result<(Self, HomeThreads)> {
         let (mut homes, mut threads) = (Vec::new(), HomeThreads(Vec::new()));
@@ -96,12 +109,9 @@ impl Homes {
             let mut builder = Builder::new_current_thread();
             builder.max_blocking_threads(BLOCKING_THREADS).thread_name("esker-blocking").enable_all();
             let runtime = builder.build()?;
-            let times = Arc::<OnceLock<Times>>::default();
-            homes.push(Home {
-                handle: runtime.handle().clone(),
-                connections: AtomicUsize::new(0),
-                times: Arc::clone(&times),
-            });
+            let home = Home::new(runtime.handle());
+            let times = Arc::clone(&home.times);
+            homes.push(home);
             let (front, leaving) = (Arc::clone(front), leaving());
             let (stop, stopped) = oneshot::channel();
             let thread = std::thread::Builder::new().name(format!("esker-home-{number}"));
@@ -118,6 +128,7 @@ impl Homes {
         let homes = Inner {
             front,
             homes,
+            away: shared.map(Home::new),
             open: AtomicUsize::new(0),
             changes: AtomicUsize::new(0),
             uneven: Mutex::default(),
@@ -127,10 +138,11 @@ impl Homes {
         Ok((homes, threads))
     }
 
-    /// Serves a connection in the home that has the fewest.
+    /// Serves a connection in the home that has the fewest; if it begins with something long, not before that is done.
     pub(crate) fn take_in<F>(
         &self,
         stream: TcpStream,
+        begins_long: bool,
         serve: impl FnOnce(TcpStream, Arc<Lodging>) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send,
@@ -139,7 +151,7 @@ impl Homes {
             Ok(stream) => stream,
             Err(e) => return tracing::debug!(error = %e, "a connection ended before it was served"),
         };
-        let lodging = Arc::new(Lodging::new(self.clone()));
+        let lodging = Arc::new(Lodging::new(self.clone(), begins_long));
         lodging.clone().spawn(Box::pin(async move {
             // It is known to the accepting thread's poll no more, and to this one's from now on.
             match TcpStream::from_std(stream) {
@@ -152,6 +164,16 @@ impl Homes {
     /// How many homes are open.
     pub(crate) fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// The number of what is no home, but where a connection may be meanwhile.
+    fn away(&self) -> Option<usize> {
+        self.0.away.as_ref().map(|_| self.0.homes.len())
+    }
+
+    fn home(&self, number: usize) -> &Home {
+        let away = || self.0.away.as_ref().expect("who is away has left for somewhere");
+        self.0.homes.get(number).unwrap_or_else(away)
     }
 
     fn changes(&self) -> usize {

@@ -67,24 +67,18 @@ async fn ask(clients: &mut [Box<dyn Talks>], sum: u64) {
     }
 }
 
-/// While homes open and close under them, plain and ciphered connections lose and mix up nothing, and end up spread evenly over the
-/// open ones; of those they came from they need nothing any more.
-#[tokio::test]
+/// Clients of connections that are served at home, every second one ciphered.
 #[expect(clippy::disallowed_methods, reason = "both ends of a connection, in one test")]
-async fn connections_move_between_their_requests() {
-    const CONNECTIONS: usize = 12;
-    let (service, _dir) = test_service();
-    let front = Arc::clone(service.front());
-    let (homes, mut threads) = Homes::start(&front, NonZeroUsize::new(3).unwrap(), || ()).unwrap();
+async fn connect(homes: &Homes, front: &Arc<Front>, count: usize) -> Vec<Box<dyn Talks>> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (acceptor, connector) = tls();
     let mut clients: Vec<Box<dyn Talks>> = Vec::new();
-    for number in 0..CONNECTIONS {
-        let (resp, acceptor) = (RespService::new(Arc::clone(&front)), acceptor.clone());
+    for number in 0..count {
+        let (resp, acceptor) = (RespService::new(Arc::clone(front)), acceptor.clone());
         let is_ciphered = number % 2 == 1;
         let (client, accepted) =
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        homes.take_in(accepted.unwrap().0, async move |stream, lodging| {
+        homes.take_in(accepted.unwrap().0, is_ciphered, async move |stream, lodging| {
             let stream = Stream::accept(stream, is_ciphered.then_some(acceptor)).await.unwrap();
             resp.serve(stream, Some(lodging)).await;
         });
@@ -96,6 +90,18 @@ async fn connections_move_between_their_requests() {
             }
         });
     }
+    clients
+}
+
+/// While homes open and close under them, plain and ciphered connections lose and mix up nothing, and end up spread evenly over the
+/// open ones; of those they came from they need nothing any more.
+#[tokio::test]
+async fn connections_move_between_their_requests() {
+    const CONNECTIONS: usize = 12;
+    let (service, _dir) = test_service();
+    let front = Arc::clone(service.front());
+    let (homes, mut threads) = Homes::start(&front, NonZeroUsize::new(3).unwrap(), None, || ()).unwrap();
+    let mut clients = connect(&homes, &front, CONNECTIONS).await;
     assert_eq!(connections(&homes), [4, 4, 4]);
     let mut sum = 0;
     for open in [1, 3, 2, 1, 2, 3, 3, 1] {
@@ -121,5 +127,44 @@ async fn connections_move_between_their_requests() {
     ask(&mut clients, sum + 4).await;
     drop(clients);
     until(|| connections(&homes) == [0, 0, 0]).await;
+    threads.join().unwrap();
+}
+
+/// Who asks for much is served elsewhere until it has asked for little for a while; so is who begins with a handshake, until that is
+/// done.
+#[tokio::test]
+async fn a_connection_leaves_for_its_long_answers() {
+    const LONG: usize = 300_000;
+    let (service, _dir) = test_service();
+    let front = Arc::clone(service.front());
+    let shared = Handle::current();
+    let (homes, threads) = Homes::start(&front, NonZeroUsize::new(2).unwrap(), Some(&shared), || ()).unwrap();
+    let away = || homes.home(homes.away().unwrap()).connections.load(Ordering::Relaxed);
+    let mut clients = connect(&homes, &front, 4).await;
+    until(|| connections(&homes) == [2, 2]).await;
+    ask(&mut clients, 1).await;
+    let value = "v".repeat(LONG);
+    clients[0]
+        .write_all(format!("*3\r\n$3\r\nSET\r\n$4\r\nlong\r\n${LONG}\r\n{value}\r\n").as_bytes())
+        .await
+        .unwrap();
+    clients[0].read_exact(&mut [0; 5]).await.unwrap();
+    assert_eq!(away(), 0);
+    let told = format!("${LONG}\r\n{value}\r\n");
+    for client in &mut clients[..2] {
+        client.write_all(b"GET long\r\n").await.unwrap();
+        client.flush().await.unwrap();
+        let mut answer = vec![0; told.len()];
+        client.read_exact(&mut answer).await.unwrap();
+        assert!(answer == told.as_bytes());
+    }
+    assert_eq!((connections(&homes).iter().sum::<usize>(), away()), (2, 2));
+    for sum in 2..40 {
+        ask(&mut clients, sum).await;
+    }
+    until(|| connections(&homes) == [2, 2]).await;
+    assert_eq!(away(), 0);
+    drop(clients);
+    until(|| connections(&homes) == [0, 0]).await;
     threads.join().unwrap();
 }

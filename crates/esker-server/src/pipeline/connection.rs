@@ -173,13 +173,27 @@ impl<S: Speaks> Connection<S> {
 
     /// Moves to another home, if there is a better one.
     async fn settle(&mut self) {
-        let Some(lodging) = &self.lodging else { return };
-        if lodging.settle().await {
-            self.timer.moved();
-            if let Err(e) = self.stream.register_here() {
-                // The thread it came from wakes it as before.
-                tracing::debug!(error = %e, "a connection is watched from another thread");
-            }
+        if let Some(lodging) = &self.lodging
+            && lodging.settle().await
+        {
+            self.moved();
+        }
+    }
+
+    /// Goes where nobody has to wait for its long answer, if there is such a place.
+    async fn leave(&mut self) {
+        if let Some(lodging) = &self.lodging
+            && lodging.leave().await
+        {
+            self.moved();
+        }
+    }
+
+    fn moved(&mut self) {
+        self.timer.moved();
+        if let Err(e) = self.stream.register_here() {
+            // The thread it came from wakes it as before.
+            tracing::debug!(error = %e, "a connection is watched from another thread");
         }
     }
 
@@ -212,13 +226,18 @@ impl<S: Speaks> Connection<S> {
                 Step::Abort => return Err(Ended::Stranger),
                 Step::Done | Step::Close => break step,
             }
-            if step == Step::Flush || self.speaker.out().bytes.len() >= OUT_BYTES {
+            let is_long = self.speaker.out().bytes.len() >= OUT_BYTES;
+            if is_long {
+                self.leave().await;
+            }
+            if step == Step::Flush || is_long {
                 self.flush().await?;
                 self.speaker.written();
                 // Sockets take megabytes: who asks for as much would have the thread for itself until then.
                 tokio::task::yield_now().await;
             } else if std::mem::take(&mut self.speaker.out().was_refused) {
                 // As much was read for it, and no socket makes it wait.
+                self.leave().await;
                 tokio::task::yield_now().await;
             }
         };
