@@ -24,8 +24,8 @@ serve 18312 18313 always
 target/release/resp-baseline 18316 & pids+=($!)
 redis 18314 --appendonly no
 redis 18315 --appendonly yes --appendfsync always
-serve 18317 18318 never --runtime homes
-serve 18319 18320 always --runtime homes
+serve 18317 18318 never --runtime shared
+serve 18319 18320 always --runtime shared
 for port in 18310 18312 18314 18315 18316 18317 18319; do
     for _ in $(seq 200); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && continue 2; sleep 0.05; done
     echo "resp.sh: nothing listens on port $port" >&2
@@ -43,13 +43,13 @@ for round in $(seq "$rounds"); do
             run bare 18316 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
             run redis 18314 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
             run esker 18310 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
-            run "esker, homes" 18317 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
+            run "esker, shared" 18317 "$connections" "$pipeline" "$command" $((requests * (pipeline > 1 ? 4 : 1)))
         done
     done
     for many in "$connections" 200; do
         run "redis, fsync always" 18315 "$many" 1 set $((requests / 3))
         run "esker, sync always" 18312 "$many" 1 set $((requests / 3))
-        run "esker, homes, sync always" 18319 "$many" 1 set $((requests / 3))
+        run "esker, shared, sync always" 18319 "$many" 1 set $((requests / 3))
     done
 done
 

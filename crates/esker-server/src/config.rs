@@ -66,9 +66,9 @@ impl Default for ServerConfig {
 pub enum Runtime {
     /// Each has a home in one of so many threads, the one that has the fewest: nothing of it changes threads.
     PerCore(NonZeroUsize),
-    /// So have those of RESP and the binary protocol, in as many of so many threads as cores can be had for. Those of HTTP and gRPC are shared by as
-    /// many other threads. Many small requests cost the least so; who asks for much and reads nothing keeps those of its home waiting
-    /// for longer.
+    /// So have those of RESP and the binary protocol, in as many of so many threads as cores can be had for, but not while a long answer
+    /// goes to them. Then, and those of HTTP and gRPC always, they are shared by as many other threads. The default: small requests cost
+    /// the least so.
     Homes(NonZeroUsize),
     /// All are shared by so many threads, which take work from each other: evener when few connections do all the work.
     Shared(NonZeroUsize),
@@ -76,7 +76,7 @@ pub enum Runtime {
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self::Shared(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+        Self::Homes(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
 }
 

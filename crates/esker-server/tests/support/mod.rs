@@ -83,7 +83,7 @@ impl TestServer {
             resp_address: None,
             binary_address: Some("127.0.0.1:0".parse().unwrap()),
             grpc_address: Some("127.0.0.1:0".parse().unwrap()),
-            runtime: Runtime::PerCore(NonZeroUsize::new(2).unwrap()),
+            runtime: Runtime::Homes(NonZeroUsize::new(2).unwrap()),
             ..ServerConfig::default()
         };
         let mut store_config = StoreConfig::default();

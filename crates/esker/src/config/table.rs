@@ -366,11 +366,10 @@ pub(crate) const TABLE: &[Setting] = &[
     setting(
         "runtime",
         Choice(&["homes", "per-core", "shared"]),
-        Value("shared"),
-        "`shared`: all threads share all connections. `homes`: those of RESP and the binary protocol each belong to one of as many other \
-         threads, of which as many are open as cores can be had for: a tenth more small requests a second where clients run on the \
-         same cores, but who asks for much and reads nothing keeps others waiting for longer. `per-core`: all connections belong to \
-         a thread each.",
+        Value("homes"),
+        "`homes`: connections of RESP and the binary protocol each belong to one of `runtime_threads` threads, of which as many are open as \
+         cores can be had for; while a long answer goes to them, and those of HTTP and gRPC always, they are shared by as many others. \
+         `shared`: all threads share all connections. `per-core`: all connections belong to a thread each.",
     ),
     setting(
         "runtime_threads",
