@@ -24,6 +24,8 @@ use crate::{
 /// A segment is written out so many times before it is sealed, as long as each time is worth a sync.
 const WRITE_BACKS_OF_SEGMENT: u64 = 4;
 const WRITE_BACK_BYTES_MIN: u64 = 4 << 20;
+/// When so much of a write-out is left to a segment's end, it is written out once more: sealing it finds about as much to sync.
+const LAST_WRITE_BACK_PART: u64 = 4;
 
 /// How a log lays out its files.
 #[derive(Debug, Clone)]
@@ -275,6 +277,13 @@ impl Log {
         }
         self.advance_durable(mark);
         Ok(())
+    }
+
+    /// Whether it is time to write out, where the active segment has `end` bytes of which `unsynced` were not.
+    pub(crate) fn is_write_back_due(&self, end: u64, unsynced: u64) -> bool {
+        let bytes = self.write_back_bytes();
+        let last = bytes / LAST_WRITE_BACK_PART;
+        unsynced >= bytes || (unsynced >= last && end + last >= self.segment_target())
     }
 
     /// From now on a segment is sealed before it grows beyond `bytes`, if that is less than `segment_max_bytes`.

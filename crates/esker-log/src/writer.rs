@@ -226,7 +226,7 @@ impl Writer {
     /// Has it written out what has gathered, each time it comes to enough.
     fn note_unsynced(&mut self) {
         let from = self.write_back_from.max(u64::from(self.durable_mark()));
-        if self.end - from.min(self.end) >= self.log.write_back_bytes() {
+        if self.log.is_write_back_due(self.end, self.end - from.min(self.end)) {
             self.write_back_from = self.end;
             self.log.write_back.raise();
         }
