@@ -11,8 +11,17 @@
 //! tasks of the thread:  write a   write b   write c   [home: commit what was submitted]   ...   [home: answer a, b, c]
 //! threads of the store:                               one group, one sync, decided: ring once ─────▶
 //! ```
+//!
+//! Where the disk is quick the thread syncs the group itself, and answers at once. Was something else in its way, and a thread of the store has
+//! taken the group, the next one waits for its answers: were it to queue up behind, that thread would go on for ever, with a wake for each.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use esker_engine::{Committed, Db, OnCommit, SyncPolicy, WriteBatch};
 use parking_lot::Mutex;
@@ -50,6 +59,8 @@ pub(crate) struct Home {
     bytes_max: usize,
     /// The writes of this turn.
     submitted: Mutex<Submitted>,
+    /// How many were submitted to the store and are not decided. Less of them by other threads only while they hold `decided`.
+    under_way: AtomicUsize,
     /// What other threads decided, and this one has not told yet; `None` once it has ended.
     decided: Mutex<Option<Vec<Decided>>>,
     /// Rung when there is something to do.
@@ -61,12 +72,18 @@ impl Home {
         let (submitted, decided, bell) = (Mutex::default(), Mutex::new(Some(Vec::new())), Notify::new());
         let limits = db.queue_limits();
         let (batches_max, bytes_max) = (limits.batches.min(BATCHES_MAX), limits.bytes.min(BYTES_MAX));
-        Self { db, accounts, batches_max, bytes_max, submitted, decided, bell }
+        let under_way = AtomicUsize::new(0);
+        Self { db, accounts, batches_max, bytes_max, submitted, under_way, decided, bell }
     }
 
     /// This thread's, if it is one for that Store.
     pub(crate) fn here(accounts: &Arc<Accounts>) -> Option<Arc<Self>> {
         HERE.with_borrow(|here| here.as_ref().filter(|home| Arc::ptr_eq(&home.accounts, accounts)).cloned())
+    }
+
+    /// Whether this thread is this home.
+    fn is_here(&self) -> bool {
+        HERE.with_borrow(|here| here.as_ref().is_some_and(|home| std::ptr::eq(&raw const **home, self)))
     }
 
     /// Takes a write of this thread, which is committed after its turn.
@@ -95,26 +112,28 @@ impl Home {
     pub(crate) fn commit(&self) {
         let submitted = std::mem::take(&mut *self.submitted.lock());
         if !submitted.batches.is_empty() {
+            self.under_way.fetch_add(submitted.batches.len(), Ordering::Relaxed);
             self.db.submit_all(submitted.batches);
         }
     }
 
-    /// A write of this home is decided; on any thread.
-    pub(crate) fn decide(self: &Arc<Self>, answer: Answer, decided: Result<Committed>) {
-        let is_here = HERE.with_borrow(|here| here.as_ref().is_some_and(|home| Arc::ptr_eq(home, self)));
-        if is_here {
-            tell(answer, decided);
-            return;
-        }
+    /// For a write that is about to be submitted.
+    pub(crate) fn undecided(self: Arc<Self>, answer: Answer) -> Undecided {
+        Undecided { home: self, answer: Some(answer) }
+    }
+
+    /// A write of this home is decided, by another thread; or nobody will decide it.
+    fn lay_down(&self, decided: Option<Decided>) {
         let mut guard = self.decided.lock();
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
         let Some(waiting) = &mut *guard else {
             drop(guard);
-            return tell(answer, decided);
+            return decided.into_iter().for_each(|(answer, decided)| tell(answer, decided));
         };
-        waiting.push((answer, decided));
-        let is_first = waiting.len() == 1;
+        let rings = waiting.is_empty();
+        waiting.extend(decided);
         drop(guard);
-        if is_first {
+        if rings {
             self.bell.notify_one();
         }
     }
@@ -125,11 +144,47 @@ impl Home {
         let mut spare = Vec::new();
         loop {
             self.bell.notified().await;
-            self.commit();
-            if let Some(decided) = &mut *self.decided.lock() {
-                std::mem::swap(decided, &mut spare);
+            let waits = {
+                let mut decided = self.decided.lock();
+                if let Some(decided) = &mut *decided {
+                    std::mem::swap(decided, &mut spare);
+                }
+                // As seen with the lock held: whoever decides what is still under way rings.
+                self.under_way.load(Ordering::Relaxed) > 0 && self.db.syncs_quickly()
+            };
+            if !waits {
+                self.commit();
             }
             spare.drain(..).for_each(|(answer, decided)| tell(answer, decided));
+        }
+    }
+}
+
+/// A write of a home that was submitted or will be. It has to be decided, on any thread.
+pub(crate) struct Undecided {
+    home: Arc<Home>,
+    /// `None` once it is decided.
+    answer: Option<Answer>,
+}
+
+impl Undecided {
+    /// Tells whoever waits for it.
+    pub(crate) fn decide(mut self, decided: Result<Committed>) {
+        let Some(answer) = self.answer.take() else { return };
+        if self.home.is_here() {
+            self.home.under_way.fetch_sub(1, Ordering::Relaxed);
+            tell(answer, decided);
+        } else {
+            self.home.lay_down(Some((answer, decided)));
+        }
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        // Of a panic. Whoever waits for it is told by this that nobody will.
+        if self.answer.take().is_some() {
+            self.home.lay_down(None);
         }
     }
 }

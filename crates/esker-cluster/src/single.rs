@@ -69,7 +69,7 @@ impl Single {
         let (answer, answered) = oneshot::channel();
         match Home::here(&self.accounts) {
             Some(home) if !is_urgent => {
-                let to = Arc::clone(&home);
+                let undecided = Arc::clone(&home).undecided(answer);
                 let done = move |committed: esker_engine::Result<Committed>| {
                     // What is refused is told here as well.
                     if committed.is_ok() {
@@ -77,7 +77,7 @@ impl Single {
                     } else {
                         drop(permit);
                     }
-                    to.decide(answer, committed.map_err(Error::from));
+                    undecided.decide(committed.map_err(Error::from));
                 };
                 home.submit(batch, options.sync, Box::new(done));
             }

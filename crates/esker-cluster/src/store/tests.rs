@@ -314,6 +314,56 @@ fn the_writes_of_a_turn_are_committed_together() {
     });
 }
 
+/// Behind somebody else's sync a home's writes queue up once; what its tasks write after that is gathered until those are decided, and then
+/// the home syncs for itself again.
+#[test]
+fn a_home_waits_for_what_others_commit_for_it() {
+    let disk = SimDisk::new();
+    let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::default() };
+    let mut options = Options::default();
+    options.sync = SyncPolicy::Always;
+    let db = Db::open_in(&environment, "/d", options).unwrap();
+    let store = Store::single(db, StoreConfig::default(), Arc::new(ManualClock::default())).unwrap();
+    let groups = || store.status().stats.groups;
+    let (has_written, may_end) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        // It has no home: a committer syncs for it, and hangs.
+        disk.stall(Ops::Syncs);
+        let other = store.write(one(&store, b"other", b"v"), WriteOptions::default());
+        disk.wait_until_stalled(1);
+        let (store, groups) = (&store, &groups);
+        scope.spawn(move || {
+            at_home(store, |store| async move {
+                let write = |n: u8| {
+                    let store = store.clone();
+                    tokio::spawn(async move {
+                        store.write(one(&store, &[n], b"v"), WriteOptions::default()).await.unwrap().version
+                    })
+                };
+                let mut written = Vec::new();
+                for turn in 0..3 {
+                    written.extend((0..4).map(|n| write(4 * turn + n)));
+                    // The tasks have their turn, then the home has its own.
+                    for _ in 0..3 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                assert_eq!(groups(), 0);
+                has_written.send(()).unwrap();
+                for (n, written) in written.into_iter().enumerate() {
+                    assert_eq!(written.await.unwrap(), n as u64 + 2);
+                }
+            });
+        });
+        may_end.recv().unwrap();
+        disk.end_stall();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(other).unwrap();
+    });
+    // The other's, the first turn's, and one for the two that were gathered.
+    assert_eq!(groups(), 3);
+}
+
 /// Writes with a request id, which are looked up first, keep their place behind those without.
 #[test]
 fn at_home_writes_of_both_kinds_are_in_order() {

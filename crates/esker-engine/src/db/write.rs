@@ -126,8 +126,14 @@ impl Db {
         self.inner().commit.limits()
     }
 
-    /// Submits many batches at a time, in their order: a group of its own, if it is not too much for one. As [`Db::submit`] for each but for batches
-    /// that carry a request id, which are not for this: what can be told at once is told to `done` as well.
+    /// Whether a sync is likely to be over in half a millisecond, as [`Db::submit_all`] sees it.
+    pub fn syncs_quickly(&self) -> bool {
+        self.inner().commit.syncs_quickly()
+    }
+
+    /// Submits many batches at a time, in their order: a group of its own, if it is not too much for one. As [`Db::submit`] for each, but for a
+    /// sync that is likely to be quick, which is waited for (half a millisecond), and for batches that carry a request id,
+    /// which are not for this: what can be told at once is told to `done` as well.
     pub fn submit_all(&self, batches: impl IntoIterator<Item = (WriteBatch, Option<SyncPolicy>, OnCommit)>) {
         if !self.inner().has_threads {
             batches.into_iter().for_each(|(batch, sync, done)| done(self.write(batch, sync)));

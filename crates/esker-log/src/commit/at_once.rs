@@ -79,7 +79,7 @@ impl<C: Consumer> GroupCommit<C> {
     }
 
     /// Whether so many bytes can be appended without waiting.
-    fn takes_at_once(&self, bytes: usize) -> bool {
+    pub(super) fn takes_at_once(&self, bytes: usize) -> bool {
         self.brake.per_kib().is_zero()
             && !self.log.is_disk_full()
             && self.unsynced_bytes() < UNSYNCED_BYTES_MAX
@@ -95,6 +95,6 @@ fn is_quick<T>(entry: &Entry<T>) -> bool {
         && *records <= RECORDS_MAX
 }
 
-fn frame_len<T>(entry: &Entry<T>) -> usize {
+pub(super) fn frame_len<T>(entry: &Entry<T>) -> usize {
     FRAME_HEADER_LEN + entry.draft.payload.len()
 }

@@ -16,7 +16,8 @@
 //! Batches that came through [`GroupCommit::submit`] are led by one of [`COMMITTERS`] threads of the store's own,
 //! because the submitter must never block on the disk. Where nothing is to be waited for, which is an append to the page cache and
 //! an insertion, [`GroupCommit::commit_or_submit`] leads at once: waking a committer would take longer ([`at_once`]).
-//! Who has many to submit does so with [`GroupCommit::submit_all`], which makes one group of them ([`together`]).
+//! Who has many to submit does so with [`GroupCommit::submit_all`], which makes one group of them, and syncs it where the disk is quick
+//! ([`together`]).
 //!
 //! A defect must not leave writers waiting for ever: a panic while a group is appended or applied poisons the log and
 //! is answered as such, and one in a callback stays with that callback.
@@ -26,6 +27,7 @@
 //! die of a panic: the log is poisoned instead, and everybody is told.
 
 mod at_once;
+mod sync_time;
 mod together;
 mod turns;
 mod waiter;
@@ -46,6 +48,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub use self::together::Submission;
 use self::{
+    sync_time::SyncTime,
     turns::Turns,
     waiter::{Call, Waiter},
 };
@@ -161,6 +164,7 @@ pub struct GroupCommit<C: Consumer> {
     turn_passed: Condvar,
     /// When the oldest write under [`SyncPolicy::Every`] must be on the disk, in monotonic nanoseconds; `u64::MAX`: never.
     sync_due: AtomicU64,
+    sync_time: SyncTime,
     /// Raised when `sync_due` is set.
     maintenance: Arc<Signal>,
     counters: CommitCounters,
@@ -226,6 +230,7 @@ impl<C: Consumer> GroupCommit<C> {
             turn: Mutex::default(),
             turn_passed: Condvar::new(),
             sync_due: AtomicU64::new(u64::MAX),
+            sync_time: SyncTime::default(),
             maintenance,
             counters: CommitCounters::default(),
         }
@@ -607,9 +612,11 @@ impl<C: Consumer> GroupCommit<C> {
         match syncs {
             _ if appended == 0 => {}
             SyncPolicy::Always => {
+                let began = self.clock.monotonic();
                 if let Err(error) = self.log.sync() {
                     return (0, Some(error));
                 }
+                self.sync_time.note(self.clock.monotonic().saturating_sub(began));
             }
             SyncPolicy::Every(period) => {
                 let due = nanos(self.clock.monotonic() + period);

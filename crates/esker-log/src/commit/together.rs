@@ -1,11 +1,27 @@
 //! Submitting many batches at a time.
 //!
 //! A thread that runs the tasks of many connections in turns has many batches to submit after each. Were each submitted by itself, the first would
-//! begin a group alone, and those behind it would wait for its sync. (Redis gathers the writes of a turn as well, in its `beforeSleep`;
-//! there the sync stops the turns.)
+//! begin a group alone, and those behind it would wait for its sync. (Redis gathers the writes of a turn as well, in its `beforeSleep`.)
+//!
+//! Where the disk is as quick as two switches of threads, and nobody leads, the thread syncs the group itself, as Redis does: what it would gain
+//! by going on meanwhile it would lose by waking a committer and being woken, and more comes together for the next sync. Where
+//! syncs take longer, or one did lately ([`QUICK_SYNC`]), a committer is called, and nobody waits for the disk but those who write.
 
-use super::{Callback, Consumer, Entry, GroupCommit, Reply, call_back};
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use super::{Callback, Consumer, Entry, GroupCommit, Queue, Reply, at_once::frame_len, call_back};
 use crate::{SyncPolicy, writer::Draft};
+
+/// A sync that is expected to take no longer is not left to a committer.
+const QUICK_SYNC: Duration = Duration::from_micros(500);
+/// What is synced so, in bytes,
+const BYTES_MAX: usize = 256 << 10;
+/// in records,
+const RECORDS_MAX: u32 = 2048;
+/// and together with what others left unsynced before.
+const UNSYNCED_MAX: u32 = 1 << 20;
 
 /// A batch to be committed, and who is told.
 pub struct Submission<T> {
@@ -21,8 +37,8 @@ pub struct Submission<T> {
 
 impl<C: Consumer> GroupCommit<C> {
     /// Queues batches in their order, without anything between them but what has no room ([`Error::Busy`](crate::Error::Busy)); each is told its outcome. Commits
-    /// them by this call where there is nothing to wait for, as [`GroupCommit::commit_or_submit`] does, and never waits for the
-    /// disk.
+    /// them by this call where there is nothing to wait for, as [`GroupCommit::commit_or_submit`] does, or nothing but a sync that is
+    /// likely to be over in half a millisecond.
     pub fn submit_all(&self, submissions: impl IntoIterator<Item = Submission<C::Outcome>>) {
         let mut refused = Vec::new();
         let mut queue = self.queue.lock();
@@ -35,7 +51,9 @@ impl<C: Consumer> GroupCommit<C> {
                 }
             }
         }
-        let leads = !queue.leading && self.is_all_applied(&queue) && self.goes_on_at_once(&queue);
+        let leads = !queue.leading
+            && self.is_all_applied(&queue)
+            && (self.goes_on_at_once(&queue) || self.is_soon_synced(&queue));
         if leads {
             queue.leading = true;
             let group = self.take_group(&mut queue);
@@ -46,5 +64,22 @@ impl<C: Consumer> GroupCommit<C> {
             drop(queue);
         }
         refused.into_iter().for_each(|(done, e)| call_back(done, Err(e)));
+    }
+
+    /// Whether a sync is likely to be so quick that [`GroupCommit::submit_all`] waits for it.
+    pub fn syncs_quickly(&self) -> bool {
+        self.sync_time.expected() <= QUICK_SYNC
+    }
+
+    /// Whether all that waits can be committed without waiting for anything but a quick sync.
+    fn is_soon_synced(&self, queue: &MutexGuard<'_, Queue<C::Outcome>>) -> bool {
+        let entries = &queue.entries;
+        !entries.is_empty()
+            && self.syncs_quickly()
+            && queue.bytes <= BYTES_MAX
+            && entries.iter().map(|entry| entry.draft.records).sum::<u32>() <= RECORDS_MAX
+            && entries.iter().all(|entry| entry.is_quick)
+            && self.unsynced_bytes() <= UNSYNCED_MAX
+            && self.takes_at_once(entries.iter().map(frame_len).sum())
     }
 }

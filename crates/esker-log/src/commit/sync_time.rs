@@ -1,0 +1,55 @@
+//! How long a sync takes, as far as those before tell.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// A longer sync than expected counts for a quarter of what is expected then, a shorter one for a sixteenth: who relies on a quick disk
+/// is wrong for once, and not again for a while.
+const LONGER_COUNTS: u64 = 4;
+const SHORTER_COUNTS: u64 = 16;
+
+/// See the module. Written by whoever leads, in nanoseconds.
+#[derive(Debug, Default)]
+pub(super) struct SyncTime(AtomicU64);
+
+impl SyncTime {
+    /// A sync took so long.
+    pub(super) fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.0.load(Ordering::Relaxed);
+        let expected = match took.checked_sub(before) {
+            Some(more) => before + more.div_ceil(LONGER_COUNTS),
+            None => before - (before - took).div_ceil(SHORTER_COUNTS),
+        };
+        self.0.store(expected, Ordering::Relaxed);
+    }
+
+    /// How long the next one may take.
+    pub(super) fn expected(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_sync_is_remembered_for_some_dozens() {
+        let time = SyncTime::default();
+        let [quick, slow] = [Duration::from_micros(100), Duration::from_millis(20)];
+        (0..10).for_each(|_| time.note(quick));
+        assert!(time.expected() <= quick);
+        time.note(slow);
+        assert!(time.expected() > slow / 5);
+        let quick_again = (0..1000).take_while(|_| {
+            time.note(quick);
+            time.expected() > 5 * quick
+        });
+        assert!((30..80).contains(&quick_again.count()));
+        (0..1000).for_each(|_| time.note(quick));
+        assert_eq!(time.expected(), quick);
+    }
+}
