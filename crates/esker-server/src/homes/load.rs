@@ -8,6 +8,10 @@ use std::{fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
 pub(super) struct Load {
     /// What each home took.
     pub(super) ran: Vec<f64>,
+    /// How long each was not waiting for something to do.
+    pub(super) busy: Vec<f64>,
+    /// How many requests were served, a second.
+    pub(super) served: f64,
     /// What they were in line for, all together.
     pub(super) waited: f64,
     /// What nobody took, of all there are.
@@ -31,28 +35,45 @@ impl Times {
     }
 }
 
-/// The times of all homes at a moment.
-pub(super) struct Seen {
-    at: Duration,
-    ran: Vec<u64>,
+/// What a home has done up to a moment. Times in nanoseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Done {
+    ran: u64,
     waited: u64,
+    busy: u64,
+    served: u64,
+}
+
+impl Done {
+    /// `busy`: how long it was not waiting for something to do; `served`: how many requests.
+    pub(super) fn new(times: Option<&Times>, busy: Duration, served: u64) -> Self {
+        let (ran, waited) = times.and_then(Times::read).unwrap_or_default();
+        Self { ran, waited, busy: u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX), served }
+    }
+}
+
+/// What all homes have done up to a moment.
+pub(super) struct Seen {
+    /// By a clock that never goes back.
+    pub(super) at: Duration,
+    pub(super) homes: Vec<Done>,
 }
 
 impl Seen {
-    /// `at`: by a clock that never goes back.
-    pub(super) fn of<'a>(at: Duration, homes: impl Iterator<Item = Option<&'a Times>>) -> Self {
-        let times = homes.map(|times| times.and_then(Times::read).unwrap_or_default());
-        let (ran, waited): (Vec<u64>, Vec<u64>) = times.unzip();
-        Self { at, ran, waited: waited.iter().sum() }
-    }
-
     /// The load since then, while so many nanoseconds of cores were idle.
     pub(super) fn since(&self, before: &Self, idle: u64) -> Load {
         let took = self.at.saturating_sub(before.at).as_nanos().max(1) as f64;
-        let part = |nanos: u64| nanos as f64 / took;
-        let ran = self.ran.iter().zip(&before.ran).map(|(now, before)| part(now.saturating_sub(*before)));
-        let waited = part(self.waited.saturating_sub(before.waited));
-        Load { ran: ran.collect(), waited, idle: part(idle) }
+        let grown = |of: fn(&Done) -> u64| {
+            let pairs = self.homes.iter().zip(&before.homes);
+            pairs.map(move |(now, before)| of(now).saturating_sub(of(before)) as f64 / took)
+        };
+        Load {
+            ran: grown(|home| home.ran).collect(),
+            busy: grown(|home| home.busy).collect(),
+            served: grown(|home| home.served).sum::<f64>() * 1e9,
+            waited: grown(|home| home.waited).sum(),
+            idle: idle as f64 / took,
+        }
     }
 }
 
@@ -106,16 +127,20 @@ mod tests {
     #[test]
     fn the_kernel_tells() {
         let times = Times::of_this_thread().expect("Linux keeps books");
-        let look = |at| Seen::of(Duration::from_secs(at), std::iter::once(Some(&times)));
+        let look = |at| Seen {
+            at: Duration::from_secs(at),
+            homes: vec![Done::new(Some(&times), Duration::from_millis(at * 500), at * 70)],
+        };
         let before = look(1);
         let mut sum = 0_u64;
         // Some seconds' worth: its books are a tick behind at most.
         let found = (0..100_000).any(|_| {
             sum = (0..100_000).fold(sum, |sum, n| std::hint::black_box(sum ^ n));
-            look(2).ran != before.ran
+            look(2).homes[0].ran != before.homes[0].ran
         });
         let load = look(2).since(&before, 0);
         assert!(found && load.ran[0] > 0.0 && load.waited >= 0.0, "{load:?}");
+        assert!(load.busy == [0.5] && load.served == 70.0, "{load:?}");
         assert!(Cores::look().is_some());
     }
 }

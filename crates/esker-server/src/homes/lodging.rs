@@ -78,6 +78,11 @@ impl Lodging {
         }
     }
 
+    /// So many requests were served where it is.
+    pub(crate) fn note_served(&self, requests: usize) {
+        self.home().served.fetch_add(requests as u64, Ordering::Relaxed);
+    }
+
     /// A long answer is being made: goes where others need not wait for it, and says whether it did.
     pub(crate) async fn leave(&self) -> bool {
         let Some(away) = self.homes.away() else { return false };

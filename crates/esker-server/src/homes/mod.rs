@@ -30,7 +30,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -82,13 +82,22 @@ struct Uneven {
 struct Home {
     handle: Handle,
     connections: AtomicUsize,
+    /// Requests that were served here.
+    served: AtomicU64,
     /// What its thread has run and waited for cores, where the system tells.
     times: Arc<OnceLock<Times>>,
 }
 
 impl Home {
     fn new(handle: &Handle) -> Self {
-        Self { handle: handle.clone(), connections: AtomicUsize::new(0), times: Arc::default() }
+        let (connections, served) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { handle: handle.clone(), connections, served, times: Arc::default() }
+    }
+
+    fn done(&self) -> load::Done {
+        // Its one thread.
+        let busy = self.handle.metrics().worker_total_busy_duration(0);
+        load::Done::new(self.times.get(), busy, self.served.load(Ordering::Relaxed))
     }
 }
 
@@ -194,6 +203,7 @@ impl Homes {
         let Some(mut cores) = Cores::look().filter(|_| moves && most > 1) else {
             return std::future::pending().await;
         };
+        self.open_so_many(1);
         let mut packing = Packing::new(most);
         let mut before = self.look(clock);
         let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -233,7 +243,7 @@ impl Homes {
     }
 
     fn look(&self, clock: &dyn Clock) -> load::Seen {
-        load::Seen::of(clock.monotonic(), self.0.homes.iter().map(|home| home.times.get()))
+        load::Seen { at: clock.monotonic(), homes: self.0.homes.iter().map(Home::done).collect() }
     }
 }
 

@@ -5,7 +5,9 @@
 //! no guess at the load is needed. Arachne (Qin et al., OSDI 2018) and Caladan (Fried et al., OSDI 2020) give programs cores by the same
 //! two measures, at finer grain; Valkey opens and closes its I/O threads by the events that each would have.
 //!
-//! Beside neighbours that take what they get, fewer homes get less: so closing one is a trial, which ends when they do less than before.
+//! One home is open at first. Whether another one is of use shows only when it is there: two may get into each other's way, or have others
+//! commit what one would have by itself. So opening is a trial, which ends where no more is done than before and each thing costs
+//! more. So is closing: beside neighbours that take what they get, fewer homes get less.
 //! A change that undoes one doubles the time until the next, up to [`HOLD_MAX`] looks: work that fits neither does not wander.
 
 use super::load::Load;
@@ -18,11 +20,16 @@ const CONTENDED: f64 = 0.1;
 const STARVED: f64 = 0.95;
 /// After one was closed, the others do this part of what was done before, or it was a mistake.
 const KEPT: f64 = 0.7;
-/// A home is full that runs for this part of the time,
+/// A home is full that is busy for this part of the time: runs, or waits within a turn for a core or the disk,
 const FULL: f64 = 0.9;
-/// and another one is of use if so much of a core idles. Where it does, none is closed.
+/// and another one is of use if so much of a core idles, besides what idles while homes wait for the disk. Where it does, none is
+/// closed.
 const IDLE: f64 = 0.3;
-/// A home that runs for less has time for connections of one that is full.
+/// Where after an opening less than so much more is done,
+const GAINED: f64 = 1.1;
+/// and each thing takes so much more time of cores, it was a mistake.
+const DEARER: f64 = 1.1;
+/// A home that is busy for less has time for connections of one that is full.
 const SLACK: f64 = 0.5;
 /// So many looks in a row have to say the same.
 const LOOKS: u32 = 2;
@@ -57,27 +64,39 @@ pub(super) struct Packing {
     said: (Option<Kind>, u32),
     /// The last change that was made.
     made: Option<Kind>,
-    /// What all did before a home was closed, and in how many looks it shows what the others make of it.
-    trial: Option<(f64, u32)>,
+    trial: Option<Trial>,
     /// Looks between changes, how many of them are left, and how many there were since.
     hold: u32,
     held: u32,
     quiet: u32,
 }
 
+/// Homes were opened or closed, and it shows in so many looks whether that was a mistake.
+struct Trial {
+    looks: u32,
+    /// How many were open before.
+    open: usize,
+    /// What the homes ran, and how much they did.
+    ran: f64,
+    served: f64,
+}
+
 impl Packing {
-    /// All of so many are open.
+    /// One of so many is open.
     pub(super) fn new(most: usize) -> Self {
         let (said, made, trial) = ((None, 0), None, None);
-        Self { open: most, most, said, made, trial, hold: HOLD_MIN, held: 0, quiet: 0 }
+        Self { open: 1, most, said, made, trial, hold: HOLD_MIN, held: 0, quiet: 0 }
     }
 
     /// Takes a look at what the homes did, and says what is to be done.
     pub(super) fn decide(&mut self, load: &Load) -> Option<Change> {
         let says = self.kind(load);
         self.said = if says == self.said.0 { (says, self.said.1 + 1) } else { (says, 1) };
-        if self.has_failed(load) {
-            return self.make(Kind::Open, load);
+        if let Some(open) = self.failed(load) {
+            let kind = if open > self.open { Kind::Open } else { Kind::Close };
+            self.note(kind);
+            self.open = open;
+            return Some(Change::Open(open));
         }
         if self.held > 0 {
             self.held -= 1;
@@ -92,24 +111,33 @@ impl Packing {
         }
     }
 
-    /// Whether closing a home turns out to have been a mistake.
-    fn has_failed(&mut self, load: &Load) -> bool {
-        let Some((before, looks)) = self.trial else { return false };
-        self.trial = (looks > 1).then_some((before, looks - 1));
-        self.trial.is_none() && ran(load) < KEPT * before
+    /// How many homes were open before the last change, if that turns out to have been a mistake.
+    fn failed(&mut self, load: &Load) -> Option<usize> {
+        let trial = self.trial.as_mut()?;
+        trial.looks -= 1;
+        if trial.looks > 0 {
+            return None;
+        }
+        let before = self.trial.take()?;
+        let gets_less = ran(load) < KEPT * before.ran;
+        let gains_nothing = load.served < GAINED * before.served
+            && ran(load) * before.served > DEARER * before.ran * load.served;
+        let has_failed = if before.open > self.open { gets_less } else { gains_nothing };
+        has_failed.then_some(before.open)
     }
 
     fn kind(&self, load: &Load) -> Option<Kind> {
-        let (open, ran) = (self.open as f64, ran(load));
+        let (open, ran, busy) = (self.open as f64, ran(load), load.busy.iter().sum::<f64>());
+        let spare = load.idle - (busy - ran).max(0.0);
         let wanted = ran + load.waited;
         let fits_fewer = self.open > 1 && ran <= open - 1.0 - (1.0 - FITS);
         let is_contended = load.waited > CONTENDED * wanted && wanted < STARVED * open && load.idle < IDLE;
         let (busiest, idlest) = self.extremes(load);
         if fits_fewer && is_contended {
             Some(Kind::Close)
-        } else if self.open < self.most && ran >= FULL * open && load.idle >= IDLE {
+        } else if self.open < self.most && busy >= FULL * open && spare >= IDLE {
             Some(Kind::Open)
-        } else if load.ran[busiest] >= FULL && load.ran[idlest] < SLACK && load.idle >= IDLE {
+        } else if load.busy[busiest] >= FULL && load.busy[idlest] < SLACK && spare >= IDLE {
             Some(Kind::Even)
         } else {
             None
@@ -118,11 +146,28 @@ impl Packing {
 
     /// Of the open homes.
     fn extremes(&self, load: &Load) -> (usize, usize) {
-        let by_load = |a: &usize, b: &usize| load.ran[*a].total_cmp(&load.ran[*b]);
+        let by_load = |a: &usize, b: &usize| load.busy[*a].total_cmp(&load.busy[*b]);
         ((0..self.open).max_by(by_load).unwrap_or(0), (0..self.open).min_by(by_load).unwrap_or(0))
     }
 
     fn make(&mut self, kind: Kind, load: &Load) -> Option<Change> {
+        self.note(kind);
+        let before = self.open;
+        match kind {
+            // As many as there are cores for.
+            Kind::Open => self.open = (self.open + (load.idle as usize).max(1)).min(self.most),
+            Kind::Close => self.open -= 1,
+            Kind::Even => {
+                let (from, to) = self.extremes(load);
+                return Some(Change::Even { from, to });
+            }
+        }
+        self.trial = Some(Trial { looks: LOOKS, open: before, ran: ran(load), served: load.served });
+        Some(Change::Open(self.open))
+    }
+
+    /// A change is made.
+    fn note(&mut self, kind: Kind) {
         let undoes = matches!(
             (self.made, kind),
             (Some(Kind::Open), Kind::Close)
@@ -133,20 +178,7 @@ impl Packing {
             self.hold = (self.hold * 2).min(HOLD_MAX);
         }
         (self.held, self.quiet) = (self.hold, 0);
-        (self.made, self.said) = (Some(kind), (None, 0));
-        match kind {
-            // As many as there are cores for.
-            Kind::Open => self.open = (self.open + (load.idle as usize).max(1)).min(self.most),
-            Kind::Close => {
-                self.open -= 1;
-                self.trial = Some((ran(load), LOOKS));
-            }
-            Kind::Even => {
-                let (from, to) = self.extremes(load);
-                return Some(Change::Even { from, to });
-            }
-        }
-        Some(Change::Open(self.open))
+        (self.made, self.said, self.trial) = (Some(kind), (None, 0), None);
     }
 
     /// A while without changes makes the next one quicker again.
@@ -166,9 +198,15 @@ fn ran(load: &Load) -> f64 {
 mod tests {
     use super::*;
 
-    /// Of homes that run for the same part of the time.
+    /// Of homes that run for the same part of the time, and do as much as they run.
     fn load(homes: usize, ran: f64, waited: f64, idle: f64) -> Load {
-        Load { ran: vec![ran / homes as f64; homes], waited, idle }
+        let each = vec![ran / homes as f64; homes];
+        Load { ran: each.clone(), busy: each, served: ran * 1e5, waited, idle }
+    }
+
+    /// All of so many are open, and have been for long.
+    fn all_open(most: usize) -> Packing {
+        Packing { open: most, ..Packing::new(most) }
     }
 
     /// So many looks at the same; how many are open.
@@ -181,12 +219,12 @@ mod tests {
 
     #[test]
     fn homes_that_wait_for_cores_are_closed_if_fewer_do() {
-        let mut packing = Packing::new(2);
+        let mut packing = all_open(2);
         let contended = load(2, 0.8, 0.4, 0.1);
         assert_eq!(packing.decide(&contended), None, "one look may be anything");
         assert_eq!(packing.decide(&contended), Some(Change::Open(1)));
         assert_eq!(look(&mut packing, 1000, &contended), 1, "one is always open");
-        let stays = |most, at| assert_eq!(look(&mut Packing::new(most), 1000, &at), most, "{at:?}");
+        let stays = |most, at| assert_eq!(look(&mut all_open(most), 1000, &at), most, "{at:?}");
         // As many as there are is what it takes.
         stays(2, load(2, 1.2, 0.5, 0.0));
         // Nobody is in the way.
@@ -195,26 +233,49 @@ mod tests {
         stays(8, load(8, 0.4, 0.2, 7.0));
         // They are kept from what they have to do.
         stays(2, load(2, 0.8, 1.2, 0.0));
-        assert_eq!(look(&mut Packing::new(8), 1000, &load(8, 3.5, 0.4, 0.0)), 4);
+        assert_eq!(look(&mut all_open(8), 1000, &load(8, 3.5, 0.4, 0.0)), 4);
     }
 
     #[test]
     fn homes_are_opened_if_they_are_full_and_cores_idle() {
         let mut packing = Packing::new(2);
-        assert_eq!(look(&mut packing, 10, &load(2, 0.5, 0.4, 0.1)), 1);
         assert_eq!(look(&mut packing, 1000, &load(2, 0.97, 0.0, 0.05)), 1, "no core is free");
         assert_eq!(look(&mut packing, 1000, &load(2, 0.5, 0.0, 1.0)), 1, "it is not full");
         assert_eq!(look(&mut packing, 10, &load(2, 0.97, 0.0, 0.6)), 2);
         // All at once where there is room for them.
-        let mut packing = Packing::new(64);
-        assert_eq!(look(&mut packing, 1000, &load(64, 0.5, 0.4, 0.1)), 1);
-        assert_eq!(look(&mut packing, 8, &load(64, 1.0, 0.0, 63.0)), 64);
+        assert_eq!(look(&mut Packing::new(64), 8, &load(64, 1.0, 0.0, 63.0)), 64);
+        // Who waits for the disk is as busy as who runs, and leaves its core idle for as long.
+        let syncing = |idle| Load { busy: vec![0.95, 0.0], ..load(2, 0.5, 0.0, idle) };
+        assert_eq!(look(&mut Packing::new(2), 1000, &syncing(0.6)), 1);
+        assert_eq!(look(&mut Packing::new(2), 10, &syncing(1.0)), 2);
+    }
+
+    /// Two that get into each other's way, or do the same by turns.
+    #[test]
+    fn a_home_that_is_of_no_use_is_closed_again() {
+        let alone = load(2, 0.92, 0.0, 0.5);
+        for (served, ran, stays) in
+            [(0.8, 1.0, false), (1.05, 1.2, false), (1.05, 0.92, true), (1.5, 1.9, true), (0.5, 0.4, true)]
+        {
+            let together = Load { served: served * alone.served, ..load(2, ran, 0.0, 0.3) };
+            let mut packing = Packing::new(2);
+            let both = (0..3000)
+                .filter(|_| {
+                    packing.decide(if packing.open == 2 { &together } else { &alone });
+                    packing.open == 2
+                })
+                .count();
+            match stays {
+                true => assert!(both > 2900, "{served} {ran}: {both} looks of 3000"),
+                false => assert!((1..200).contains(&both), "{served} {ran}: {both} looks of 3000"),
+            }
+        }
     }
 
     /// Neighbours that never rest give one home half of what they gave two.
     #[test]
     fn a_home_that_is_missed_is_opened_again() {
-        let mut packing = Packing::new(2);
+        let mut packing = all_open(2);
         let closed = (0..3000)
             .filter(|_| {
                 let beside = if packing.open == 2 { load(2, 0.9, 0.8, 0.0) } else { load(1, 0.5, 0.45, 0.0) };
@@ -227,8 +288,8 @@ mod tests {
 
     #[test]
     fn a_home_with_too_much_gives_to_one_that_has_time() {
-        let mut packing = Packing::new(3);
-        let uneven = Load { ran: vec![0.3, 0.98, 0.05], waited: 0.0, idle: 1.5 };
+        let mut packing = all_open(3);
+        let uneven = Load { busy: vec![0.3, 0.98, 0.05], ..load(3, 1.3, 0.0, 1.5) };
         assert_eq!(packing.decide(&uneven), None);
         assert_eq!(packing.decide(&uneven), Some(Change::Even { from: 1, to: 2 }));
         // One connection that does it all is of no use to another either.
@@ -239,7 +300,7 @@ mod tests {
     #[test]
     fn what_fits_neither_does_not_wander() {
         for most in [2, 8] {
-            let mut packing = Packing::new(most);
+            let mut packing = all_open(most);
             let changes = (0..3000).filter(|_| {
                 let open = packing.open;
                 let at = if open == most {

@@ -141,6 +141,9 @@ impl<S: Speaks> Connection<S> {
         if taken > 0 {
             self.speaker.arrival().trail.add(taken as u64);
             self.execute(taken).await?;
+            if let Some(lodging) = &self.lodging {
+                lodging.note_served(taken);
+            }
             self.timer.commanded();
             // Who never stops asking is never waited for, where this is noticed otherwise.
             if self.front.drain.has_begun()
