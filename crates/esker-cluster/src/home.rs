@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Where the disk is quick the thread syncs the group itself, and answers at once. Was something else in its way, and a thread of the store has
-//! taken the group, the next one waits for its answers: were it to queue up behind, that thread would go on for ever, with a wake for each.
+//! taken the group, the next one waits for its answers: were it to queue up behind, that thread would go on for ever, with a wake for each. It
+//! does so anyway where others write as well: then nothing is gained, and nothing waits.
 
 use std::{
     cell::RefCell,
@@ -43,11 +44,13 @@ const BYTES_MAX: usize = 1 << 20;
 /// A write that is decided, and whoever waits for it.
 type Decided = (Answer, Result<Committed>);
 
-/// What was submitted in a turn.
+/// What was submitted in a turn, or in some.
 #[derive(Default)]
 struct Submitted {
     batches: Vec<(WriteBatch, Option<SyncPolicy>, OnCommit)>,
     bytes: usize,
+    /// Whether the home's task will look at it.
+    is_told: bool,
 }
 
 /// See the module.
@@ -93,27 +96,28 @@ impl Home {
         if submitted.bytes + bytes > self.bytes_max {
             // There might be no room for it behind the others.
             drop(submitted);
-            self.commit();
+            self.commit(true);
             submitted = self.submitted.lock();
         }
         submitted.bytes += bytes;
         submitted.batches.push((batch, sync, done));
         let (len, bytes) = (submitted.batches.len(), submitted.bytes);
+        let is_first = !std::mem::replace(&mut submitted.is_told, true);
         drop(submitted);
         if len >= self.batches_max || bytes >= self.bytes_max {
-            self.commit();
-        } else if len == 1 {
+            self.commit(true);
+        } else if is_first {
             // Puts the home's task behind all that are ready.
             self.bell.notify_one();
         }
     }
 
-    /// Has committed what was submitted.
-    pub(crate) fn commit(&self) {
+    /// Has committed what was submitted; by this very call, with a quick sync, if it `may_sync`.
+    pub(crate) fn commit(&self, may_sync: bool) {
         let submitted = std::mem::take(&mut *self.submitted.lock());
         if !submitted.batches.is_empty() {
             self.under_way.fetch_add(submitted.batches.len(), Ordering::Relaxed);
-            self.db.submit_all(submitted.batches);
+            self.db.submit_all(submitted.batches, may_sync);
         }
     }
 
@@ -150,10 +154,13 @@ impl Home {
                     std::mem::swap(decided, &mut spare);
                 }
                 // As seen with the lock held: whoever decides what is still under way rings.
-                self.under_way.load(Ordering::Relaxed) > 0 && self.db.syncs_quickly()
+                self.under_way.load(Ordering::Relaxed) > 0
             };
-            if !waits {
-                self.commit();
+            if waits && self.db.syncs_quickly() && self.db.is_queue_empty() {
+                // The next turn looks again.
+                self.submitted.lock().is_told = false;
+            } else {
+                self.commit(true);
             }
             spare.drain(..).for_each(|(answer, decided)| tell(answer, decided));
         }
@@ -208,8 +215,31 @@ impl Drop for Here<'_> {
     fn drop(&mut self) {
         // Tasks that end after this one submit for themselves, and who decides tells.
         HERE.set(None);
-        self.0.commit();
+        self.0.commit(false);
         let decided = self.0.decided.lock().take();
         decided.into_iter().flatten().for_each(|(answer, decided)| tell(answer, decided));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_engine::{Environment, Options};
+    use esker_log::{clock::ManualClock, disk::sim::SimDisk};
+
+    use super::*;
+
+    /// A write that nobody can decide any more keeps no others waiting, and whoever waits for it is told.
+    #[test]
+    fn what_will_not_be_decided_is_not_under_way() {
+        let environment = Environment { disk: Arc::new(SimDisk::new()), ..Environment::default() };
+        let db = Db::open_in(&environment, "/d", Options::default()).unwrap();
+        let accounts = Accounts::new(1, Arc::new(ManualClock::default()), Arc::default());
+        let home = Arc::new(Home::new(db, Arc::new(accounts)));
+        let (answer, mut answered) = oneshot::channel();
+        let undecided = Arc::clone(&home).undecided(answer);
+        home.under_way.store(1, Ordering::Relaxed);
+        drop(undecided);
+        assert_eq!(home.under_way.load(Ordering::Relaxed), 0);
+        assert_eq!(answered.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
     }
 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What the Store adds to the engine: limits ([`Limits`], [`Batch`]), budgets (bytes of writes under way, jobs
-//! that wait for the I/O pool), and futures that never block the thread that polls them. It runs under any
-//! executor and starts none. How writes are committed is `single.rs`'s business; nothing else knows the mode.
+//! that wait for the I/O pool), and futures that never block the thread that polls them (a [home](Store::home) waits for syncs, where
+//! they are quick). It runs under any executor and starts none. How writes are committed is `single.rs`'s business; nothing else knows the mode.
 
 mod batch;
 mod error;

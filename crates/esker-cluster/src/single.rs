@@ -83,8 +83,8 @@ impl Single {
             }
             home => {
                 if let Some(home) = home {
-                    // It is behind them.
-                    home.commit();
+                    // It is behind them, and may share their sync.
+                    home.commit(false);
                 }
                 let done = move |committed: esker_engine::Result<Committed>| {
                     permit.committed();

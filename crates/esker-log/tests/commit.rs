@@ -14,14 +14,14 @@ use std::{
 };
 
 use esker_log::{
-    Callback, Consumer, Draft, Error, GroupCommit, QueueLimits, Submission, SyncPolicy,
-    clock::{Clock, ManualClock},
+    Callback, Consumer, Draft, Error, GroupCommit, LogOptions, QueueLimits, Submission, SyncPolicy, Writer,
+    clock::ManualClock,
     disk::sim::{CrashMode, Fault, FaultPlan, Ops, SimDisk},
     record::Records,
     signal::Signal,
 };
 use parking_lot::Mutex;
-use support::{draft, open};
+use support::{draft, open, open_with};
 
 /// Keeps the values in the order in which they are applied.
 #[derive(Default)]
@@ -51,33 +51,12 @@ impl Consumer for Recorder {
 }
 
 fn group_commit(disk: &SimDisk, policy: SyncPolicy, batches: usize) -> Arc<GroupCommit<Recorder>> {
-    group_commit_by(Arc::new(ManualClock::default()), disk, policy, batches)
+    group_commit_in(open(disk).unwrap().0.writer, policy, batches)
 }
 
-/// A clock by which everything takes a second.
-#[derive(Default)]
-struct SlowClock(ManualClock);
-
-impl Clock for SlowClock {
-    fn monotonic(&self) -> Duration {
-        self.0.advance(Duration::from_secs(1));
-        self.0.monotonic()
-    }
-
-    fn wall(&self) -> Duration {
-        self.0.wall()
-    }
-}
-
-fn group_commit_by(
-    clock: Arc<dyn Clock>,
-    disk: &SimDisk,
-    policy: SyncPolicy,
-    batches: usize,
-) -> Arc<GroupCommit<Recorder>> {
+fn group_commit_in(writer: Writer, policy: SyncPolicy, batches: usize) -> Arc<GroupCommit<Recorder>> {
     let limits = QueueLimits { batches, bytes: 1 << 20 };
-    let writer = open(disk).unwrap().0.writer;
-    let signal = Arc::new(Signal::default());
+    let (clock, signal) = (Arc::new(ManualClock::default()), Arc::new(Signal::default()));
     Arc::new(GroupCommit::new(writer, Recorder::default(), clock, policy, limits, signal))
 }
 
@@ -176,7 +155,7 @@ fn submit_all(
         receivers.push(receiver);
         Submission { draft, sync, is_quick: true, done: Box::new(move |outcome| drop(sender.send(outcome))) }
     });
-    commit.submit_all(submissions.collect::<Vec<_>>());
+    commit.submit_all(submissions.collect::<Vec<_>>(), true);
     receivers
 }
 
@@ -185,16 +164,14 @@ fn submit_all(
 fn what_is_submitted_together_is_one_group() {
     let groups = |commit: &GroupCommit<Recorder>| commit.counters().groups.load(Ordering::Relaxed);
     let disk = SimDisk::new();
-    let commit = group_commit_by(Arc::new(SlowClock::default()), &disk, SyncPolicy::Never, 100);
-    // By the call itself, where nothing has to be waited for, or nothing but a sync that is not known to take long.
-    for (values, sync) in [(0..2_u8, None), (2..4, Some(SyncPolicy::Always))] {
-        let first = u64::from(values.start) + 1;
-        let answered = submit_all(&commit, values.map(|n| (draft(&[n]), sync)));
-        let indexes: Vec<_> = answered.iter().map(|receiver| receiver.try_recv().unwrap().unwrap()).collect();
-        assert_eq!(indexes, [first, first + 1]);
-    }
-    assert_eq!(groups(&commit), 2);
-    // It did. By a committer, of which there is none yet: so the queue is full after a hundred.
+    let commit = group_commit(&disk, SyncPolicy::Never, 100);
+    // By the call itself, where nothing has to be waited for.
+    let answered = submit_all(&commit, (0..4_u8).map(|n| (draft(&[n]), None)));
+    let indexes: Vec<_> = answered.iter().map(|receiver| receiver.try_recv().unwrap().unwrap()).collect();
+    assert_eq!(indexes, (1..=4).collect::<Vec<_>>());
+    assert_eq!(groups(&commit), 1);
+    // Nobody knows how long a sync takes. By a committer, of which there is none yet: so the queue is full after a hundred.
+    assert!(!commit.syncs_quickly());
     let synced = submit_all(&commit, (4..109_u8).map(|n| (draft(&[n]), Some(SyncPolicy::Always))));
     let outcomes: Vec<_> = synced.iter().map(mpsc::Receiver::try_recv).collect();
     assert!(outcomes[..100].iter().all(Result::is_err), "they wait");
@@ -203,7 +180,7 @@ fn what_is_submitted_together_is_one_group() {
     let committers = start_committers(&commit);
     let indexes: Vec<_> = synced[..100].iter().map(|receiver| receiver.recv().unwrap().unwrap()).collect();
     assert_eq!(indexes, (5..=104).collect::<Vec<_>>());
-    assert_eq!(groups(&commit), 3);
+    assert_eq!(groups(&commit), 2);
     commit.close();
     let late = submit_all(&commit, [(draft(b"late"), None)]);
     assert!(matches!(late[0].recv(), Ok(Err(Error::Closed))));
@@ -216,19 +193,24 @@ fn what_is_submitted_together_is_one_group() {
 #[test]
 fn what_is_submitted_together_is_synced_by_the_call_where_that_is_quick() {
     let disk = SimDisk::new();
-    let commit = group_commit(&disk, SyncPolicy::Always, 100);
-    for turn in 0..2_u8 {
-        let answered = submit_all(&commit, (0..2).map(|n| (draft(&[turn, n]), None)));
+    let options = LogOptions { segment_max_bytes: 1 << 20, allocate_bytes: 1 << 20, ..support::options() };
+    let commit = group_commit_in(open_with(&disk, options).unwrap().0.writer, SyncPolicy::Always, 100);
+    while !commit.syncs_quickly() {
+        commit.write(draft(b"before"), None).unwrap();
+    }
+    for turn in 0..20_u8 {
+        let answered = submit_all(&commit, (0..3).map(|n| (draft(&[turn, n]), None)));
         assert!(answered.iter().all(|receiver| receiver.try_recv().unwrap().is_ok()));
         let found = open(&disk.after_crash(CrashMode::DropUnsynced)).unwrap().1;
         assert_eq!(found, *commit.consumer().applied.lock());
     }
+    let applied = commit.consumer().applied.lock().len();
     disk.inject(FaultPlan::nth(Ops::Syncs, 1, Fault::Io));
-    let refused = submit_all(&commit, (0..2).map(|n| (draft(&[2, n]), None)));
+    let refused = submit_all(&commit, (0..3).map(|n| (draft(&[20, n]), None)));
     assert!(refused.iter().all(|told| matches!(told.try_recv(), Ok(Err(Error::Poisoned(_))))));
     let late = submit_all(&commit, [(draft(b"late"), None)]);
     assert!(matches!(late[0].try_recv(), Ok(Err(Error::Poisoned(_)))));
-    assert_eq!(commit.consumer().applied.lock().len(), 4);
+    assert_eq!(commit.consumer().applied.lock().len(), applied);
     commit.close();
 }
 

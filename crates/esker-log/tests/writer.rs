@@ -107,6 +107,28 @@ fn a_segment_is_sealed_at_the_target() {
     assert!(open(&disk.crash(CrashMode::ProcessKill)).unwrap().0.notices.is_empty());
 }
 
+/// Before a segment ends it is written out once more, though little has gathered: who seals it waits for the rest alone.
+#[test]
+fn a_segment_is_written_out_shortly_before_its_end() {
+    let disk = SimDisk::new();
+    let options = LogOptions { segment_max_bytes: 16_000, write_back_bytes: 10_000, ..options() };
+    let mut writer = open_with(&disk, options).unwrap().0.writer;
+    let log = std::sync::Arc::clone(writer.log());
+    std::thread::scope(|scope| {
+        scope.spawn(|| log.run_write_back());
+        for (appended, written_out) in [(11_000, 10_000), (14_000, 13_500)] {
+            while log.appended().offset < appended {
+                writer.append(&mut [draft(&[0; 100])]).unwrap();
+            }
+            while log.durable().offset < written_out {
+                std::thread::yield_now();
+            }
+        }
+        log.close_write_back();
+    });
+    assert_eq!(log.appended().segment, 1);
+}
+
 /// What nobody syncs is written out beside the appends, which do not wait for it.
 #[test]
 fn what_nobody_syncs_is_written_out() {

@@ -131,10 +131,19 @@ impl Db {
         self.inner().commit.syncs_quickly()
     }
 
+    /// Whether nothing waits to be committed.
+    pub fn is_queue_empty(&self) -> bool {
+        self.inner().commit.is_queue_empty()
+    }
+
     /// Submits many batches at a time, in their order: a group of its own, if it is not too much for one. As [`Db::submit`] for each, but for a
-    /// sync that is likely to be quick, which is waited for (half a millisecond), and for batches that carry a request id,
-    /// which are not for this: what can be told at once is told to `done` as well.
-    pub fn submit_all(&self, batches: impl IntoIterator<Item = (WriteBatch, Option<SyncPolicy>, OnCommit)>) {
+    /// sync that is likely to be quick (half a millisecond), which is waited for if the caller `may_sync`, and for batches that carry
+    /// a request id, which are not for this: what can be told at once is told to `done` as well.
+    pub fn submit_all(
+        &self,
+        batches: impl IntoIterator<Item = (WriteBatch, Option<SyncPolicy>, OnCommit)>,
+        may_sync: bool,
+    ) {
         if !self.inner().has_threads {
             batches.into_iter().for_each(|(batch, sync, done)| done(self.write(batch, sync)));
             return;
@@ -151,7 +160,7 @@ impl Db {
         });
         // Made before the queue is locked.
         let submissions: Vec<_> = submissions.collect();
-        self.inner().commit.submit_all(submissions);
+        self.inner().commit.submit_all(submissions, may_sync);
         refused.into_iter().for_each(|(done, e)| done(Err(e)));
     }
 

@@ -14,7 +14,7 @@
 //! idle for as long as a sleeping thread takes to wake; see `docs/benchmarks.md`.) After [`LEAD_SYNCED_MAX`]
 //! groups it passes the lead on, so that its own answer is not late without bound.
 //! Batches that came through [`GroupCommit::submit`] are led by one of [`COMMITTERS`] threads of the store's own,
-//! because the submitter must never block on the disk. Where nothing is to be waited for, which is an append to the page cache and
+//! because its caller must never block on the disk. Where nothing is to be waited for, which is an append to the page cache and
 //! an insertion, [`GroupCommit::commit_or_submit`] leads at once: waking a committer would take longer ([`at_once`]).
 //! Who has many to submit does so with [`GroupCommit::submit_all`], which makes one group of them, and syncs it where the disk is quick
 //! ([`together`]).

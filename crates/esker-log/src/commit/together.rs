@@ -38,8 +38,8 @@ pub struct Submission<T> {
 impl<C: Consumer> GroupCommit<C> {
     /// Queues batches in their order, without anything between them but what has no room ([`Error::Busy`](crate::Error::Busy)); each is told its outcome. Commits
     /// them by this call where there is nothing to wait for, as [`GroupCommit::commit_or_submit`] does, or nothing but a sync that is
-    /// likely to be over in half a millisecond.
-    pub fn submit_all(&self, submissions: impl IntoIterator<Item = Submission<C::Outcome>>) {
+    /// likely to be over in half a millisecond, if the caller `may_sync`.
+    pub fn submit_all(&self, submissions: impl IntoIterator<Item = Submission<C::Outcome>>, may_sync: bool) {
         let mut refused = Vec::new();
         let mut queue = self.queue.lock();
         for Submission { draft, sync, is_quick, done } in submissions {
@@ -53,7 +53,7 @@ impl<C: Consumer> GroupCommit<C> {
         }
         let leads = !queue.leading
             && self.is_all_applied(&queue)
-            && (self.goes_on_at_once(&queue) || self.is_soon_synced(&queue));
+            && (self.goes_on_at_once(&queue) || (may_sync && self.is_soon_synced(&queue)));
         if leads {
             queue.leading = true;
             let group = self.take_group(&mut queue);
@@ -64,6 +64,11 @@ impl<C: Consumer> GroupCommit<C> {
             drop(queue);
         }
         refused.into_iter().for_each(|(done, e)| call_back(done, Err(e)));
+    }
+
+    /// Whether nothing waits to be committed: what is on its way is not counted.
+    pub fn is_queue_empty(&self) -> bool {
+        self.queue.lock().entries.is_empty()
     }
 
     /// Whether a sync is likely to be so quick that [`GroupCommit::submit_all`] waits for it.

@@ -27,6 +27,11 @@ impl Times {
         times.filter(|times| times.read().is_some())
     }
 
+    /// Whether books are kept, seen by a thread that has run and slept since it began.
+    pub(super) fn are_kept(&self) -> bool {
+        self.read().is_some_and(|(ran, _)| ran > 0)
+    }
+
     /// Nanoseconds on cores, and in line for them.
     fn read(&self) -> Option<(u64, u64)> {
         let text = read(&self.0)?;
@@ -69,7 +74,11 @@ impl Seen {
         };
         Load {
             ran: grown(|home| home.ran).collect(),
-            busy: grown(|home| home.busy).collect(),
+            // Whoever watches sockets is not busy by its runtime's books; what a long turn took comes at its end.
+            busy: grown(|home| home.busy)
+                .zip(grown(|home| home.ran))
+                .map(|(busy, ran)| busy.max(ran).min(1.0))
+                .collect(),
             served: grown(|home| home.served).sum::<f64>() * 1e9,
             waited: grown(|home| home.waited).sum(),
             idle: idle as f64 / took,
@@ -86,7 +95,7 @@ pub(super) struct Cores {
 impl Cores {
     pub(super) fn look() -> Option<Self> {
         let stat = open("/proc/stat")?;
-        let idle = idle(&stat)?;
+        let idle = idle(&stat).filter(|idle| *idle > 0)?;
         Some(Self { stat, idle })
     }
 

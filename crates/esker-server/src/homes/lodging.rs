@@ -4,7 +4,7 @@
 //! polled next in the other home. What it has registered with the old one (its socket, its timer) would go on working from there, by a wake
 //! across threads each time; so it registers anew.
 //!
-//! A home is for small requests: who has a long answer coming leaves for the runtime whose threads take work from each other, where nobody has
+//! A home is for small requests: who has got the first 64 KiB of a long answer together leaves for the runtime whose threads take work from each other, where nobody has
 //! to wait for it, and comes back when it has asked for little for a while.
 
 use std::{
@@ -60,7 +60,8 @@ impl Lodging {
     }
 
     /// Comes back if it has left and asks for little now, or moves if there is a better home since homes were opened or closed; says whether
-    /// it did. To be waited for by the future itself that lodges here, as is [`Lodging::leave`].
+    /// it did. To be waited for by the future itself that lodges here, as is [`Lodging::leave`], while no write is under way: a home
+    /// may hold it back, and what is written elsewhere would be before it.
     pub(crate) async fn settle(&self) -> bool {
         let has_left = self.homes.away() == Some(self.at.load(Ordering::Relaxed));
         let turns = self.turns_away.load(Ordering::Relaxed);
@@ -83,7 +84,7 @@ impl Lodging {
         self.home().served.fetch_add(requests as u64, Ordering::Relaxed);
     }
 
-    /// A long answer is being made: goes where others need not wait for it, and says whether it did.
+    /// The beginning of a long answer was made: goes where others need not wait for the rest, and says whether it did.
     pub(crate) async fn leave(&self) -> bool {
         let Some(away) = self.homes.away() else { return false };
         self.turns_away.store(TURNS_AWAY, Ordering::Relaxed);

@@ -200,15 +200,22 @@ impl Homes {
     pub(crate) async fn pack(&self, clock: &dyn Clock) -> Infallible {
         let most = self.0.homes.len();
         let moves = matches!(self.0.front.config.runtime, crate::Runtime::Homes(_));
-        let Some(mut cores) = Cores::look().filter(|_| moves && most > 1) else {
+        let Some((times, mut cores)) =
+            Times::of_this_thread().zip(Cores::look()).filter(|_| moves && most > 1)
+        else {
             return std::future::pending().await;
         };
-        self.open_so_many(1);
-        let mut packing = Packing::new(most);
-        let mut before = self.look(clock);
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.tick().await;
+        ticks.tick().await;
+        if !times.are_kept() {
+            return std::future::pending().await;
+        }
+        self.open_so_many(1);
+        let mut packing = Packing::new(most);
+        let mut before = self.look(clock);
+        cores.idle_since_last();
         loop {
             ticks.tick().await;
             let now = self.look(clock);

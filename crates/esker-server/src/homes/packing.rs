@@ -1,9 +1,9 @@
 //! How many homes are open, and whether one has too much beside another.
 //!
 //! Threads that wait for cores, though fewer could do their work, pay a switch for each turn; a thread that is full while cores idle wastes
-//! them. What a home does is known (its thread's time on cores), and so is what it would like to do (its time in line for them): so
-//! no guess at the load is needed. Arachne (Qin et al., OSDI 2018) and Caladan (Fried et al., OSDI 2020) give programs cores by the same
-//! two measures, at finer grain; Valkey opens and closes its I/O threads by the events that each would have.
+//! them. What a home does is known (its thread's time on cores, or waiting for something in a turn), and so is what it would like to do
+//! (its time in line for cores): so no guess at the load is needed. Arachne (Qin et al., OSDI 2018) and Caladan (Fried et al., OSDI 2020) give programs cores by
+//! such measures, at finer grain; Valkey opens and closes its I/O threads by the events that each would have.
 //!
 //! One home is open at first. Whether another one is of use shows only when it is there: two may get into each other's way, or have others
 //! commit what one would have by itself. So opening is a trial, which ends where no more is done than before and each thing costs
@@ -22,6 +22,8 @@ const STARVED: f64 = 0.95;
 const KEPT: f64 = 0.7;
 /// A home is full that is busy for this part of the time: runs, or waits within a turn for a core or the disk,
 const FULL: f64 = 0.9;
+/// and another one is also of use if this one stands in line for this part of the time in which it wants a core: two get more from neighbours.
+const CROWDED: f64 = 0.25;
 /// and another one is of use if so much of a core idles, besides what idles while homes wait for the disk. Where it does, none is
 /// closed.
 const IDLE: f64 = 0.3;
@@ -120,22 +122,26 @@ impl Packing {
         }
         let before = self.trial.take()?;
         let gets_less = ran(load) < KEPT * before.ran;
-        let gains_nothing = load.served < GAINED * before.served
+        let is_over = load.served < before.served / 2.0 && busy(load) < FULL * self.open as f64;
+        let gains_nothing = !is_over
+            && load.served < GAINED * before.served
             && ran(load) * before.served > DEARER * before.ran * load.served;
         let has_failed = if before.open > self.open { gets_less } else { gains_nothing };
         has_failed.then_some(before.open)
     }
 
     fn kind(&self, load: &Load) -> Option<Kind> {
-        let (open, ran, busy) = (self.open as f64, ran(load), load.busy.iter().sum::<f64>());
-        let spare = load.idle - (busy - ran).max(0.0);
+        let (open, ran, busy, spare) = (self.open as f64, ran(load), busy(load), spare(load));
         let wanted = ran + load.waited;
         let fits_fewer = self.open > 1 && ran <= open - 1.0 - (1.0 - FITS);
         let is_contended = load.waited > CONTENDED * wanted && wanted < STARVED * open && load.idle < IDLE;
         let (busiest, idlest) = self.extremes(load);
         if fits_fewer && is_contended {
             Some(Kind::Close)
-        } else if self.open < self.most && busy >= FULL * open && spare >= IDLE {
+        } else if self.open < self.most
+            && busy >= FULL * open
+            && (spare >= IDLE || load.waited >= CROWDED * wanted)
+        {
             Some(Kind::Open)
         } else if load.busy[busiest] >= FULL && load.busy[idlest] < SLACK && spare >= IDLE {
             Some(Kind::Even)
@@ -154,8 +160,11 @@ impl Packing {
         self.note(kind);
         let before = self.open;
         match kind {
-            // As many as there are cores for.
-            Kind::Open => self.open = (self.open + (load.idle as usize).max(1)).min(self.most),
+            // As many as there are cores for, at most twice as many as before: it is the next trial that shows whether more are of use.
+            Kind::Open => {
+                let more = (spare(load).max(0.0) as usize).clamp(1, self.open);
+                self.open = (self.open + more).min(self.most);
+            }
             Kind::Close => self.open -= 1,
             Kind::Even => {
                 let (from, to) = self.extremes(load);
@@ -192,6 +201,15 @@ impl Packing {
 
 fn ran(load: &Load) -> f64 {
     load.ran.iter().sum()
+}
+
+fn busy(load: &Load) -> f64 {
+    load.busy.iter().sum()
+}
+
+/// What idles besides the cores of homes that wait for the disk.
+fn spare(load: &Load) -> f64 {
+    load.idle - (busy(load) - ran(load) - load.waited).max(0.0)
 }
 
 #[cfg(test)]
@@ -239,11 +257,22 @@ mod tests {
     #[test]
     fn homes_are_opened_if_they_are_full_and_cores_idle() {
         let mut packing = Packing::new(2);
-        assert_eq!(look(&mut packing, 1000, &load(2, 0.97, 0.0, 0.05)), 1, "no core is free");
+        assert_eq!(look(&mut packing, 1000, &load(2, 0.97, 0.02, 0.05)), 1, "no core is free");
         assert_eq!(look(&mut packing, 1000, &load(2, 0.5, 0.0, 1.0)), 1, "it is not full");
         assert_eq!(look(&mut packing, 10, &load(2, 0.97, 0.0, 0.6)), 2);
-        // All at once where there is room for them.
-        assert_eq!(look(&mut Packing::new(64), 8, &load(64, 1.0, 0.0, 63.0)), 64);
+        // Each time twice as many where there is room for them.
+        let full = |open: usize| load(64, open as f64, 0.0, 64.0 - open as f64);
+        let mut packing = Packing::new(64);
+        let opened: Vec<_> = (0..40)
+            .map(|_| {
+                let at = full(packing.open);
+                look(&mut packing, 1, &at)
+            })
+            .collect();
+        assert!([1, 2, 4, 8, 16, 32, 64].iter().all(|open| opened.contains(open)), "{opened:?}");
+        // Neighbours take the cores, and more to whoever has more threads.
+        let crowded = Load { busy: vec![0.95, 0.0], ..load(2, 0.5, 0.45, 0.0) };
+        assert_eq!(look(&mut Packing::new(2), 3, &crowded), 2);
         // Who waits for the disk is as busy as who runs, and leaves its core idle for as long.
         let syncing = |idle| Load { busy: vec![0.95, 0.0], ..load(2, 0.5, 0.0, idle) };
         assert_eq!(look(&mut Packing::new(2), 1000, &syncing(0.6)), 1);

@@ -369,7 +369,9 @@ pub(crate) const TABLE: &[Setting] = &[
         Value("homes"),
         "`homes`: connections of RESP and the binary protocol each belong to one of `runtime_threads` threads, of which as many are open as \
          cores can be had for; while a long answer goes to them, and those of HTTP and gRPC always, they are shared by as many others. \
-         `shared`: all threads share all connections. `per-core`: all connections belong to a thread each.",
+         `shared`: all threads share all connections. `per-core`: all connections belong to a thread each. \
+         Such a thread syncs what its connections write itself, as long as syncs take half a millisecond: should one \
+         take seconds, those connections wait for it, also to read, which with `shared` they do not.",
     ),
     setting(
         "runtime_threads",

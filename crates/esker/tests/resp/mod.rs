@@ -71,6 +71,43 @@ fn every_command_answers_as_the_scripts_say() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
+/// Wherever connections are served: the scripts, pipelines, long answers, and HTTP beside them.
+#[test]
+fn all_runtimes_answer_alike() {
+    for runtime in ["homes", "shared", "per-core"] {
+        for policy in ["never", "always"] {
+            let dir = tempfile::tempdir().unwrap();
+            let server = Server::start(dir.path(), &["--runtime", runtime, "--wal-sync-policy", policy]);
+            let differences: Vec<_> = SCRIPTS
+                .iter()
+                .flat_map(|(name, text)| script::differences(name, text, &server.resp, Way::Resp3, true))
+                .collect();
+            assert!(differences.is_empty(), "{runtime} {policy}: {}", differences.join("\n"));
+            let value = vec![b'v'; 300_000];
+            thread::scope(|scope| {
+                for n in 0..8 {
+                    let (address, value) = (&server.resp, &value);
+                    scope.spawn(move || {
+                        let mut client = Client::connect(address);
+                        let (own, long) = (format!("own:{n}"), format!("long:{n}"));
+                        assert_eq!(client.call(&[b"SET", long.as_bytes(), value]), ok());
+                        for turn in 0..100 {
+                            let text = turn.to_string();
+                            client.send(format!("SET {own} {text}\r\nGET {own}\r\n").as_bytes());
+                            assert_eq!(client.answer(), ok());
+                            assert_eq!(client.answer(), bulk(&text));
+                            if turn % 30 == 0 {
+                                assert_eq!(client.ask(&format!("GET {long}")), bulk(value));
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(server.ok(&["get", "own:7"]), "99", "{runtime} {policy}");
+        }
+    }
+}
+
 /// The same scripts, but for what is marked as Esker's own: where there is a Redis, it says whether they are right.
 #[test]
 fn a_redis_answers_the_same() {
