@@ -18,7 +18,8 @@ def row_and_server(name):
     """`set, 50 connections: bare` or `get bare axum, one runtime`: what is measured, and on what."""
     row, server = name.split(": ", 1) if ": " in name else name.split(" ", 1)
     # What waits for the disk is a row of its own.
-    return (f"{row}, synced", server.split(",")[0]) if "sync" in server and "always" in server else (row, server)
+    unsynced = re.sub(r",? f?sync always\b", "", server)
+    return (f"{row}, synced", unsynced) if unsynced != server else (row, server)
 
 
 def read(files):
