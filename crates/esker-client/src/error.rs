@@ -192,6 +192,10 @@ impl StdError for Error {
     }
 }
 
+/// What somebody is asked whose server does not speak as the endpoint says.
+pub(crate) const OTHER_PORT: &str =
+    "is this the port of another protocol? `esker serve` prints an endpoint for each";
+
 /// The innermost cause: what the system said, without each layer's preamble.
 pub(crate) fn root<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     let mut innermost = error;

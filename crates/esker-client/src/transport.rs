@@ -26,6 +26,7 @@ use crate::{
     attempts::{Attempts, Manner},
     connect::{Connector, Version, connector},
     endpoints::{Endpoint, Endpoints, base_of},
+    error::{OTHER_PORT, root},
     request_id::RequestIds,
     secure::{Credentials, TlsSettings},
 };
@@ -269,9 +270,16 @@ impl Transport {
         let answered = timeout(limit, self.pool.request(request)).await;
         answered.map_err(|_| Error::TimedOut { after: limit })?.map_err(|e| match e.is_connect() {
             true => Error::Unreachable { endpoint: endpoint.clone(), source: Arc::new(e) },
+            false if is_no_http(&e) => Error::Protocol(format!("{}; {OTHER_PORT}", root(&e))),
             false => Error::Interrupted { source: Arc::new(e) },
         })
     }
+}
+
+/// Whether something else than HTTP was answered.
+fn is_no_http(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse))
 }
 
 fn request(endpoint: &Endpoint, call: &Call) -> Result<Request<Full<Bytes>>> {

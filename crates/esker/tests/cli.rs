@@ -49,6 +49,18 @@ fn single_keys() {
     fails(&server.run(&["put", ""]), 1, "a key has 1 to");
 }
 
+/// A scheme that is not the port's: said at once, and what to look at.
+#[test]
+fn a_port_of_another_protocol_is_called_that() {
+    let (_dir, server) = server();
+    let http = server.endpoint.trim_start_matches("http://");
+    let binary = server.binary.trim_start_matches("esker://");
+    for endpoint in [format!("http://{binary}"), format!("esker://{http}")] {
+        let output = run(&["get", "k", "--endpoint", &endpoint]);
+        fails(&output, 1, "is this the port of another protocol?");
+    }
+}
+
 /// SPEC 1.6 to 1.8, 1.10, 1.11 from the command line.
 #[test]
 fn conditions_expiry_counters_ranges_and_several_keys() {

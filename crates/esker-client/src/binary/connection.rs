@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::failure::{closes, refusal};
-use crate::{Error, stream::Stream};
+use crate::{Error, error::OTHER_PORT, stream::Stream};
 
 /// So many requests wait for their answers on a connection; more wait for it.
 const IN_FLIGHT_MAX: usize = 256;
@@ -358,7 +358,7 @@ impl Driver {
 
     fn next_answer(&mut self) -> Result<Option<Answer>, Error> {
         let next = self.parser.next(&mut self.input);
-        next.map_err(|e| Error::Protocol(e.to_string()))
+        next.map_err(|e| Error::Protocol(format!("{e}; {OTHER_PORT}")))
     }
 }
 

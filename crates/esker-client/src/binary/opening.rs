@@ -11,7 +11,10 @@ use tokio::{
 };
 
 use super::failure::{refusal, unexpected};
-use crate::{Credentials, Error, Result, Settings, connect::Dialer, endpoints::Endpoint, stream::Stream};
+use crate::{
+    Credentials, Error, Result, Settings, connect::Dialer, endpoints::Endpoint, error::OTHER_PORT,
+    stream::Stream,
+};
 
 /// The answer to `AUTH` has a line and a sentence.
 const ANSWER_BYTES: usize = 1 << 10;
@@ -78,7 +81,7 @@ async fn introduce(stream: &mut Stream, introduction: &[u8]) -> io::Result<Resul
     let (mut parser, mut input) = (AnswerParser::default(), BytesMut::with_capacity(ANSWER_BYTES));
     loop {
         match parser.next(&mut input) {
-            Err(e) => return Ok(Err(Error::Protocol(e.to_string()))),
+            Err(e) => return Ok(Err(Error::Protocol(format!("{e}; {OTHER_PORT}")))),
             Ok(Some(_)) if !input.is_empty() => {
                 return Ok(Err(Error::Protocol("an answer to no request".into())));
             }
