@@ -228,6 +228,13 @@ pub(crate) fn base_of(endpoint: &str) -> Result<Endpoint> {
         return Err(Error::invalid("an endpoint holds no user or password: give them apart"));
     }
     let uri: Uri = full.parse().map_err(|_| refuse("give an address"))?;
+    let names_port = |authority: &str| authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+    if let Some(authority) = uri.authority()
+        && names_port(authority.as_str())
+        && authority.port_u16().is_none()
+    {
+        return Err(refuse("a port is 1 to 65535"));
+    }
     match (uri.scheme_str(), uri.authority(), uri.path_and_query().map(|path| path.as_str())) {
         (Some(scheme @ ("http" | "https")), Some(authority), None | Some("/" | "")) => {
             Ok(format!("{scheme}://{authority}").into())

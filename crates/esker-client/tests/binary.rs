@@ -27,6 +27,11 @@ async fn serve(answers: Vec<&'static str>) -> (String, Seen) {
     tokio::spawn(async move {
         for answer in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
+            // What every connection begins with.
+            let mut hello = [0; 5];
+            stream.read_exact(&mut hello).await.unwrap();
+            assert_eq!(&hello, b"PING\n");
+            stream.write_all(b"PONG\n").await.unwrap();
             let mut request = vec![0; 65_536];
             let mut read = stream.read(&mut request).await.unwrap();
             let rest = answer.strip_prefix('@').and_then(|rest| rest.split_once('@'));

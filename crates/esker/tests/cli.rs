@@ -59,6 +59,13 @@ fn a_port_of_another_protocol_is_called_that() {
         let output = run(&["get", "k", "--endpoint", &endpoint]);
         fails(&output, 1, "is this the port of another protocol?");
     }
+    // To a Redis `DEL 5` would be a whole command, and 5 a key.
+    server.ok(&["put", "5", "v"]);
+    let resp = format!("esker://{}", server.resp);
+    fails(&run(&["del", "mykey", "--endpoint", &resp]), 1, "is this the port of another protocol?");
+    assert_eq!(server.ok(&["get", "5"]), "v");
+    fails(&run(&["get", "k", "--endpoint", "http://127.0.0.1:99999"]), 2, "a port is 1 to 65535");
+    fails(&run(&["watch", "--endpoint", &format!("esker://{binary}")]), 1, "a watch is asked for over HTTP");
 }
 
 /// SPEC 1.6 to 1.8, 1.10, 1.11 from the command line.

@@ -23,7 +23,7 @@ const ANSWER_BYTES: usize = 1 << 10;
 pub(super) struct Opener {
     connect_timeout: Duration,
     dialer: Dialer,
-    /// The first request of every connection, whole.
+    /// Says who one is, as a whole request.
     introduction: Option<Vec<u8>>,
 }
 
@@ -56,10 +56,12 @@ impl Opener {
         let late = |_| unreachable(io::ErrorKind::TimedOut.into());
         let connected = timeout(self.connect_timeout, self.connect(endpoint)).await.map_err(late)?;
         let mut stream = connected.map_err(unreachable)?;
-        if let Some(introduction) = &self.introduction {
-            // Nothing else was sent if that fails.
-            let answer = introduce(&mut stream, introduction).await.map_err(unreachable)?;
-            match refusal(answer?)? {
+        // Nothing else was sent if that fails. Something is asked in any case: a Redis would take `DEL 5` for a command of its own,
+        // and for a key.
+        let introduction = self.introduction.as_deref().unwrap_or(b"PING\n");
+        let answer = introduce(&mut stream, introduction).await.map_err(unreachable)??;
+        if self.introduction.is_some() {
+            match refusal(answer)? {
                 Answer::Ok { .. } => {}
                 other => return Err(unexpected(&other)),
             }

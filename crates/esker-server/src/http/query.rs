@@ -31,7 +31,8 @@ impl<'a> Query<'a> {
     ) -> Result<Self, ApiError> {
         let mut parsed = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) =
+                pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
             let name = match percent::decode_query(name.as_bytes())? {
                 Cow::Borrowed(_) => Cow::Borrowed(name),
                 Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
@@ -43,6 +44,12 @@ impl<'a> Query<'a> {
             if parsed.bytes(&name).is_some() {
                 return Err(ApiError::bad_request(format!("the parameter `{name}` is given twice")));
             }
+            // Somebody's variable that was not set, perhaps: `?prefix` is not to mean every key there is.
+            let Some(value) = value else {
+                let message =
+                    format!("the parameter `{name}` has no value: write `{name}=` if it is to be empty");
+                return Err(ApiError::bad_request(message));
+            };
             parsed.pairs.push((name, percent::decode_query(value.as_bytes())?));
         }
         Ok(parsed)
@@ -128,5 +135,6 @@ mod tests {
         assert!(refusal("begin=a").contains("takes start, reverse"));
         assert!(refusal("start=a&start=b").contains("given twice"));
         assert!(refusal("start=%zz").contains("hex digits"));
+        assert!(refusal("reverse=true&start").contains("`start` has no value"));
     }
 }

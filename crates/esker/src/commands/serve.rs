@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     sync::{Arc, mpsc},
 };
@@ -245,6 +245,7 @@ fn invite(
 ) -> std::io::Result<()> {
     let (has_tls, has_users) = (settings.security.has_tls(), settings.security.has_users());
     let said = |shown: bool, what: &'static str| if shown { what } else { "" };
+    let address = reachable(address);
     let s = said(has_tls, "s");
     let endpoint = match (address.port(), has_tls) {
         (8080, false) => String::new(),
@@ -261,10 +262,20 @@ fn invite(
     writeln!(out, "  esker get greeting{endpoint}{ca}")?;
     if let Some(resp) = resp {
         let (tls, user) = (said(has_tls, " --tls"), said(has_users, " --user NAME --askpass"));
-        let (ip, port) = (resp.ip(), resp.port());
+        let (ip, port) = (reachable(resp).ip(), resp.port());
         writeln!(out, "  redis-cli -h {ip} -p {port}{tls}{cacert}{user} get greeting")?;
     }
     Ok(())
+}
+
+/// From this machine: no certificate is for 0.0.0.0.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// Scripts wait for this file; it appears with its content in it.

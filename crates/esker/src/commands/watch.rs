@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use esker_client::{RangeEnd, Retry, WatchEvent};
+use esker_client::{Error, RangeEnd, Retry, WatchEvent};
 use esker_wire::kv;
 use serde_json::{Value, json};
 
@@ -15,7 +15,10 @@ use crate::{
 
 pub(super) async fn run(connection: &Connection, args: WatchArgs) -> Result<(), Failure> {
     // That nobody is there is told at once. Who was there and goes is waited for.
-    connect(connection)?.health().await?;
+    connect(connection)?.health().await.map_err(|e| match e {
+        Error::NotSupported { .. } => Error::NotSupported { what: "a watch" },
+        other => other,
+    })?;
     let mut stream = client(connection, Retry::default())?.watch(args.options()).await?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     while left > 0

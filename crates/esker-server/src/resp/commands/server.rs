@@ -129,7 +129,8 @@ fn server(seen: &Seen<'_>, text: &mut String) -> std::fmt::Result {
 
 fn clients(seen: &Seen<'_>, text: &mut String) -> std::fmt::Result {
     write!(text, "connected_clients:{}\r\n", seen.front.resp.clients.count())?;
-    write!(text, "maxclients:{}\r\n", seen.front.config.limits.connections)
+    // No command waits for another client.
+    write!(text, "maxclients:{}\r\nblocked_clients:0\r\n", seen.front.config.limits.connections)
 }
 
 fn memory(seen: &Seen<'_>, text: &mut String) -> std::fmt::Result {
