@@ -24,7 +24,7 @@ pub(super) async fn run(connection: &Connection, args: WatchArgs) -> Result<(), 
     while left > 0
         && let Some(event) = stream.next().await
     {
-        let event = event?;
+        let event = event.map_err(gone)?;
         let is_progress = matches!(event, WatchEvent::Progress { .. });
         if is_progress && !args.progress {
             continue;
@@ -33,6 +33,16 @@ pub(super) async fn run(connection: &Connection, args: WatchArgs) -> Result<(), 
         left -= u64::from(!is_progress);
     }
     Ok(())
+}
+
+/// Why a watch that was under way has ended. What is told last depends on how the servers went.
+fn gone(error: Error) -> Failure {
+    match error {
+        Error::TimedOut { .. } | Error::Interrupted { .. } => {
+            Failure::Unreachable(format!("nobody was there to go on with: {error}"))
+        }
+        error => error.into(),
+    }
 }
 
 /// One event in a line, at once.
@@ -115,5 +125,13 @@ mod tests {
         assert_eq!(range(RangeEnd::With(b"b".into())), ("delete_range\t9\ta\tend\tb".into(), json.into()));
         let json = r#"{"start":"a","type":"delete_range","version":9}"#;
         assert_eq!(range(RangeEnd::None), ("delete_range\t9\ta\tend\t".into(), json.into()));
+    }
+
+    #[test]
+    fn who_is_not_there_any_more_cannot_be_reached() {
+        let after = std::time::Duration::from_secs(1);
+        assert!(matches!(gone(Error::TimedOut { after }), Failure::Unreachable(_)));
+        let history = Error::Resync { version: 7, message: String::new() };
+        assert!(!matches!(gone(history), Failure::Unreachable(_)));
     }
 }
