@@ -26,7 +26,7 @@ const FULL: f64 = 0.9;
 const CROWDED: f64 = 0.25;
 /// and another one is of use if so much of a core idles, besides what idles while homes wait for the disk. Where it does, none is
 /// closed.
-const IDLE: f64 = 0.3;
+const IDLE: f64 = 0.4;
 /// Where after an opening less than so much more is done,
 const GAINED: f64 = 1.1;
 /// and each thing takes so much more time of cores, it was a mistake.
