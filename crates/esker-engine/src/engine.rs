@@ -296,6 +296,9 @@ pub trait Engine: Send + Sync + 'static {
     /// here: after an opening, and when a snapshot has come.
     fn note_stamp(&self, stamp_ms: u64);
 
+    /// Some of these keys are looked up next: what that reads of memory may be asked for already, of all at once. Changes nothing.
+    fn prefetch(&self, keys: &[&[u8]]);
+
     /// The present value of a key. `Absent` and `Found` at once; `Cold` only if the value is not in memory.
     ///
     /// Errors: `Damage`, `Io`.

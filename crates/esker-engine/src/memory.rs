@@ -176,6 +176,8 @@ impl Engine for MemoryEngine {
         self.stamp_ms.fetch_max(stamp_ms, Ordering::AcqRel);
     }
 
+    fn prefetch(&self, _keys: &[&[u8]]) {}
+
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {
         Ok(self.get(log, key)?.map_or(Lookup::Absent, Lookup::Found))
     }

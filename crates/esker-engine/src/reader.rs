@@ -26,6 +26,11 @@ impl Reader {
         self.engine.get(&self.log, key)
     }
 
+    /// Some of these keys are read next; see [`Engine::prefetch`].
+    pub fn prefetch(&self, keys: &[&[u8]]) {
+        self.engine.prefetch(keys);
+    }
+
     /// Reads a key without ever waiting for the disk.
     ///
     /// Errors: `Damage`, `Io`.

@@ -6,6 +6,7 @@
 
 use std::{ops::Bound, sync::atomic::Ordering};
 
+use arrayvec::ArrayVec;
 use esker_log::{
     Error, Position, Result,
     format::FRAME_HEADER_LEN,
@@ -17,7 +18,7 @@ use esker_log::{
 use super::{
     Bitcask,
     collect::slot_of,
-    keydir::{IN_PLACE_OPERATIONS_MAX, Keydir, Slot, Tree},
+    keydir::{IN_PLACE_OPERATIONS_MAX, Keydir, LANES, Slot, Tree},
     liveness::Liveness,
     read,
 };
@@ -55,7 +56,8 @@ impl Bitcask {
         let (mut cut, first) = (Vec::new(), outcomes.len());
         let mut live = self.live.lock();
         self.keydir.apply(operations, |tree| {
-            let mut turn = Turn { tree, live: &mut live, cut: &mut cut, stamp: 0 };
+            let mut turn =
+                Turn { tree, live: &mut live, cut: &mut cut, stamp: 0, coming: Coming::of(batches) };
             outcomes.extend(batches.iter().map(|batch| turn.apply(batch, &[])));
             self.note_stamp(turn.stamp);
         });
@@ -75,7 +77,8 @@ impl Bitcask {
             Verdict::Applies(sums) => {
                 let mut cut = Vec::new();
                 committed = self.keydir.apply(batch.records as usize, |tree| {
-                    let mut turn = Turn { tree, live: &mut live, cut: &mut cut, stamp: 0 };
+                    let coming = Coming::of(std::slice::from_ref(batch));
+                    let mut turn = Turn { tree, live: &mut live, cut: &mut cut, stamp: 0, coming };
                     let committed = turn.apply(batch, sums);
                     self.note_stamp(turn.stamp);
                     committed
@@ -186,6 +189,8 @@ struct Turn<'a> {
     cut: &'a mut Vec<CutOut>,
     /// The latest time that a batch said.
     stamp: u64,
+    /// The records that it will come to.
+    coming: Coming<'a>,
 }
 
 impl Turn<'_> {
@@ -197,6 +202,7 @@ impl Turn<'_> {
         let mut sums = sums.iter();
         let mut now = batch.floor_ms;
         for (at, record) in Records::new(batch.payload).map(|record| record.expect(VERIFIED)) {
+            self.coming.prefetch(self.tree);
             let old = match record.kind {
                 RecordKind::Put => {
                     let slot = slot_of(&record, segment, payload_offset + at as u32, batch.version);
@@ -244,6 +250,47 @@ impl Turn<'_> {
             self.cut.push(CutOut { tree, version, expired_by });
         }
         keys
+    }
+}
+
+/// The keys of the records that are applied next. They are looked up some at a time before they are applied one by one: so their
+/// waits for memory overlap, and readers wait less for the lock.
+struct Coming<'a> {
+    batches: &'a [Applied<'a>],
+    records: Records<'a>,
+    /// So many records were looked up and are not applied.
+    left: usize,
+}
+
+impl<'a> Coming<'a> {
+    fn of(batches: &'a [Applied<'a>]) -> Self {
+        Self { batches, records: Records::new(&[]), left: 0 }
+    }
+
+    /// Called before each record.
+    fn prefetch(&mut self, tree: &Tree<Slot>) {
+        if self.left == 0 {
+            let keys: ArrayVec<&[u8], LANES> = self.by_ref().take(LANES).collect();
+            self.left = keys.len();
+            if keys.len() > 1 {
+                std::hint::black_box(tree.get_each(&keys));
+            }
+        }
+        self.left = self.left.saturating_sub(1);
+    }
+}
+
+impl<'a> Iterator for Coming<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            if let Some(record) = self.records.next() {
+                return Some(record.expect(VERIFIED).1.key);
+            }
+            let (next, rest) = self.batches.split_first()?;
+            (self.batches, self.records) = (rest, Records::new(next.payload));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! What apply did is mostly to be seen in the frames, so the background thread reads back what was just written, from the
 //! page cache, and writers keep no books. Only what came of judged batches is remembered until then ([`Judged`]).
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use esker_log::{
     GroupEnd, Position, Result, SegmentId,
@@ -14,7 +14,7 @@ use esker_log::{
 
 use super::{
     index_file::{IndexWriter, Place, Stretch},
-    keydir::Slot,
+    keydir::{Slot, common_prefix},
     ranges::{Age, Cover, RangeTombstone},
 };
 use crate::{
@@ -37,8 +37,6 @@ pub(crate) struct Collector {
 }
 
 struct Entry {
-    /// The key's first eight bytes, big-endian, zero-padded: decides most comparisons without touching the key.
-    head: u64,
     key_at: usize,
     key_len: u16,
     place: Place,
@@ -118,7 +116,7 @@ impl Collector {
         };
         let key_at = self.keys.len();
         self.keys.extend_from_slice(record.key);
-        self.entries.push(Entry { head: head(record.key), key_at, key_len: record.key.len() as u16, place });
+        self.entries.push(Entry { key_at, key_len: record.key.len() as u16, place });
     }
 
     /// The last frame taken in.
@@ -129,20 +127,18 @@ impl Collector {
     /// The index file's content: keys ascending, of each only the last entry, and that only if no range was deleted over it
     /// since.
     pub(crate) fn into_index(self, store: &StoreId, mut stretch: Stretch) -> IndexWriter {
-        let Self { keys, mut entries, ranges, .. } = self;
+        let Self { keys, entries, ranges, .. } = self;
         // A snapshot's values may come before anything that says how far its versions go.
         let newest = entries.iter().map(|entry| entry.place.version);
         let newest = newest.chain(ranges.iter().map(|(range, _)| range.version)).max();
         stretch.last.index = stretch.last.index.max(newest.unwrap_or(0));
         let cover = Cover::new(ranges.iter().map(|(range, at)| (range, *at)));
         let key = |entry: &Entry| &keys[entry.key_at..entry.key_at + usize::from(entry.key_len)];
-        entries.sort_unstable_by(|a, b| {
-            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(|| a.age().cmp(&b.age()))
-        });
         let mut writer = IndexWriter::new(store, stretch);
-        for (i, entry) in entries.iter().enumerate() {
-            let superseded =
-                entries.get(i + 1).is_some_and(|next| next.head == entry.head && key(next) == key(entry));
+        let order = Order::of(&entries, key);
+        for (i, sorted) in order.sorted.iter().enumerate() {
+            let entry = order.entry(sorted);
+            let superseded = order.sorted.get(i + 1).is_some_and(|next| order.is_same_key(sorted, next));
             let deleted = !cover.is_empty() && cover.over(key(entry)).is_some_and(|age| age > entry.age());
             if !superseded && !deleted {
                 writer.push(key(entry), entry.place);
@@ -182,6 +178,83 @@ pub(crate) fn slot_of(record: &Record<'_>, segment: SegmentId, offset: u32, vers
     }
 }
 
+/// Entries by key, those of one key from old to new.
+///
+/// A look at an entry, or at its key, is a wait for memory, of which a segment's worth does not fit into the processor's caches. So what
+/// is sorted is small and decides by itself where keys are short: all keys of a stretch often begin alike, and what it has are the bytes
+/// behind that.
+struct Order<'a, K> {
+    entries: &'a [Entry],
+    key: K,
+    /// With so many bytes all keys begin alike.
+    shared: usize,
+    /// Whether entries were gathered from old to new.
+    is_by_age: bool,
+    sorted: Vec<Sorted>,
+}
+
+/// An entry's place in the list, and what decides most comparisons.
+#[derive(Clone, Copy)]
+struct Sorted {
+    head: u64,
+    /// A segment, whose offsets have as many bits, holds no more.
+    at: u32,
+    key_len: u16,
+}
+
+impl<'a, K: Fn(&Entry) -> &'a [u8]> Order<'a, K> {
+    fn of(entries: &'a [Entry], key: K) -> Self {
+        let shared = shared_len(entries.iter().map(&key));
+        let is_by_age = entries.is_sorted_by_key(Entry::age);
+        let sorted = entries.iter().zip(0..).map(|(entry, at)| Sorted {
+            head: head(&key(entry)[shared..]),
+            at,
+            key_len: entry.key_len,
+        });
+        let mut sorted: Vec<Sorted> = sorted.collect();
+        let order = Self { entries, key, shared, is_by_age, sorted: Vec::new() };
+        sorted.sort_unstable_by(|a, b| order.compare(a, b));
+        Self { sorted, ..order }
+    }
+
+    fn compare(&self, a: &Sorted, b: &Sorted) -> Ordering {
+        let keys = || match self.are_whole(a, b) {
+            // Of two that are padded to the same number the shorter is the smaller.
+            true => a.key_len.cmp(&b.key_len),
+            false => self.key(a).cmp(self.key(b)),
+        };
+        a.head.cmp(&b.head).then_with(keys).then_with(|| self.compare_ages(a, b))
+    }
+
+    fn compare_ages(&self, a: &Sorted, b: &Sorted) -> Ordering {
+        if self.is_by_age { a.at.cmp(&b.at) } else { self.entry(a).age().cmp(&self.entry(b).age()) }
+    }
+
+    fn is_same_key(&self, a: &Sorted, b: &Sorted) -> bool {
+        a.head == b.head && a.key_len == b.key_len && (self.are_whole(a, b) || self.key(a) == self.key(b))
+    }
+
+    /// Whether the heads hold all of both keys that is not shared.
+    fn are_whole(&self, a: &Sorted, b: &Sorted) -> bool {
+        usize::from(a.key_len.max(b.key_len)) <= self.shared + size_of::<u64>()
+    }
+
+    fn entry(&self, sorted: &Sorted) -> &'a Entry {
+        &self.entries[sorted.at as usize]
+    }
+
+    fn key(&self, sorted: &Sorted) -> &'a [u8] {
+        (self.key)(self.entry(sorted))
+    }
+}
+
+/// With how many bytes all the keys begin alike.
+fn shared_len<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> usize {
+    let Some(first) = keys.next() else { return 0 };
+    keys.fold(first.len(), |shared, key| common_prefix(&first[..shared], key))
+}
+
+/// A key's first eight bytes as a number that sorts like them, padded with zeros.
 fn head(key: &[u8]) -> u64 {
     let mut head = [0; 8];
     let len = key.len().min(8);
@@ -209,4 +282,46 @@ pub(crate) fn collect(
 /// Where every entry of the log counts, and everything in a merged segment: what has records.
 pub(crate) fn every_entry(frame: &Frame<'_>) -> bool {
     matches!(frame.header.kind, FrameKind::Records | FrameKind::Placed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn entry(key: &[u8], keys: &mut Vec<u8>, version: Version) -> Entry {
+        let key_at = keys.len();
+        keys.extend_from_slice(key);
+        Entry { key_at, key_len: key.len() as u16, place: Place::tombstone(version) }
+    }
+
+    /// Keys that are one another's beginnings, with NULs, behind a common start or none, shorter and longer than what is
+    /// sorted by.
+    fn keys() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let key = vec(prop::sample::select(vec![0_u8, 1, b'a', 0xff]), 0..12);
+        let start = prop::sample::select(vec![&b""[..], b"key:", b"a long common start/"]);
+        (start, vec(key, 0..60))
+            .prop_map(|(start, ends)| ends.into_iter().map(|end| [start, end.as_slice()].concat()).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn entries_are_sorted_by_key_and_then_by_age(keys in keys(), ascending: bool, versions in vec(0_u64..9, 60)) {
+            let mut bytes = Vec::new();
+            let entries: Vec<Entry> = keys.iter().zip(0_u64..).map(|(key, number)| {
+                entry(key, &mut bytes, if ascending { number } else { versions[number as usize] })
+            }).collect();
+            let key = |entry: &Entry| &bytes[entry.key_at..][..usize::from(entry.key_len)];
+            let order = Order::of(&entries, key);
+            let mut expected: Vec<&Entry> = entries.iter().collect();
+            expected.sort_by_key(|entry| (key(entry), entry.age()));
+            let sorted: Vec<&Entry> = order.sorted.iter().map(|sorted| order.entry(sorted)).collect();
+            prop_assert!(sorted.iter().map(|entry| entry.key_at).eq(expected.iter().map(|entry| entry.key_at)));
+            for pair in order.sorted.windows(2) {
+                let same = key(order.entry(&pair[0])) == key(order.entry(&pair[1]));
+                prop_assert_eq!(order.is_same_key(&pair[0], &pair[1]), same);
+            }
+        }
+    }
 }

@@ -73,7 +73,7 @@ use self::{
     collect::{Judged, slot_of},
     held::HeldSnapshots,
     index_file::{IndexFile, IndexName},
-    keydir::{Builder, Keydir, Slot, Tree},
+    keydir::{Builder, Keydir, LANES, Slot, Tree},
     liveness::Liveness,
     merge::beside::Beside,
     scan::{BitcaskScan, BitcaskStoredScan, Snapshot},
@@ -405,6 +405,15 @@ impl Engine for Bitcask {
 
     fn note_stamp(&self, stamp_ms: u64) {
         self.stamp_ms.fetch_max(stamp_ms, Ordering::AcqRel);
+    }
+
+    fn prefetch(&self, keys: &[&[u8]]) {
+        for keys in keys.chunks(LANES) {
+            let slots = self.keydir.get_each(keys);
+            if let Some(cache) = self.budget.cache() {
+                cache.prefetch(slots.into_iter().flatten());
+            }
+        }
     }
 
     fn lookup(&self, log: &Arc<Log>, key: &[u8]) -> Result<Lookup> {

@@ -20,12 +20,13 @@ use std::{
     time::Duration,
 };
 
+use arrayvec::ArrayVec;
 use esker_log::clock::Clock;
 use parking_lot::Mutex;
 use triomphe::ThinArc;
 
 use self::{lately::LatelyRead, place::Place, shard::Shard};
-use super::keydir::Slot;
+use super::keydir::{LANES, Slot};
 use crate::{Entry, Value};
 
 /// Larger values are not kept: reading them costs no more than copying them.
@@ -125,6 +126,17 @@ impl Cache {
         drop(shard);
         let expiry = kept.header.header.expiry;
         Some(Entry { value: Value::kept(kept), version: slot.version(), expiry })
+    }
+
+    /// Reads what [`Cache::get`] of the first [`LANES`] slots will read, of all of them at once. Counts as no read. What others are
+    /// just using is left out.
+    pub(crate) fn prefetch(&self, slots: impl Iterator<Item = Slot>) {
+        let hashes = slots.take(LANES).map(|slot| Place::of(slot).hash());
+        // All locks first: each makes the processor wait for the loads before it. None is waited for, so the order is of no matter.
+        let locked = hashes.filter_map(|hash| Some((self.shard(hash).try_lock()?, hash)));
+        let mut shards: ArrayVec<_, LANES> = locked.collect();
+        shards.iter_mut().for_each(|(shard, hash)| shard.touch_bucket(*hash));
+        shards.iter_mut().for_each(|(shard, hash)| shard.touch_value(*hash));
     }
 
     /// Keeps what was read at the slot's place, if it is worth it.
@@ -259,6 +271,20 @@ mod tests {
         assert_eq!(moved.value, entry(slot(64), 100).value);
         assert!(cache.get(slot(64)).is_none() && cache.get(slot(512)).is_none());
         assert_eq!(cache.stats().values, 1);
+    }
+
+    #[test]
+    fn looking_ahead_counts_as_no_read_and_waits_for_nobody() {
+        let (cache, _) = cache(8 << 20, None);
+        (0..100).for_each(|offset| offer_twice(&cache, offset, 100));
+        let before = cache.stats();
+        let kept_and_not = || (0..200).map(slot);
+        cache.prefetch(kept_and_not());
+        let held: Vec<_> = cache.shards.iter().map(|shard| shard.lock()).collect();
+        cache.prefetch(kept_and_not());
+        drop(held);
+        assert_eq!(cache.stats(), before);
+        assert!((0..100).all(|offset| cache.get(slot(offset)) == Some(entry(slot(offset), 100))));
     }
 
     #[test]

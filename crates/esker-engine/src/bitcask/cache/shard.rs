@@ -82,6 +82,20 @@ impl Shard {
         found
     }
 
+    /// Reads the bucket, so that it is near when it is looked into.
+    pub(super) fn touch_bucket(&mut self, hash: u64) {
+        std::hint::black_box(self.bucket(hash).touched);
+    }
+
+    /// Reads where the value begins and where it ends. Its bucket is near.
+    pub(super) fn touch_value(&mut self, hash: u64) {
+        let bucket = self.bucket(hash);
+        let way = bucket.marks.iter().position(|&has| has == mark(hash));
+        if let Some(kept) = way.and_then(|way| bucket.kept[way].as_ref()) {
+            std::hint::black_box((kept.header.header.place, kept.slice.last().copied()));
+        }
+    }
+
     /// Takes a value in, if it is not there; `touched`: as one that was asked for already.
     pub(super) fn insert(&mut self, kept: Kept, hash: u64, touched: bool) {
         if weight(&kept) > self.capacity {

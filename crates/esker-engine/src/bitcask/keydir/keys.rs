@@ -120,7 +120,7 @@ impl Keys {
     /// Then the ends are needed too, last of all and some cache lines away, so they are asked for at once. In
     /// inner nodes heads mostly decide, and ends would only crowd the cache.
     pub(super) fn search_to_use(&self, key: &[u8]) -> Result<usize, usize> {
-        std::hint::black_box((self.ends.first().copied(), self.ends.last().copied()));
+        self.touch_ends();
         self.search(key)
     }
 
@@ -184,6 +184,29 @@ impl Keys {
         let shared = if self.is_empty() { key.len() } else { common_prefix(self.prefix(), key) };
         let regrown = (prefix_len - shared.min(prefix_len)) * self.len();
         self.suffix_bytes() + regrown + (key.len() - shared) <= SUFFIX_BYTES_MAX
+    }
+
+    /// Asks for the memory that a search reads first.
+    pub(super) fn touch_heads(&self) {
+        /// Heads in a cache line.
+        const LINE: usize = 16;
+        self.heads.iter().step_by(LINE).for_each(|head| {
+            std::hint::black_box(*head);
+        });
+    }
+
+    /// Asks for the memory that tells where the bytes of a key are.
+    pub(super) fn touch_ends(&self) {
+        std::hint::black_box((self.ends.first().copied(), self.ends.last().copied()));
+    }
+
+    /// About where `key` is: exactly, if no other begins like it.
+    pub(super) fn first_of_head(&self, key: &[u8]) -> usize {
+        match self.split_prefix(key) {
+            Ok(suffix) => count_below(&self.heads, head(suffix)),
+            Err(Ordering::Less) => 0,
+            Err(_) => self.len(),
+        }
     }
 
     /// Asks for the memory an insert or a removal at `index` will move.
@@ -401,7 +424,7 @@ fn count_below(heads: &[u32], wanted: u32) -> usize {
 }
 
 /// How many leading bytes `a` and `b` share.
-pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+pub(in super::super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 

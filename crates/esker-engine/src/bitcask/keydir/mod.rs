@@ -9,6 +9,7 @@
 //! ```text
 //! Keydir        the lock and the two ways to change (this file)
 //!   Tree        get and insert                    tree.rs    Range   range.rs
+//!               several gets at once              together.rs
 //!               remove, and remove a range        remove.rs, cut.rs
 //!     Node      leaf or inner, split, join        node.rs    Builder builder.rs
 //!       Keys    the sorted keys of one node       keys.rs    Slot    slot.rs
@@ -44,6 +45,7 @@ mod remove;
 mod run;
 mod share;
 mod slot;
+mod together;
 mod totals;
 mod tree;
 
@@ -52,13 +54,16 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrayvec::ArrayVec;
 use parking_lot::{Mutex, RwLock};
 
+pub(super) use self::keys::common_prefix;
 pub use self::{
     builder::{Builder, Fill, NotAscending},
     keys::KEY_BYTES_MAX,
     range::Range,
     slot::Slot,
+    together::LANES,
     tree::Tree,
 };
 
@@ -89,6 +94,11 @@ impl Keydir {
     /// What is known of `key`. Holds the lock for the lookup only.
     pub fn get(&self, key: &[u8]) -> Option<Slot> {
         self.tree.read().get(key)
+    }
+
+    /// What is known of each key, of the first [`LANES`]. Holds the lock for these lookups only.
+    pub fn get_each(&self, keys: &[&[u8]]) -> ArrayVec<Option<Slot>, LANES> {
+        self.tree.read().get_each(keys)
     }
 
     /// The index as it is now and will stay.

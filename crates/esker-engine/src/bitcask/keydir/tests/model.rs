@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{super::Tree, entries};
+use super::{
+    super::{LANES, Tree},
+    entries,
+};
 
 type Model = BTreeMap<Vec<u8>, u32>;
 
@@ -120,6 +123,14 @@ fn check_equal(tree: &Tree<u32>, model: &Model) {
     assert!(tree.iter().eq(model.iter().map(|(key, value)| (key.clone(), *value))));
     for (key, value) in model {
         assert_eq!(tree.get(key), Some(*value));
+    }
+    // Keys that are there and others that begin like them.
+    let keys: Vec<Vec<u8>> =
+        model.keys().flat_map(|key| [key.clone(), [key.as_slice(), b"\0"].concat()]).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    for keys in keys.chunks(LANES) {
+        let values: Vec<Option<u32>> = keys.iter().map(|key| model.get(*key).copied()).collect();
+        assert_eq!(tree.get_each(keys).as_slice(), values);
     }
 }
 
