@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use esker_engine::{ColdRead, Entry, Lookup, View};
+use esker_engine::{ColdRead, Entry, Lookup, Reader, View};
 use futures_util::future::try_join_all;
 
 use crate::{
@@ -28,6 +28,14 @@ enum Source {
 
 /// Whether there is room for a value of so many bytes.
 pub(crate) type Admit = dyn Fn(usize) -> bool + Send + Sync;
+
+/// Looks for those keys together that will be looked up where the caller is. (A view has most of its index in common with the present.)
+pub(crate) fn prefetch(reader: &Reader, keys: &[Vec<u8>]) {
+    let inline: Vec<&[u8]> = keys.iter().take(INLINE_MAX).map(Vec::as_slice).collect();
+    if inline.len() > 1 {
+        reader.prefetch(&inline);
+    }
+}
 
 /// Reads `keys` in `view`. Errors: `TooLarge` if a value is not admitted.
 pub(crate) async fn read(

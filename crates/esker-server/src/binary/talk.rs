@@ -12,7 +12,7 @@ use super::execute::Executor;
 use crate::{
     access::{Arrival, Door},
     http::{ApiError, Front},
-    pipeline::{Out, REQUESTS_MAX, Speaks, Step, Told},
+    pipeline::{Foresight, Out, REQUESTS_MAX, Speaks, Step, Told},
 };
 
 /// See the module.
@@ -21,6 +21,7 @@ pub(super) struct Talk {
     frames: Vec<Frame>,
     /// Which request is next.
     next: usize,
+    foresight: Foresight,
     executor: Executor,
     malformed: Option<Malformed>,
 }
@@ -34,7 +35,8 @@ impl Talk {
             batch_bytes: limits.batch_bytes,
         });
         let executor = Executor::new(door);
-        Self { parser, frames: Vec::new(), next: 0, executor, malformed: None }
+        let foresight = Foresight::default();
+        Self { parser, frames: Vec::new(), next: 0, foresight, executor, malformed: None }
     }
 }
 
@@ -72,6 +74,8 @@ impl Speaks for Talk {
             return self.executor.scan_on().await;
         }
         let Some(frame) = self.frames.get(self.next) else { return Step::Done };
+        let read_key = |at: usize| read_key(&self.frames.get(at)?.request(input));
+        self.foresight.look(&self.executor.door, self.next, self.frames.len(), read_key);
         self.next += 1;
         self.executor.run(frame.request(input)).await;
         Step::GoOn
@@ -85,6 +89,7 @@ impl Speaks for Talk {
         // Each request was counted when it was answered, but for a range that was cut off.
         self.executor.give_up();
         self.frames.clear();
+        self.foresight.forget();
         self.next = 0;
     }
 
@@ -148,6 +153,11 @@ fn key_of<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
         Verb::Get | Verb::Head | Verb::Put | Verb::Del | Verb::Incr | Verb::Range | Verb::DelRange
     );
     has_one.then(|| request.first())
+}
+
+/// The key of a request that reads one key.
+fn read_key<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+    matches!(request.header.verb, Verb::Get | Verb::Head).then(|| request.first())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! module.
 
 mod connection;
+mod foresight;
 mod timer;
 mod write;
 mod writes;
@@ -19,6 +20,7 @@ use esker_engine::Committed;
 
 pub(crate) use self::{
     connection::serve,
+    foresight::Foresight,
     writes::{Awaiting, Writes},
 };
 use crate::{

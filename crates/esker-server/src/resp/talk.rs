@@ -6,11 +6,11 @@ use esker_cluster::metrics::Counter;
 use esker_wire::resp::{Commands, Parser, ParserLimits, ProtocolError};
 use tokio::time::Instant;
 
-use super::{clients::Client, execute::Executor, refusal::Refusal, session::Session, table::find};
+use super::{Args, clients::Client, execute::Executor, refusal::Refusal, session::Session, table::find};
 use crate::{
     access::{Arrival, Door},
     http::Front,
-    pipeline::{Out, REQUESTS_MAX, Speaks, Step, Told},
+    pipeline::{Foresight, Out, REQUESTS_MAX, Speaks, Step, Told},
 };
 
 const TOO_MUCH_UNDER_WAY: Refusal = Refusal::new(
@@ -41,6 +41,7 @@ pub(super) struct Talk {
     commands: Commands,
     /// Which command is next.
     next: usize,
+    foresight: Foresight,
     executor: Executor,
     malformed: Option<ProtocolError>,
 }
@@ -55,7 +56,14 @@ impl Talk {
             ..ParserLimits::default()
         });
         let executor = Executor::new(Session::new(door, client));
-        Self { parser, commands: Commands::default(), next: 0, executor, malformed: None }
+        Self {
+            parser,
+            commands: Commands::default(),
+            next: 0,
+            foresight: Foresight::default(),
+            executor,
+            malformed: None,
+        }
     }
 }
 
@@ -92,6 +100,8 @@ impl Speaks for Talk {
         if self.next == self.commands.len() {
             return Step::Done;
         }
+        let read_key = |at: usize| read_key(self.commands.get(at, input));
+        self.foresight.look(&self.executor.session.door, self.next, self.commands.len(), read_key);
         self.next += 1;
         self.executor.run(self.commands.get(self.next - 1, input)).await
     }
@@ -108,6 +118,7 @@ impl Speaks for Talk {
         self.executor.answered(took);
         self.executor.session.tell(self.executor.last, Instant::now());
         self.commands.clear();
+        self.foresight.forget();
         self.next = 0;
     }
 
@@ -161,6 +172,12 @@ impl Speaks for Talk {
         let key = last.and_then(|args| find(args).ok()?.1.keys.of(args).next());
         Told { operation: self.executor.last, key }
     }
+}
+
+/// The first key of a command that reads it before it does anything else.
+fn read_key(args: Args<'_>) -> Option<&[u8]> {
+    let (_, spec) = find(args).ok()?;
+    if spec.plain.is_some() { None } else { spec.keys.of(args).next() }
 }
 
 #[cfg(test)]
