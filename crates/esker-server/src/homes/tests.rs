@@ -1,5 +1,6 @@
 //! Connections over real sockets that move from home to home.
 
+use futures_util::FutureExt;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -166,5 +167,32 @@ async fn a_connection_leaves_for_its_long_answers() {
     assert_eq!(away(), 0);
     drop(clients);
     until(|| connections(&homes) == [0, 0]).await;
+    threads.join().unwrap();
+}
+
+/// What is answered at once waits until all that were ready have run; who is alone waits for nobody.
+#[tokio::test]
+async fn answers_of_a_turn_are_written_together() {
+    let (service, _dir) = test_service();
+    let (homes, threads) = Homes::start(service.front(), NonZeroUsize::new(1).unwrap(), None, || ()).unwrap();
+    let alone = Lodging::new(homes.clone(), false);
+    assert!(alone.stand_back().now_or_never().is_some());
+    let order: Arc<Mutex<Vec<(&str, usize)>>> = Arc::default();
+    let connection = |number: usize| {
+        let (order, lodging) = (Arc::clone(&order), Lodging::new(homes.clone(), false));
+        async move {
+            order.lock().push(("ran", number));
+            lodging.stand_back().await;
+            order.lock().push(("wrote", number));
+        }
+    };
+    let connections = [connection(1), connection(2), connection(3)];
+    let turn = homes.home(0).handle.spawn(async { connections.map(tokio::spawn) });
+    for connection in turn.await.unwrap() {
+        connection.await.unwrap();
+    }
+    let expected = ["ran", "wrote"].iter().flat_map(|what| (1..=3).map(move |number| (*what, number)));
+    assert!(order.lock().iter().copied().eq(expected), "{order:?}");
+    drop(alone);
     threads.join().unwrap();
 }

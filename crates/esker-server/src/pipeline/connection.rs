@@ -203,7 +203,7 @@ impl<S: Speaks> Connection<S> {
     async fn execute(&mut self, taken: usize) -> Result<(), Ended> {
         let clock = Arc::clone(self.front.clock());
         let start = clock.monotonic();
-        let ran = self.run_taken().await;
+        let (ran, has_waited) = noting_waits(self.run_taken()).await;
         let took = clock.monotonic().saturating_sub(start);
         if took >= self.front.config.timeouts.slow_request {
             self.tell_slow(taken, took);
@@ -213,6 +213,10 @@ impl<S: Speaks> Connection<S> {
         }
         self.speaker.answered(took);
         let step = ran?;
+        // Whoever has waited, for a commit say, was woken together with the others that waited for it.
+        if let (Some(lodging), false) = (&self.lodging, has_waited) {
+            lodging.stand_back().await;
+        }
         self.flush().await?;
         if taken >= REQUESTS_BEFORE_OTHERS {
             tokio::task::yield_now().await;
@@ -379,6 +383,17 @@ impl<S: Speaks> Connection<S> {
         out.share.hold(0);
         Ok(())
     }
+}
+
+/// Runs the future; says as well whether it ever had to wait.
+async fn noting_waits<T>(future: impl Future<Output = T>) -> (T, bool) {
+    let (mut future, mut has_waited) = (pin!(future), false);
+    let output = poll_fn(|cx| {
+        let polled = future.as_mut().poll(cx);
+        has_waited |= polled.is_pending();
+        polled
+    });
+    (output.await, has_waited)
 }
 
 /// Reads what TLS has deciphered. Whether there is something shows only by taking it: into a buffer that nobody holds while
