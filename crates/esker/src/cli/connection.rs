@@ -8,6 +8,7 @@ use super::values::millis;
 
 /// How the client commands reach the server.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// The server, or some nodes of a cluster with commas between: the leader is found, and the other nodes
     #[arg(
