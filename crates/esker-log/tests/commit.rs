@@ -189,6 +189,23 @@ fn what_is_submitted_together_is_one_group() {
     assert_eq!(open(&disk.crash(CrashMode::ProcessKill)).unwrap().1, values);
 }
 
+/// A turn of many connections is committed by the call, up to what would keep its thread for long.
+#[test]
+fn what_is_submitted_together_may_be_more_than_one_batch() {
+    let options = LogOptions { segment_max_bytes: 1 << 20, allocate_bytes: 1 << 20, ..support::options() };
+    let log = open_with(&SimDisk::new(), options).unwrap().0;
+    let commit = group_commit_in(log.writer, SyncPolicy::Never, 4096);
+    let turn = |batches: usize| submit_all(&commit, (0..batches).map(|_| (draft(&[7; 1000]), None)));
+    assert!(turn(240).iter().all(|receiver| receiver.try_recv().unwrap().is_ok()));
+    let waiting = turn(280);
+    assert!(waiting.iter().all(|receiver| receiver.try_recv().is_err()), "so much is for a committer");
+    let committers = start_committers(&commit);
+    assert!(waiting.iter().all(|receiver| receiver.recv().unwrap().is_ok()));
+    commit.close();
+    committers.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(commit.consumer().applied.lock().len(), 520);
+}
+
 /// CHECKS 4: whoever syncs what it submits is told no earlier than that it is on the disk, and all of a group if it is not.
 #[test]
 fn what_is_submitted_together_is_synced_by_the_call_where_that_is_quick() {

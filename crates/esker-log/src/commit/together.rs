@@ -16,11 +16,11 @@ use crate::{SyncPolicy, writer::Draft};
 
 /// A sync that is expected to take no longer is not left to a committer.
 const QUICK_SYNC: Duration = Duration::from_micros(500);
-/// What is synced so, in bytes,
+/// What is committed so, synced or not, in bytes,
 const BYTES_MAX: usize = 256 << 10;
-/// in records,
+/// and in records: half a millisecond's worth or so, more than one batch by itself may be, for it is what many connections wait for.
 const RECORDS_MAX: u32 = 2048;
-/// and together with what others left unsynced before.
+/// A sync waits for what others left unsynced before, too; not for more than this.
 const UNSYNCED_MAX: u32 = 1 << 20;
 
 /// A batch to be committed, and who is told.
@@ -51,9 +51,7 @@ impl<C: Consumer> GroupCommit<C> {
                 }
             }
         }
-        let leads = !queue.leading
-            && self.is_all_applied(&queue)
-            && (self.goes_on_at_once(&queue) || (may_sync && self.is_soon_synced(&queue)));
+        let leads = !queue.leading && self.is_all_applied(&queue) && self.is_soon_committed(&queue, may_sync);
         if leads {
             queue.leading = true;
             let group = self.take_group(&mut queue);
@@ -76,15 +74,16 @@ impl<C: Consumer> GroupCommit<C> {
         self.sync_time.expected() <= QUICK_SYNC
     }
 
-    /// Whether all that waits can be committed without waiting for anything but a quick sync.
-    fn is_soon_synced(&self, queue: &MutexGuard<'_, Queue<C::Outcome>>) -> bool {
+    /// Whether all that waits is so little that the caller commits it, and needs no sync, or a quick one for which it waits.
+    fn is_soon_committed(&self, queue: &MutexGuard<'_, Queue<C::Outcome>>, may_sync: bool) -> bool {
         let entries = &queue.entries;
+        let syncs = || entries.iter().any(|entry| entry.sync == SyncPolicy::Always);
+        let waits_for_it = || may_sync && self.syncs_quickly() && self.unsynced_bytes() <= UNSYNCED_MAX;
         !entries.is_empty()
-            && self.syncs_quickly()
             && queue.bytes <= BYTES_MAX
             && entries.iter().map(|entry| entry.draft.records).sum::<u32>() <= RECORDS_MAX
             && entries.iter().all(|entry| entry.is_quick)
-            && self.unsynced_bytes() <= UNSYNCED_MAX
+            && (!syncs() || waits_for_it())
             && self.takes_at_once(entries.iter().map(frame_len).sum())
     }
 }
