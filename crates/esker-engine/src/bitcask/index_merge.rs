@@ -1,6 +1,10 @@
 //! Reading several index files together, in key order, of each key the newest entry.
 
-use std::{cmp::Ordering, collections::BinaryHeap, ops::Bound};
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, binary_heap::PeekMut},
+    ops::Bound,
+};
 
 use esker_log::Result;
 
@@ -26,44 +30,41 @@ pub(crate) fn merge_index(
     upper: Bound<&[u8]>,
     mut on_entry: impl FnMut(&[u8], Place, usize) -> Result<()>,
 ) -> Result<()> {
-    let mut heap = BinaryHeap::with_capacity(files.len());
+    // Boxed, for a heap moves what it holds about.
+    let mut heap: BinaryHeap<Box<Source<'_>>> = BinaryHeap::with_capacity(files.len());
     for (number, file) in files.iter().enumerate() {
         let cursor = match lower {
             Bound::Included(key) | Bound::Excluded(key) => IndexCursor::seek(file, key)?,
             Bound::Unbounded => IndexCursor::start(file)?,
         };
         if cursor.place().is_some() {
-            heap.push(Source { cursor, number });
+            heap.push(Box::new(Source { cursor, number }));
         }
     }
     let mut last_key: Vec<u8> = Vec::new();
-    while let Some(mut source) = heap.pop() {
-        // The smallest key stands in this source; it goes on with it as long as no other source has a smaller one.
-        loop {
-            let key = source.cursor.key();
-            let Some(place) = source.cursor.place() else { break };
-            if matches!(upper, Bound::Excluded(end) if key >= end) {
-                break;
+    // The smallest key stands in the first source. That goes on where it is: as long as no other has a smaller key, it stays the first.
+    while let Some(mut source) = heap.peek_mut() {
+        let key = source.cursor.key();
+        let Some(place) = source.cursor.place().filter(|_| !is_behind(upper, key)) else {
+            PeekMut::pop(source);
+            continue;
+        };
+        if key != last_key {
+            let deleted = || cover.over(key).is_some_and(|(version, _)| place.version < version);
+            if cover.is_empty() || !deleted() {
+                on_entry(key, place, source.number)?;
             }
-            if key != last_key {
-                let deleted = || cover.over(key).is_some_and(|(version, _)| place.version < version);
-                if cover.is_empty() || !deleted() {
-                    on_entry(key, place, source.number)?;
-                }
-                last_key.clear();
-                last_key.extend_from_slice(key);
-            }
-            source.cursor.advance()?;
-            if source.cursor.place().is_none() {
-                break;
-            }
-            if heap.peek().is_some_and(|other| *other > source) {
-                heap.push(source);
-                break;
-            }
+            last_key.clear();
+            last_key.extend_from_slice(key);
         }
+        source.cursor.advance()?;
     }
     Ok(())
+}
+
+/// Whether a key is behind a range's upper bound, which is one that is not in the range, or none.
+fn is_behind(upper: Bound<&[u8]>, key: &[u8]) -> bool {
+    matches!(upper, Bound::Excluded(end) if key >= end)
 }
 
 /// One file on its way through a merge. Files are numbered from old to new.
