@@ -203,7 +203,16 @@ impl<S: Speaks> Connection<S> {
     async fn execute(&mut self, taken: usize) -> Result<(), Ended> {
         let clock = Arc::clone(self.front.clock());
         let start = clock.monotonic();
-        let (ran, has_waited) = noting_waits(self.run_taken()).await;
+        let mut has_waited = false;
+        let ran = {
+            let mut running = pin!(self.run_taken());
+            let noting = poll_fn(|cx| {
+                let polled = running.as_mut().poll(cx);
+                has_waited |= polled.is_pending();
+                polled
+            });
+            noting.await
+        };
         let took = clock.monotonic().saturating_sub(start);
         if took >= self.front.config.timeouts.slow_request {
             self.tell_slow(taken, took);
@@ -383,17 +392,6 @@ impl<S: Speaks> Connection<S> {
         out.share.hold(0);
         Ok(())
     }
-}
-
-/// Runs the future; says as well whether it ever had to wait.
-async fn noting_waits<T>(future: impl Future<Output = T>) -> (T, bool) {
-    let (mut future, mut has_waited) = (pin!(future), false);
-    let output = poll_fn(|cx| {
-        let polled = future.as_mut().poll(cx);
-        has_waited |= polled.is_pending();
-        polled
-    });
-    (output.await, has_waited)
 }
 
 /// Reads what TLS has deciphered. Whether there is something shows only by taking it: into a buffer that nobody holds while
