@@ -106,6 +106,16 @@ fn an_archive_comes_back_as_the_store_was() {
     assert_eq!(unpacked(&elsewhere, "/again"), Some(then));
 }
 
+/// Where an archive was cut off is told, as near as it is known.
+#[test]
+fn a_cut_archive_says_how_far_it_goes() {
+    let (bytes, _) = of_rich_store();
+    for len in [700, bytes.len() / 2, bytes.len() - 2000] {
+        let error = unpack(&SimDisk::new(), &bytes[..len]).unwrap_err();
+        assert!(matches!(&error, Error::Damage(damage) if damage.offset == len as u64), "{len}: {error}");
+    }
+}
+
 /// Any tool that knows tar files makes a backup's directory of one.
 #[test]
 fn an_archive_is_a_tar_file_of_a_backups_directory() {

@@ -7,6 +7,7 @@
 //! what is read into memory is bounded; and lengths and checksums are what the list at the end says, or it is damage.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     io::{self, Read, Write},
     path::Path,
@@ -213,8 +214,9 @@ pub(super) fn read(
     sink: &mut dyn Sink,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<List> {
-    let reader = Reader { path };
-    let head = reader.head(input)?;
+    let reader = Reader { path, read: Cell::new(0) };
+    let mut input = Counted { input, read: &reader.read };
+    let head = reader.head(&mut input)?;
     let mut whole = head.as_slice().chain(input);
     let whole: &mut dyn Read = &mut whole;
     let mut archive = Archive::new(whole);
@@ -226,6 +228,22 @@ pub(super) fn read(
 
 struct Reader<'a> {
     path: &'a Path,
+    /// How many bytes have come: what is wrong is before that.
+    read: Cell<u64>,
+}
+
+/// Counts the bytes that come.
+struct Counted<'a> {
+    input: &'a mut dyn Read,
+    read: &'a Cell<u64>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(into)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
+    }
 }
 
 impl Reader<'_> {
@@ -258,10 +276,14 @@ impl Reader<'_> {
             let name = parse_stored_name(&stored).filter(|name| is_of_store(name));
             let name = name.ok_or_else(|| self.foreign())?;
             if is_too_long(name, entry.size()) {
-                return Err(Error::damage(self.path, 0, format_args!("its {name} is too long to be one")));
+                return Err(Error::damage(
+                    self.path,
+                    self.read.get(),
+                    format_args!("its {name} is too long to be one"),
+                ));
             }
             if !names.insert(name.to_owned()) {
-                return Err(Error::damage(self.path, 0, format_args!("{name} is in it twice")));
+                return Err(Error::damage(self.path, self.read.get(), format_args!("{name} is in it twice")));
             }
             let file = self.copy(&mut entry, name, sink, &mut |bytes| progress(done + bytes))?;
             done += file.len;
@@ -269,7 +291,11 @@ impl Reader<'_> {
         }
         match files.is_empty() {
             true => Err(self.foreign()),
-            false => Err(Error::damage(self.path, 0, "the archive was cut off: it has no BACKUP at its end")),
+            false => Err(Error::damage(
+                self.path,
+                self.read.get(),
+                "the archive was cut off: it has no BACKUP at its end",
+            )),
         }
     }
 
@@ -283,7 +309,7 @@ impl Reader<'_> {
             // The library's word for whatever is wrong with a header, and for an end where none should be.
             Other | InvalidData | UnexpectedEof if e.raw_os_error().is_none() => Error::damage(
                 self.path,
-                0,
+                self.read.get(),
                 format_args!("the archive is damaged, was cut off or is none: {e}"),
             ),
             _ => Error::io(format_args!("reading {}", self.path.display()), e),
@@ -324,10 +350,10 @@ impl Reader<'_> {
 
     fn list<R: Read>(&self, entry: &mut Entry<'_, R>) -> Result<List> {
         if entry.size() > LIST_BYTES_MAX {
-            return Err(Error::damage(self.path, 0, "its BACKUP is too long to be one"));
+            return Err(Error::damage(self.path, self.read.get(), "its BACKUP is too long to be one"));
         }
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(|e| self.failed(e))?;
+        let mut bytes = vec![0; entry.size() as usize];
+        entry.read_exact(&mut bytes).map_err(|e| self.failed(e))?;
         List::decode(&bytes).map_err(|invalid| esker_log::recovery::invalid_header(self.path, invalid))
     }
 
@@ -338,9 +364,11 @@ impl Reader<'_> {
         });
         match differs {
             Some((listed, _)) => Err(mismatch(&self.path.join(listed.stored_name()))),
-            None if list.files.len() != found.len() => {
-                Err(Error::damage(self.path, 0, "files that BACKUP lists are not in it, or others are"))
-            }
+            None if list.files.len() != found.len() => Err(Error::damage(
+                self.path,
+                self.read.get(),
+                "files that BACKUP lists are not in it, or others are",
+            )),
             None => Ok(()),
         }
     }
