@@ -45,7 +45,7 @@ fn from_lines(text: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut operations = 0;
     for (at, line) in lines.filter(|(_, line)| !line.is_empty()) {
         serde_json::from_slice::<JsonOperation<'_>>(line)
-            .map_err(|e| Failure::Error(format!("line {}: {e}: nothing was done", at + 1)))?;
+            .map_err(|e| Failure::Error(format!("line {}{}: nothing was done", at + 1, wrong(&e))))?;
         if operations > 0 {
             json.push(b',');
         }
@@ -61,6 +61,16 @@ fn from_lines(text: &[u8]) -> Result<Vec<u8>, Failure> {
     }
 }
 
+/// What is wrong with a line, and where in it: serde takes it for a text of its own, of one line.
+fn wrong(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match told.strip_suffix(&place) {
+        Some(what) => format!(", column {}: {what}", error.column()),
+        None => format!(": {told}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +83,15 @@ mod tests {
         let expected =
             br#"{"operations":[{"type":"put","key":"a","value":"1"},{"type":"delete","key":"b"}]}"#.to_vec();
         assert_eq!(json, expected);
-        assert!(matches!(from_lines(b"{}\n{"), Err(Failure::Error(why)) if why.starts_with("line 1:")));
+        let why = |text: &[u8]| match from_lines(text) {
+            Err(Failure::Error(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why(b"{}\n{"), "line 1, column 2: missing field `type`: nothing was done");
+        assert_eq!(
+            why(b"{\"type\":\"delete\",\"key\":\"b\"}\n{"),
+            "line 2, column 1: EOF while parsing an object: nothing was done"
+        );
         assert!(from_lines(b"\n").is_err());
     }
 }

@@ -93,7 +93,7 @@ fn failures_are_told_and_the_last_one_counts() {
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(6), &b"version 1\nv\n"[..]), "{output:?}");
     for why in [
         "no such key: absent",
-        "unrecognized subcommand 'fly'",
+        "no such command: fly; try help",
         "\\q is no escape",
         "the key is at version 1",
     ] {

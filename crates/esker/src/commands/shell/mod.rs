@@ -47,6 +47,10 @@ fn read(words: &[Word]) -> Result<Option<Verb>, Failure> {
         Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             output::line(words::tidy(&e.to_string())).map(|()| None)
         }
+        Err(e) if e.kind() == ErrorKind::InvalidSubcommand => {
+            let word = words.first().map(|word| word.escape_ascii().to_string()).unwrap_or_default();
+            Err(words::no_such_command(&word))
+        }
         Err(e) => {
             let text = words::tidy(&e.to_string());
             Err(Failure::Usage(text.trim_start_matches("error: ").to_owned()))

@@ -134,11 +134,16 @@ pub(super) fn help(command: Option<&str>) -> Result<String, Failure> {
         None => Ok(overview(&table)),
         Some(word) => {
             let found = table.find_subcommand(word).cloned();
-            let found = found.ok_or_else(|| Failure::Usage(format!("no such command: {word}; try help")))?;
+            let found = found.ok_or_else(|| no_such_command(word))?;
             let name = found.get_name().to_owned();
             Ok(tidy(&found.bin_name(name).render_long_help().to_string()))
         }
     }
+}
+
+/// What is said of a word that begins no command.
+pub(super) fn no_such_command(word: &str) -> Failure {
+    Failure::Usage(format!("no such command: {word}; try help"))
 }
 
 /// clap's words about a command line whose program has no name.
