@@ -149,13 +149,22 @@ fn submit_all(
     commit: &GroupCommit<Recorder>,
     drafts: impl IntoIterator<Item = (Draft, Option<SyncPolicy>)>,
 ) -> Vec<mpsc::Receiver<esker_log::Result<u64>>> {
+    submit_all_who(commit, true, drafts)
+}
+
+/// The same of one who `may_sync`, or may not.
+fn submit_all_who(
+    commit: &GroupCommit<Recorder>,
+    may_sync: bool,
+    drafts: impl IntoIterator<Item = (Draft, Option<SyncPolicy>)>,
+) -> Vec<mpsc::Receiver<esker_log::Result<u64>>> {
     let mut receivers = Vec::new();
     let submissions = drafts.into_iter().map(|(draft, sync)| {
         let (sender, receiver) = mpsc::channel();
         receivers.push(receiver);
         Submission { draft, sync, is_quick: true, done: Box::new(move |outcome| drop(sender.send(outcome))) }
     });
-    commit.submit_all(submissions.collect::<Vec<_>>(), true);
+    commit.submit_all(submissions.collect::<Vec<_>>(), may_sync);
     receivers
 }
 
@@ -189,21 +198,33 @@ fn what_is_submitted_together_is_one_group() {
     assert_eq!(open(&disk.crash(CrashMode::ProcessKill)).unwrap().1, values);
 }
 
-/// A turn of many connections is committed by the call, up to what would keep its thread for long.
+/// A turn of many connections is committed by the call, up to what would keep its thread for long, and what it may wait for.
 #[test]
 fn what_is_submitted_together_may_be_more_than_one_batch() {
-    let options = LogOptions { segment_max_bytes: 1 << 20, allocate_bytes: 1 << 20, ..support::options() };
-    let log = open_with(&SimDisk::new(), options).unwrap().0;
-    let commit = group_commit_in(log.writer, SyncPolicy::Never, 4096);
-    let turn = |batches: usize| submit_all(&commit, (0..batches).map(|_| (draft(&[7; 1000]), None)));
-    assert!(turn(240).iter().all(|receiver| receiver.try_recv().unwrap().is_ok()));
-    let waiting = turn(280);
-    assert!(waiting.iter().all(|receiver| receiver.try_recv().is_err()), "so much is for a committer");
-    let committers = start_committers(&commit);
-    assert!(waiting.iter().all(|receiver| receiver.recv().unwrap().is_ok()));
-    commit.close();
-    committers.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(commit.consumer().applied.lock().len(), 520);
+    let turn = |batches: usize, len: usize| (0..batches).map(move |_| (draft(&vec![7; len]), None));
+    let synced = || [(draft(b"synced"), Some(SyncPolicy::Always))];
+    for (what, by_the_call, may_sync, drafts) in [
+        ("much", true, false, turn(200, 1000).collect::<Vec<_>>()),
+        ("many", true, true, turn(1024, 100).collect()),
+        ("a quick sync", true, true, turn(10, 100).chain(synced()).collect()),
+        ("too much", false, true, turn(280, 1000).collect()),
+        ("too many", false, true, turn(1025, 1).collect()),
+        ("a sync it may not wait for", false, false, turn(10, 100).chain(synced()).collect()),
+    ] {
+        let options =
+            LogOptions { segment_max_bytes: 1 << 20, allocate_bytes: 1 << 20, ..support::options() };
+        let log = open_with(&SimDisk::new(), options).unwrap().0;
+        let commit = group_commit_in(log.writer, SyncPolicy::Never, 4096);
+        while !commit.syncs_quickly() {
+            commit.write(draft(b"before"), Some(SyncPolicy::Always)).unwrap();
+        }
+        let told = submit_all_who(&commit, may_sync, drafts);
+        assert!(told.iter().all(|receiver| receiver.try_recv().is_ok() == by_the_call), "{what}");
+        let committers = start_committers(&commit);
+        commit.close();
+        committers.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(by_the_call || told.iter().all(|receiver| receiver.recv().unwrap().is_ok()), "{what}");
+    }
 }
 
 /// CHECKS 4: whoever syncs what it submits is told no earlier than that it is on the disk, and all of a group if it is not.

@@ -11,7 +11,7 @@ use parking_lot::MutexGuard;
 use super::{Callback, Consumer, Entry, Group, GroupCommit, Persisted, Queue, Reply, UNSYNCED_BYTES_MAX};
 use crate::{Result, SyncPolicy, format::FRAME_HEADER_LEN, writer::Draft};
 
-/// What is committed at a time without a committer, in bytes,
+/// What is committed at a time without a committer, in bytes (of what is submitted together it is more: [`super::together`]),
 const BYTES_MAX: usize = 32 << 10;
 /// and in records: some ten microseconds' worth, a hundred at most.
 const RECORDS_MAX: u32 = 256;

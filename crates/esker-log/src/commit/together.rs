@@ -6,6 +6,8 @@
 //! Where the disk is as quick as two switches of threads, and nobody leads, the thread syncs the group itself, as Redis does: what it would gain
 //! by going on meanwhile it would lose by waking a committer and being woken, and more comes together for the next sync. Where
 //! syncs take longer, or one did lately ([`QUICK_SYNC`]), a committer is called, and nobody waits for the disk but those who write.
+//!
+//! What asks for no sync the thread commits itself as well. Both only as long as it is little ([`BYTES_MAX`], [`RECORDS_MAX`]).
 
 use std::time::Duration;
 
@@ -18,8 +20,9 @@ use crate::{SyncPolicy, writer::Draft};
 const QUICK_SYNC: Duration = Duration::from_micros(500);
 /// What is committed so, synced or not, in bytes,
 const BYTES_MAX: usize = 256 << 10;
-/// and in records: half a millisecond's worth or so, more than one batch by itself may be, for it is what many connections wait for.
-const RECORDS_MAX: u32 = 2048;
+/// and in records: a millisecond's worth, in an index that no cache holds. It is more than a submitter commits of one batch
+/// ([`GroupCommit::commit_or_submit`]), for it is what many connections wait for.
+const RECORDS_MAX: u32 = 1024;
 /// A sync waits for what others left unsynced before, too; not for more than this.
 const UNSYNCED_MAX: u32 = 1 << 20;
 
@@ -37,7 +40,7 @@ pub struct Submission<T> {
 
 impl<C: Consumer> GroupCommit<C> {
     /// Queues batches in their order, without anything between them but what has no room ([`Error::Busy`](crate::Error::Busy)); each is told its outcome. Commits
-    /// them by this call where there is nothing to wait for, as [`GroupCommit::commit_or_submit`] does, or nothing but a sync that is
+    /// them by this call where that is 256 KiB and 1,024 records at most and waits for nothing, or for nothing but a sync that is
     /// likely to be over in half a millisecond, if the caller `may_sync`.
     pub fn submit_all(&self, submissions: impl IntoIterator<Item = Submission<C::Outcome>>, may_sync: bool) {
         let mut refused = Vec::new();
