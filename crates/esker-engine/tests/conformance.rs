@@ -103,6 +103,23 @@ fn batch(fill: impl FnOnce(&mut WriteBatch) -> esker_engine::Result<()>) -> Writ
 }
 
 #[test]
+fn to_look_ahead_changes_nothing() {
+    each(|store| {
+        let names: Vec<Vec<u8>> = (0..300).map(|n| format!("key {n}").into_bytes()).collect();
+        let keys: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        store.put_all(&keys[..200]);
+        store.db().add(keys[200], 5).unwrap();
+        store.db().delete(keys[7]).unwrap();
+        let values = |store: &Store| keys.iter().map(|key| store.value(key)).collect::<Vec<_>>();
+        let before = values(store);
+        for keys in [&keys[..], &keys[..1], &keys[195..205], &[b"", &[7; 100_000]], &[]] {
+            store.db().reader().prefetch(keys);
+        }
+        assert_eq!(values(store), before);
+    });
+}
+
+#[test]
 fn an_empty_store_is_empty() {
     each_and_reopened(
         |_| {},

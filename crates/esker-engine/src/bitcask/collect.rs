@@ -227,7 +227,10 @@ impl<'a, K: Fn(&Entry) -> &'a [u8]> Order<'a, K> {
     }
 
     fn compare_ages(&self, a: &Sorted, b: &Sorted) -> Ordering {
-        if self.is_by_age { a.at.cmp(&b.at) } else { self.entry(a).age().cmp(&self.entry(b).age()) }
+        match self.is_by_age {
+            true => a.at.cmp(&b.at),
+            false => self.entry(a).age().cmp(&self.entry(b).age()).then(a.at.cmp(&b.at)),
+        }
     }
 
     fn is_same_key(&self, a: &Sorted, b: &Sorted) -> bool {

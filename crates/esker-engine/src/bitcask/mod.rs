@@ -411,7 +411,7 @@ impl Engine for Bitcask {
         for keys in keys.chunks(LANES) {
             let slots = self.keydir.get_each(keys);
             if let Some(cache) = self.budget.cache() {
-                cache.prefetch(slots.into_iter().flatten());
+                cache.prefetch(slots.into_iter().flatten().filter(|slot| slot.as_sum().is_none()));
             }
         }
     }

@@ -39,6 +39,8 @@ const VALUE_LEN_GUESS: u64 = 512;
 const ONE_OF: u64 = 8;
 /// Parts of the cache with a lock of their own have about so many bytes, so that none is long in growing its table.
 const SHARD_BYTES: u64 = 2 << 20;
+/// [`Cache::prefetch`] holds one in so many of them at most.
+const SHARDS_TO_SPARE: usize = 4;
 /// Most such parts, a power of two.
 const SHARDS_MAX: u64 = 1024;
 
@@ -128,9 +130,13 @@ impl Cache {
         Some(Entry { value: Value::kept(kept), version: slot.version(), expiry })
     }
 
-    /// Reads what [`Cache::get`] of the first [`LANES`] slots will read, of all of them at once. Counts as no read. What others are
-    /// just using is left out.
+    /// Reads what [`Cache::get`] of the first [`LANES`] slots, of records, will read, of all of them at once. Counts as no read. Of a shard only
+    /// one is read so, and none if somebody else is just using it; a cache of few shards is left alone, for who holds many of them is
+    /// in everybody's way.
     pub(crate) fn prefetch(&self, slots: impl Iterator<Item = Slot>) {
+        if self.shards.len() < SHARDS_TO_SPARE * LANES {
+            return;
+        }
         let hashes = slots.take(LANES).map(|slot| Place::of(slot).hash());
         // All locks first: each makes the processor wait for the loads before it. None is waited for, so the order is of no matter.
         let locked = hashes.filter_map(|hash| Some((self.shard(hash).try_lock()?, hash)));
@@ -275,7 +281,7 @@ mod tests {
 
     #[test]
     fn looking_ahead_counts_as_no_read_and_waits_for_nobody() {
-        let (cache, _) = cache(8 << 20, None);
+        let (cache, _) = cache(256 << 20, None);
         (0..100).for_each(|offset| offer_twice(&cache, offset, 100));
         let before = cache.stats();
         let kept_and_not = || (0..200).map(slot);

@@ -23,7 +23,9 @@ impl<V: Copy> Tree<V> {
         let Some(root) = &self.root else { return keys.iter().map(|_| None).collect() };
         let mut nodes: ArrayVec<&Node<V>, LANES> = keys.iter().map(|_| root).collect();
         // All leaves are equally deep.
-        while descend(&mut nodes, keys) {}
+        while matches!(nodes.first(), Some(Node::Inner(_))) {
+            descend(&mut nodes, keys);
+        }
         let leaves = nodes.iter().filter_map(|node| match node {
             Node::Leaf(leaf) => Some(leaf.as_ref()),
             Node::Inner(_) => None,
@@ -32,12 +34,11 @@ impl<V: Copy> Tree<V> {
     }
 }
 
-/// Goes down a level; `false` at the leaves.
-fn descend<V>(nodes: &mut ArrayVec<&Node<V>, LANES>, keys: &[&[u8]]) -> bool {
+/// Goes down a level from inner nodes.
+fn descend<V>(nodes: &mut ArrayVec<&Node<V>, LANES>, keys: &[&[u8]]) {
     for node in nodes.iter() {
-        match node {
-            Node::Inner(inner) => inner.keys.touch_heads(),
-            Node::Leaf(_) => return false,
+        if let Node::Inner(inner) = node {
+            inner.keys.touch_heads();
         }
     }
     for (node, key) in nodes.iter_mut().zip(keys) {
@@ -45,7 +46,6 @@ fn descend<V>(nodes: &mut ArrayVec<&Node<V>, LANES>, keys: &[&[u8]]) -> bool {
             *node = &inner.children[inner.keys.count_up_to(key)];
         }
     }
-    true
 }
 
 /// Looks each key up in its leaf.

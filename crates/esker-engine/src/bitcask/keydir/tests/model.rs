@@ -128,6 +128,7 @@ fn check_equal(tree: &Tree<u32>, model: &Model) {
     let keys: Vec<Vec<u8>> =
         model.keys().flat_map(|key| [key.clone(), [key.as_slice(), b"\0"].concat()]).collect();
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    assert!(tree.get_each(&[]).is_empty());
     for keys in keys.chunks(LANES) {
         let values: Vec<Option<u32>> = keys.iter().map(|key| model.get(*key).copied()).collect();
         assert_eq!(tree.get_each(keys).as_slice(), values);
