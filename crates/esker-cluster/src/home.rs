@@ -112,6 +112,11 @@ impl Home {
         }
     }
 
+    /// Whether there are writes of this turn.
+    pub(crate) fn has_gathered(&self) -> bool {
+        !self.submitted.lock().batches.is_empty()
+    }
+
     /// Has committed what was submitted; by this very call, with a quick sync, if it `may_sync`.
     pub(crate) fn commit(&self, may_sync: bool) {
         let submitted = std::mem::take(&mut *self.submitted.lock());

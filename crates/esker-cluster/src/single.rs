@@ -47,6 +47,11 @@ impl Single {
         Home::new(self.db.clone(), Arc::clone(&self.accounts))
     }
 
+    /// See [`Store::has_gathered_writes`](crate::Store::has_gathered_writes).
+    pub(crate) fn has_gathered_writes(&self) -> bool {
+        Home::here(&self.accounts).is_some_and(|home| home.has_gathered())
+    }
+
     /// Submits at once; the future only waits for the answer. Dropping it does not take the write back.
     pub(crate) fn write(
         &self,

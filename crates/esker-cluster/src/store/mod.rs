@@ -131,6 +131,14 @@ impl Store {
         }
     }
 
+    /// Whether this thread is a home, and tasks of it wrote something in this turn that is not committed: that is next, and may wait for the disk.
+    pub fn has_gathered_writes(&self) -> bool {
+        match &self.inner.committer {
+            Committer::Single { committer, .. } => committer.has_gathered_writes(),
+            Committer::Raft { .. } => false,
+        }
+    }
+
     /// Waits until [`Store::get`], [`Store::meta`] and [`Store::scan`] see what `consistency` promises; says what version
     /// they then see at least.
     ///

@@ -53,6 +53,11 @@ impl Guarded {
         self.0.note_damage(damage);
     }
 
+    /// See [`Store::has_gathered_writes`].
+    pub(crate) fn has_gathered_writes(&self) -> bool {
+        self.0.has_gathered_writes()
+    }
+
     /// See [`Store::home`].
     pub(crate) async fn home(&self) {
         self.0.home().await;

@@ -21,7 +21,7 @@ use tokio_util::io::poll_read_buf;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    Ended, Speaks, Step, Told,
+    ANSWER_BYTES_FREE, Ended, Speaks, Step, Told,
     timer::{Rang, Timer},
     write::write_all,
 };
@@ -38,6 +38,8 @@ use crate::{
 const REQUESTS_BEFORE_OTHERS: usize = 256;
 /// Answers are written when there are so many bytes of them.
 const OUT_BYTES: usize = 64 << 10;
+/// Who asks for more at a time does not let its answers wait for those of others: they would wait for it as well.
+const REQUESTS_STOOD_BACK: usize = 64;
 /// The least space that is read into.
 const READ_MIN: usize = 4 << 10;
 /// Received bytes up to this are not counted: more connections than there may be would hold little.
@@ -192,6 +194,17 @@ impl<S: Speaks> Connection<S> {
         }
     }
 
+    /// Has short answers wait for those of others; not where these may have to wait for a disk.
+    async fn stand_back(&mut self) {
+        let is_short = self.speaker.out().bytes.len() <= ANSWER_BYTES_FREE;
+        if let Some(lodging) = &self.lodging
+            && is_short
+            && !self.front.guarded.has_gathered_writes()
+        {
+            lodging.stand_back().await;
+        }
+    }
+
     fn moved(&mut self) {
         self.timer.moved();
         if let Err(e) = self.stream.register_here() {
@@ -223,8 +236,8 @@ impl<S: Speaks> Connection<S> {
         self.speaker.answered(took);
         let step = ran?;
         // Whoever has waited, for a commit say, was woken together with the others that waited for it.
-        if let (Some(lodging), false) = (&self.lodging, has_waited) {
-            lodging.stand_back().await;
+        if !has_waited && taken <= REQUESTS_STOOD_BACK {
+            self.stand_back().await;
         }
         self.flush().await?;
         if taken >= REQUESTS_BEFORE_OTHERS {

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 
 use crate::access::Door;
 
-/// The keys of so many requests are looked for together.
+/// The keys of so many requests are looked for together: as many as the index looks up at a time.
 const REQUESTS: usize = 16;
 
 /// How far a connection has looked ahead among the requests that it took.

@@ -100,7 +100,9 @@ impl Speaks for Talk {
         if self.next == self.commands.len() {
             return Step::Done;
         }
-        let read_key = |at: usize| read_key(self.commands.get(at, input));
+        // What is queued is read when all of it is run.
+        let is_queued = self.executor.session.transaction.is_some();
+        let read_key = |at: usize| if is_queued { None } else { read_key(self.commands.get(at, input)) };
         self.foresight.look(&self.executor.session.door, self.next, self.commands.len(), read_key);
         self.next += 1;
         self.executor.run(self.commands.get(self.next - 1, input)).await
