@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 connections=${ESKER_ABUSE_CONNECTIONS:-10000}
-# The server lets connections have half of the files.
-need=$((2 * connections + 400))
+# The server keeps 2,048 files to itself.
+need=$((connections + 2448))
 ulimit -n "$need" 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 if [ "$(ulimit -n)" != unlimited ] && [ "$(ulimit -n)" -lt "$need" ]; then
     echo "abuse.sh: $connections connections take $need open files, and the limit is $(ulimit -n): raise it, or set ESKER_ABUSE_CONNECTIONS" >&2

@@ -143,8 +143,8 @@ fn reload(settings: &Settings) -> impl Fn() + Send + 'static {
     move || security.reload(&access, tls.as_ref())
 }
 
-/// Raises the limit of open files as far as it goes. Where it stays low, connections get half of them, so that they
-/// cannot take those away from the store.
+/// Raises the limit of open files as far as it goes. Where it stays low, connections get what the store leaves of it, so that they
+/// cannot take those away from it.
 fn bound_connections(settings: &mut Settings) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -152,16 +152,25 @@ fn bound_connections(settings: &mut Settings) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let half = files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let room = room_for_connections(files, settings.engine.max_files);
     let connections = &mut settings.server.limits.connections;
-    if *connections > half {
+    if *connections > room {
         tracing::warn!(
             max_connections = *connections,
-            now = half,
+            now = room,
             "the limit of open files leaves room for fewer connections: raise it (ulimit -n)"
         );
-        *connections = half;
+        *connections = room;
     }
+}
+
+/// How many connections there may be where so many files can be open, and the store keeps as many of its own open as `max_files`:
+/// that and [`FILES_BESIDE`] are left to it, or half of all, if that is less.
+fn room_for_connections(files: usize, max_files: usize) -> usize {
+    /// What is open for as long as it takes: inputs and outputs of a merge with their index files, backups; and sockets of peers.
+    const FILES_BESIDE: usize = 1024;
+    files - max_files.saturating_add(FILES_BESIDE).min(files / 2)
 }
 
 /// The log goes to standard error: standard output is for the banner.
@@ -340,5 +349,22 @@ async fn either(a: &mut Signal, b: &mut Signal) {
     tokio::select! {
         _ = a.recv() => {}
         _ = b.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_keeps_files_to_itself() {
+        for (files, max_files, room) in [
+            (20_000, 1024, 17_952),
+            (1024, 1024, 512),
+            (4096, 8, 3064),
+            (usize::MAX, 1024, usize::MAX - 2048),
+        ] {
+            assert_eq!(room_for_connections(files, max_files), room);
+        }
     }
 }

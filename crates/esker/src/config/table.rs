@@ -270,8 +270,8 @@ pub(crate) const TABLE: &[Setting] = &[
         "max_connections",
         Count(1, 1_000_000),
         Value("10000"),
-        "Open connections of all fronts together; one more is told so (503 from HTTP) and closed. Keep it below the limit of open \
-         files.",
+        "Open connections of all fronts together; one more is told so (503 from HTTP) and closed. Fewer are let in where the limit of \
+         open files, which is raised as far as it goes, does not leave the store `max_files` and 1,024 more, or half of all.",
     ),
     setting(
         "listen_backlog",
