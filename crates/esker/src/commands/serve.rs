@@ -165,11 +165,12 @@ fn bound_connections(settings: &mut Settings) {
     }
 }
 
+/// What is open for as long as it takes: inputs and outputs of a merge with their index files, backups; and sockets of peers.
+const FILES_BESIDE: usize = 1024;
+
 /// How many connections there may be where so many files can be open, and the store keeps as many of its own open as `max_files`:
 /// that and [`FILES_BESIDE`] are left to it, or half of all, if that is less.
 fn room_for_connections(files: usize, max_files: usize) -> usize {
-    /// What is open for as long as it takes: inputs and outputs of a merge with their index files, backups; and sockets of peers.
-    const FILES_BESIDE: usize = 1024;
     files - max_files.saturating_add(FILES_BESIDE).min(files / 2)
 }
 
