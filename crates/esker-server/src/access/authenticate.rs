@@ -201,7 +201,12 @@ impl Access {
         let proven = |(user, phc): (&Arc<User>, &Arc<str>)| {
             (Arc::clone(user), Proof::Password { name: user.name.clone(), phc: Arc::clone(phc) })
         };
-        if let Some(known) = user.zip(phc).filter(|(_, phc)| lock.passwords.remembers(phc, password, now)) {
+        let known = || user.zip(phc).filter(|(_, phc)| lock.passwords.remembers(phc, password, now));
+        if let Some(known) = known() {
+            return Ok(proven(known));
+        }
+        let _turn = lock.passwords.turn(phc, password).await.map_err(|_| Refused::Crowded)?;
+        if let Some(known) = known() {
             return Ok(proven(known));
         }
         let address = arrival.remote.map(|remote| remote.ip());

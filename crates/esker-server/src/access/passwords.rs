@@ -19,7 +19,7 @@ use argon2::{
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use ring::hmac;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore};
 
 use super::users::InvalidUsers;
 
@@ -95,6 +95,8 @@ pub(super) struct Passwords {
     remembered: Mutex<HashMap<[u8; 32], Duration>>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// The verifications under way, and who waits for the same.
+    under_way: Mutex<HashMap<[u8; 32], Arc<AsyncMutex<()>>>>,
     /// What the password of a user is held against whom there is not, so that it takes as long.
     nobodys: Arc<str>,
 }
@@ -109,6 +111,7 @@ impl Passwords {
             remembered: Mutex::default(),
             permits: Arc::new(Semaphore::new((cores / 2).clamp(1, AT_A_TIME_MAX))),
             waiting: AtomicUsize::new(0),
+            under_way: Mutex::default(),
             nobodys: nobodys.into(),
         })
     }
@@ -117,6 +120,22 @@ impl Passwords {
     pub(super) fn remembers(&self, phc: &str, password: &[u8], now: Duration) -> bool {
         let tag = self.tag(phc, password);
         self.lock().get(&tag).is_some_and(|until| *until > now)
+    }
+
+    /// Waits until nobody else verifies the same password: if it was right, it is remembered then. The connections of a pool, which come all
+    /// at once, would else be as many attempts.
+    pub(super) async fn turn(&self, phc: Option<&Arc<str>>, password: &[u8]) -> Result<Turn<'_>, Crowded> {
+        let tag = self.tag(phc.unwrap_or(&self.nobodys), password);
+        let gate = {
+            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            if under_way.len() >= REMEMBERED_MAX {
+                // Who lost patience leaves its gate behind.
+                under_way.retain(|_, gate| Arc::strong_count(gate) > 1);
+            }
+            Arc::clone(under_way.entry(tag).or_default())
+        };
+        let gate = tokio::time::timeout(PATIENCE, gate.lock_owned()).await.map_err(|_| Crowded)?;
+        Ok(Turn { passwords: self, tag, _gate: gate })
     }
 
     /// Whether the password is right; without a hash to hold it against it is not, and that takes as long to find out.
@@ -174,6 +193,23 @@ impl Passwords {
     }
 }
 
+/// Nobody else verifies the same password.
+pub(super) struct Turn<'a> {
+    passwords: &'a Passwords,
+    tag: [u8; 32],
+    _gate: OwnedMutexGuard<()>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.passwords.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        // The map's and this one's: nobody waits.
+        if under_way.get(&self.tag).is_some_and(|gate| Arc::strong_count(gate) == 2) {
+            under_way.remove(&self.tag);
+        }
+    }
+}
+
 /// One of those who wait.
 struct Waiting<'a>(&'a AtomicUsize);
 
@@ -220,6 +256,26 @@ mod tests {
         }
         assert_eq!(passwords.lock().len(), REMEMBERED_MAX);
         assert!(!passwords.lock().contains_key(&[0; 32]), "the oldest goes first");
+    }
+
+    #[tokio::test]
+    async fn who_shows_the_same_at_the_same_time_waits_for_one_verification() {
+        let passwords = Passwords::new().unwrap();
+        let phc: Arc<str> = hash_password(b"right").unwrap().into();
+        let verified = AtomicUsize::new(0);
+        let show = async || {
+            let _turn = passwords.turn(Some(&phc), b"right").await.unwrap();
+            if !passwords.remembers(&phc, b"right", Duration::ZERO) {
+                verified.fetch_add(1, Ordering::Relaxed);
+                assert!(passwords.verify(Some(&phc), b"right", Duration::ZERO).await.unwrap());
+            }
+        };
+        futures_util::future::join_all((0..100).map(|_| show())).await;
+        assert_eq!(verified.into_inner(), 1);
+        assert!(passwords.under_way.lock().unwrap().is_empty());
+        // Another password is nobody's business.
+        let _turn = passwords.turn(Some(&phc), b"right").await.unwrap();
+        let _other = passwords.turn(Some(&phc), b"wrong").await.unwrap();
     }
 
     #[tokio::test]

@@ -445,6 +445,27 @@ fn passwords_work_on_every_front_and_wrong_ones_look_alike() {
     assert!(reset.contains("+RESET\r\n-NOAUTH "), "{reset}");
 }
 
+/// The connections of a pool show the right password all at once, on a server that has not seen it yet.
+#[test]
+fn a_pool_may_come_at_once() {
+    let mut file = users();
+    file.users[0].password = Some(hash_password(b"open sesame").unwrap());
+    let server = server(&control(&file));
+    restore(&server);
+    std::thread::scope(|threads| {
+        for at in 0..40 {
+            let server = &server;
+            threads.spawn(move || match at % 2 {
+                0 => assert_eq!(status_of(server, &basic("reader", "open sesame")), 200),
+                _ => {
+                    let told = talk(server, &["AUTH reader \"open sesame\"", "ACL WHOAMI"]);
+                    assert!(told.contains("$6\r\nreader\r\n"), "{told}");
+                }
+            });
+        }
+    });
+}
+
 /// An address that guesses is stopped, and whoever is known goes on.
 #[test]
 fn guessing_is_bounded_and_harms_nobody_else() {
