@@ -5,6 +5,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
+use arrayvec::ArrayVec;
 use esker_log::{
     GroupEnd, Position, Result, SegmentId,
     format::{FrameKind, StoreId},
@@ -14,7 +15,8 @@ use esker_log::{
 
 use super::{
     index_file::{IndexWriter, Place, Stretch},
-    keydir::{Slot, common_prefix},
+    keydir::Slot,
+    prefix::common_prefix,
     ranges::{Age, Cover, RangeTombstone},
 };
 use crate::{
@@ -36,6 +38,7 @@ pub(crate) struct Collector {
     last: GroupEnd,
 }
 
+#[derive(Clone, Copy)]
 struct Entry {
     key_at: usize,
     key_len: u16,
@@ -136,12 +139,18 @@ impl Collector {
         let key = |entry: &Entry| &keys[entry.key_at..entry.key_at + usize::from(entry.key_len)];
         let mut writer = IndexWriter::new(store, stretch);
         let order = Order::of(&entries, key);
-        for (i, sorted) in order.sorted.iter().enumerate() {
-            let entry = order.entry(sorted);
-            let superseded = order.sorted.get(i + 1).is_some_and(|next| order.is_same_key(sorted, next));
-            let deleted = !cover.is_empty() && cover.over(key(entry)).is_some_and(|age| age > entry.age());
-            if !superseded && !deleted {
-                writer.push(key(entry), entry.place);
+        let mut newest = order.newest();
+        loop {
+            // They lie all over the list: so many are waited for together.
+            let some: ArrayVec<Entry, 16> = newest.by_ref().take(16).copied().collect();
+            if some.is_empty() {
+                break;
+            }
+            for entry in &some {
+                let key = key(entry);
+                if cover.is_empty() || cover.over(key).is_none_or(|age| age <= entry.age()) {
+                    writer.push(key, entry.place);
+                }
             }
         }
         ranges.iter().for_each(|(range, _)| writer.push_range(range));
@@ -212,9 +221,22 @@ impl<'a, K: Fn(&Entry) -> &'a [u8]> Order<'a, K> {
             key_len: entry.key_len,
         });
         let mut sorted: Vec<Sorted> = sorted.collect();
+        let longest = entries.iter().map(|entry| usize::from(entry.key_len)).max().unwrap_or(0);
         let order = Self { entries, key, shared, is_by_age, sorted: Vec::new() };
-        sorted.sort_unstable_by(|a, b| order.compare(a, b));
+        match is_by_age && longest <= shared + size_of::<u64>() {
+            // Numbers are compared without a branch, of which half would be mispredicted.
+            true => sorted.sort_unstable_by_key(Sorted::rank),
+            false => sorted.sort_unstable_by(|a, b| order.compare(a, b)),
+        }
         Self { sorted, ..order }
+    }
+
+    /// Of each key the last entry, by key.
+    fn newest(&self) -> impl Iterator<Item = &'a Entry> {
+        let is_last = |(i, sorted): &(usize, &Sorted)| {
+            self.sorted.get(i + 1).is_none_or(|next| !self.is_same_key(sorted, next))
+        };
+        self.sorted.iter().enumerate().filter(is_last).map(|(_, sorted)| self.entry(sorted))
     }
 
     fn compare(&self, a: &Sorted, b: &Sorted) -> Ordering {
@@ -248,6 +270,13 @@ impl<'a, K: Fn(&Entry) -> &'a [u8]> Order<'a, K> {
 
     fn key(&self, sorted: &Sorted) -> &'a [u8] {
         (self.key)(self.entry(sorted))
+    }
+}
+
+impl Sorted {
+    /// Sorts like [`Order::compare`] where heads hold all of the keys that is not shared, and entries were gathered from old to new.
+    fn rank(&self) -> u128 {
+        u128::from(self.head) << 64 | u128::from(self.key_len) << 32 | u128::from(self.at)
     }
 }
 
@@ -300,11 +329,16 @@ mod tests {
     }
 
     /// Keys that are one another's beginnings, with NULs, behind a common start or none, shorter and longer than what is
-    /// sorted by.
+    /// sorted by, or none longer.
     fn keys() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        let key = vec(prop::sample::select(vec![0_u8, 1, b'a', 0xff]), 0..12);
+        let byte = || prop::sample::select(vec![0_u8, 1, b'a', 0xff]);
+        let ends = prop_oneof![
+            vec(vec(byte(), 0..12), 0..60),
+            vec(vec(byte(), 0..9), 0..60),
+            vec(vec(byte(), 0..3), 0..60)
+        ];
         let start = prop::sample::select(vec![&b""[..], b"key:", b"a long common start/"]);
-        (start, vec(key, 0..60))
+        (start, ends)
             .prop_map(|(start, ends)| ends.into_iter().map(|end| [start, end.as_slice()].concat()).collect())
     }
 
@@ -321,6 +355,9 @@ mod tests {
             expected.sort_by_key(|entry| (key(entry), entry.age()));
             let sorted: Vec<&Entry> = order.sorted.iter().map(|sorted| order.entry(sorted)).collect();
             prop_assert!(sorted.iter().map(|entry| entry.key_at).eq(expected.iter().map(|entry| entry.key_at)));
+            // Of each key the last is the newest.
+            let newest: BTreeMap<_, _> = expected.iter().map(|entry| (key(entry), entry.key_at)).collect();
+            prop_assert!(order.newest().map(|entry| (key(entry), entry.key_at)).eq(newest));
             for pair in order.sorted.windows(2) {
                 let same = key(order.entry(&pair[0])) == key(order.entry(&pair[1]));
                 prop_assert_eq!(order.is_same_key(&pair[0], &pair[1]), same);

@@ -39,6 +39,7 @@ pub mod keydir;
 mod liveness;
 mod load;
 mod merge;
+mod prefix;
 mod ranges;
 pub(crate) mod repair;
 mod scan;

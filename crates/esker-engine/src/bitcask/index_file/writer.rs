@@ -18,7 +18,7 @@ use super::{
     tag,
 };
 use crate::{
-    bitcask::ranges::RangeTombstone,
+    bitcask::{prefix::common_prefix, ranges::RangeTombstone},
     range::encode_deletion,
     varint::{put_varint, zigzag},
 };
@@ -247,10 +247,6 @@ impl File for MemoryFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.len() as u64)
     }
-}
-
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// How far a version is behind the stretch's last.

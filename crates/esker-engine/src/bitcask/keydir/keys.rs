@@ -23,7 +23,10 @@ use std::{cmp::Ordering, ops::Range};
 
 use arrayvec::ArrayVec;
 
-use super::run::Run;
+use super::{
+    super::prefix::{EQUAL_LEN_MAX, are_equal, common_prefix},
+    run::Run,
+};
 
 /// Most keys in a node. With 32, five million random keys cost 3 bytes more each; with 96 or 128, one byte
 /// less and perhaps a tenth of a lookup, but every write beside a snapshot copies that much more.
@@ -38,6 +41,8 @@ pub const KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// How much of a prefix is kept in the node itself. With it the fixed fields and the first heads share a
 /// cache line.
 const INLINE_PREFIX: usize = 14;
+
+const _: () = assert!(INLINE_PREFIX <= EQUAL_LEN_MAX);
 
 const _: () = assert!(SUFFIX_BYTES_MAX <= u16::MAX as usize, "ends are sixteen bits wide");
 
@@ -144,7 +149,7 @@ impl Keys {
     fn split_prefix<'key>(&self, key: &'key [u8]) -> Result<&'key [u8], Ordering> {
         let len = usize::from(self.prefix_len);
         let known = len.min(INLINE_PREFIX);
-        if key.len() < len || !self.inline_prefix[..known].iter().eq(&key[..known]) {
+        if key.len() < len || !are_equal(&self.inline_prefix[..known], &key[..known]) {
             return Err(key.cmp(self.prefix()));
         }
         if len > known && self.bytes[known..len] != key[known..len] {
@@ -421,11 +426,6 @@ fn head(suffix: &[u8]) -> u32 {
 /// How many `heads` are below `wanted`.
 fn count_below(heads: &[u32], wanted: u32) -> usize {
     heads.iter().map(|&head| u32::from(head < wanted)).sum::<u32>() as usize
-}
-
-/// How many leading bytes `a` and `b` share.
-pub(in super::super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The shortest key above `left` and not above `right`: as much of `right` as tells them apart.

@@ -57,7 +57,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use parking_lot::{Mutex, RwLock};
 
-pub(super) use self::keys::common_prefix;
 pub use self::{
     builder::{Builder, Fill, NotAscending},
     keys::KEY_BYTES_MAX,

@@ -1,6 +1,9 @@
 //! A run of ascending keys on the way to becoming a node.
 
-use super::keys::{FANOUT, SUFFIX_BYTES_MAX, common_prefix};
+use super::{
+    super::prefix::common_prefix,
+    keys::{FANOUT, SUFFIX_BYTES_MAX},
+};
 
 /// Ascending keys, written out whole one after another.
 ///
