@@ -12,7 +12,7 @@ use crate::{
 
 /// What lives shall fill at least so many segments, as long as they do not get smaller than this: sealing one costs a sync.
 const SEGMENTS_LIVE: u64 = 16;
-const SEGMENT_TARGET_MIN: u64 = 8 << 20;
+const SEGMENT_TARGET_MIN: u64 = 16 << 20;
 
 /// The thread looks at least this often: what expires is not announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
