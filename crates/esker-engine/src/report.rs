@@ -60,7 +60,7 @@ pub struct Stats {
     pub batches: u64,
     /// Operations committed since opening.
     pub operations: u64,
-    /// Bytes handed to the disk since opening: log, hints and checkpoints.
+    /// Bytes handed to the disk since opening: log (zeros ahead of its end as well), hints and checkpoints.
     pub bytes_written: u64,
     /// Batches waiting to be committed.
     pub queued_batches: u64,

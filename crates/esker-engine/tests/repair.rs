@@ -206,8 +206,9 @@ fn a_repair_that_stops_anywhere_leaves_no_store_or_a_whole_one() {
 
 /// CHECKS 12, 13.
 #[test]
-fn a_repair_that_meets_a_full_disk_says_so_and_changes_nothing() {
+fn a_repair_that_meets_a_full_disk_says_so_and_changes_nothing_or_goes_on_without_zeros() {
     let (base, expected) = rich::store();
+    let mut without_zeros = 0;
     for n in 1.. {
         let disk = base.after_crash(CrashMode::KeepUnsynced);
         disk.inject(esker_log::disk::sim::FaultPlan::nth(
@@ -220,12 +221,15 @@ fn a_repair_that_meets_a_full_disk_says_so_and_changes_nothing() {
             outcome.unwrap();
             break;
         }
-        outcome.unwrap_err();
+        // Zeros ahead of the log's end are what it goes without.
+        without_zeros += usize::from(outcome.is_ok());
         disk.clear_faults();
-        has_whole_store(&disk, &expected, &format!("write {n}"));
+        let is_whole = has_whole_store(&disk, &expected, &format!("write {n}"));
+        assert!(is_whole || outcome.is_err(), "write {n}");
         let db = rich::machine(disk).open(&options()).unwrap();
         assert_eq!(differing(&contents(&db), &expected), BTreeSet::new());
     }
+    assert!(without_zeros <= 1, "{without_zeros}");
 }
 
 /// CHECKS 4: an error of the disk at any operation is an error of the repair or a loss that it tells, and never more than that.

@@ -25,6 +25,7 @@ pub mod small_file;
 mod sync_policy;
 mod write_back;
 mod writer;
+mod zeros;
 
 pub use append_queue::{Append, AppendQueue, OnAppended, Written};
 pub use brake::{Brake, Wait};

@@ -99,7 +99,7 @@ impl RecordLocation {
 pub struct LogCounters {
     /// Calls of fdatasync.
     pub syncs: AtomicU64,
-    /// Bytes of frames and headers written.
+    /// Bytes of frames and headers written, and of zeros where frames will be.
     pub bytes_written: AtomicU64,
 }
 

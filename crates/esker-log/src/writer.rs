@@ -23,6 +23,7 @@ use crate::{
     },
     log::Log,
     segment::{Position, Segment, is_merged},
+    zeros::{Zeros, write_zeros},
 };
 
 /// Groups up to this many bytes are copied together and written by one call with one buffer; beyond it, the copy
@@ -113,6 +114,8 @@ pub struct Writer {
     sealing: bool,
     /// Where the active segment ended when it was last to be written out.
     write_back_from: u64,
+    /// Where they make syncs quicker.
+    zeros: Option<Zeros>,
     groups: HashMap<GroupId, GroupEnd>,
     /// Kept between appends, so that none of them allocates: the headers of the frames being written,
     heads: Vec<[u8; FRAME_HEADER_LEN]>,
@@ -131,6 +134,8 @@ impl Writer {
         groups: HashMap<GroupId, GroupEnd>,
     ) -> Self {
         log.advance_appended(Position { segment: active.id, offset: end as u32 });
+        let syncs = log.counters.syncs.load(Ordering::Relaxed);
+        let zeros = log.disk.writes_in_place(&log.dir).then(|| Zeros::new(syncs));
         Self {
             log,
             active,
@@ -138,6 +143,7 @@ impl Writer {
             allocated,
             sealing: false,
             write_back_from: 0,
+            zeros,
             groups,
             heads: Vec::new(),
             ends: Vec::new(),
@@ -220,6 +226,7 @@ impl Writer {
         self.log.advance_appended(Position { segment: self.active.id, offset: self.end as u32 });
         self.log.counters.bytes_written.fetch_add(total, Ordering::Relaxed);
         self.note_unsynced();
+        self.write_zeros(total)?;
         Ok(count)
     }
 
@@ -292,6 +299,24 @@ impl Writer {
         if durable.segment == self.active.id { durable.offset } else { SEGMENT_HEADER_LEN as u32 }
     }
 
+    /// Writes zeros behind what was just appended, so many bytes, if the syncs of what comes are to be quicker for it.
+    fn write_zeros(&mut self, appended: u64) -> Result<()> {
+        let Some(zeros) = &mut self.zeros else { return Ok(()) };
+        let counters = &self.log.counters;
+        let limit = self.allocated.min(self.log.segment_target());
+        let syncs = counters.syncs.load(Ordering::Relaxed);
+        let ahead = zeros.behind(self.end - appended..self.end, syncs, limit);
+        let len = ahead.end - ahead.start;
+        let doing = |e| Error::io(format_args!("writing ahead in {}", self.active.path.display()), e);
+        match write_zeros(self.active.file.as_ref(), ahead).map_err(doing) {
+            // It goes without: what was appended is there, and behind the end are zeros in any case.
+            Err(Error::DiskFull) => return Ok(()),
+            written => written?,
+        }
+        counters.bytes_written.fetch_add(len, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn write_frames(&mut self, drafts: &[Draft], total: u64) -> io::Result<()> {
         if total <= COPY_BYTES_MAX {
             self.scratch.clear();
@@ -321,6 +346,7 @@ impl Writer {
             self.active.file.set_len(self.end).and_then(|()| self.active.file.sync_data())
         };
         self.allocated = self.end;
+        self.zeros.iter_mut().for_each(Zeros::forget);
         match cut {
             Ok(()) => Error::DiskFull,
             // Also where the reason is a full disk: what is behind the end may come back now, so nothing was refused.
@@ -377,6 +403,7 @@ impl Writer {
         self.allocated = allocate;
         self.sealing = false;
         self.write_back_from = 0;
+        self.zeros.iter_mut().for_each(Zeros::forget);
         self.log.registry.insert(next);
         let start = Position { segment: id, offset: self.end as u32 };
         self.log.advance_appended(start);

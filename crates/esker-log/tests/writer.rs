@@ -154,3 +154,73 @@ fn what_nobody_syncs_is_written_out() {
     });
     assert!(log.durable().offset >= 10_000 && syncs() == before + 1, "{:?}", log.durable());
 }
+
+/// A log of which every append is synced, and what it holds; the next append begins the second segment, and zeros behind it.
+fn log_before_zeros(disk: &SimDisk) -> (esker_log::Writer, Vec<Vec<u8>>) {
+    let mut writer = open(disk).unwrap().0.writer;
+    let mut values = Vec::new();
+    while u64::from(writer.log().appended().offset) + frame_len(&[0; 100]) as u64
+        <= writer.log().segment_target()
+    {
+        values.push(vec![values.len() as u8; 100]);
+        writer.append(&mut [draft(values.last().unwrap())]).unwrap();
+        writer.log().sync().unwrap();
+    }
+    (writer, values)
+}
+
+/// Where each write is synced, zeros lie where the next ones go; they are no data, wherever the power fails.
+#[test]
+fn zeros_ahead_of_small_syncs_are_no_data() {
+    let disk = SimDisk::new();
+    let (mut writer, mut values) = log_before_zeros(&disk);
+    let (before, begun) = (disk.counters().write_bytes, values.len());
+    while writer.log().appended().offset < 1900 || writer.log().appended().segment < 2 {
+        values.push(vec![values.len() as u8; 100]);
+        writer.append(&mut [draft(values.last().unwrap())]).unwrap();
+        for mode in modes() {
+            let found = open(&disk.after_crash(mode)).unwrap().1;
+            assert!(values.starts_with(&found) && found.len() + 1 >= values.len(), "{mode:?}");
+        }
+        writer.log().sync().unwrap();
+        for mode in modes() {
+            assert_eq!(open(&disk.after_crash(mode)).unwrap().1, values, "{mode:?}");
+        }
+    }
+    let frames = (values.len() - begun) * frame_len(&[0; 100]);
+    let zeros = disk.counters().write_bytes - before - frames as u64;
+    assert!((1000..2048).contains(&zeros), "{zeros}");
+}
+
+/// Where there is no room for zeros ahead the log goes without; any other failure is one of the log, though the frame before them may be
+/// there.
+#[test]
+fn zeros_that_fail_lose_nothing() {
+    let faults: [&[Fault]; 3] = [&[Fault::NoSpace], &[Fault::Short(100), Fault::NoSpace], &[Fault::Io]];
+    for faults in faults {
+        let disk = SimDisk::new();
+        let (mut writer, mut values) = log_before_zeros(&disk);
+        // Behind the new segment's header and the frame.
+        for (n, fault) in (3..).zip(faults) {
+            disk.inject(FaultPlan::nth(Ops::Only(OpKind::Write), n, *fault));
+        }
+        values.push(vec![9; 100]);
+        let appended = writer.append(&mut [draft(&[9; 100])]);
+        assert_eq!(disk.faults_fired(), faults.len() as u64);
+        let is_synced = match faults.last() {
+            Some(Fault::NoSpace) => {
+                appended.unwrap();
+                writer.log().sync().unwrap();
+                true
+            }
+            _ => {
+                assert!(matches!(appended, Err(Error::Poisoned(_))), "{appended:?}");
+                false
+            }
+        };
+        for mode in modes() {
+            let found = open(&disk.after_crash(mode)).unwrap().1;
+            assert!(found == values || !is_synced && found == values[..values.len() - 1], "{mode:?}");
+        }
+    }
+}

@@ -207,6 +207,24 @@ fn a_list_shows_files_in_order_and_no_directories() {
     });
 }
 
+/// As far as the system tells what is mounted where these directories are.
+#[test]
+fn it_is_known_which_file_systems_write_in_place() {
+    use std::os::unix::fs::MetadataExt as _;
+    assert!(!RealDisk.writes_in_place(Path::new("/no such directory")));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    for dir in [temporary.path(), Path::new("/"), Path::new("/proc"), Path::new("/dev/shm")] {
+        let Ok(found) = std::fs::metadata(dir) else { continue };
+        let (major, minor) = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
+        let device = format!("{major}:{minor}");
+        let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(&device));
+        let Some((_, kind)) = line.and_then(|line| line.split_once(" - ")) else { continue };
+        let in_place = ["ext2 ", "ext3 ", "ext4 ", "xfs "].iter().any(|in_place| kind.starts_with(in_place));
+        assert_eq!(RealDisk.writes_in_place(dir), in_place, "{}: {kind}", dir.display());
+    }
+}
+
 #[test]
 fn names_that_are_not_utf8_are_left_out() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};

@@ -90,6 +90,10 @@ pub trait Disk: Send + Sync + 'static {
     /// Makes the names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Whether files in `dir` are written over where they are, so that the first write into reserved space costs more than those that come
+    /// after it: as on ext4 and XFS, and not where all is written anew (btrfs, ZFS). False where it cannot be told.
+    fn writes_in_place(&self, dir: &Path) -> bool;
+
     /// What tells the file or directory at `path` from a copy of it.
     fn identity(&self, path: &Path) -> io::Result<FileIdentity>;
 

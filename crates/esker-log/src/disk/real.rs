@@ -28,6 +28,9 @@ const BUFFERS_MAX: usize = 1024;
 /// The highest offset a file can have; beyond it the kernel reads offsets as negative.
 const OFFSET_MAX: u64 = i64::MAX as u64;
 
+/// What `statfs` calls ext2 to ext4, and XFS (`linux/magic.h`): the file systems on which [`Disk::writes_in_place`] was measured.
+const IN_PLACE: [u32; 2] = [0xef53, 0x5846_5342];
+
 /// The file system of the machine.
 ///
 /// * [`File::try_read_at`] is `preadv2` with `RWF_NOWAIT`; a file system without it always answers `Ok(None)`.
@@ -106,6 +109,10 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         sync_directory(dir)
+    }
+
+    fn writes_in_place(&self, dir: &Path) -> bool {
+        retry_on_intr(|| rustix::fs::statfs(dir)).is_ok_and(|found| IN_PLACE.contains(&(found.f_type as u32)))
     }
 
     fn identity(&self, path: &Path) -> io::Result<FileIdentity> {

@@ -206,6 +206,10 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn writes_in_place(&self, _dir: &Path) -> bool {
+        true
+    }
+
     fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
         let state = self.machine.running()?;
         let is_dir = state.names.dirs.contains(path);
