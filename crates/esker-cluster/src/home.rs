@@ -12,8 +12,8 @@
 //! threads of the store:                               one group, one sync, decided: ring once ─────▶
 //! ```
 //!
-//! Where the disk is quick the thread syncs the group itself, and answers at once. Was something else in its way, and a thread of the store has
-//! taken the group, the next one waits for its answers: were it to queue up behind, that thread would go on for ever, with a wake for each. It
+//! Where the disk is quick the thread syncs the group itself, and answers at once; before that, it looks whether more has come.
+//! Was something else in its way, and a thread of the store has taken the group, the next one waits for its answers: were it to queue up behind, that thread would go on for ever, with a wake for each. It
 //! does so anyway where others write as well: then nothing is gained, and nothing waits.
 
 use std::{
@@ -41,6 +41,9 @@ pub(crate) type Answer = oneshot::Sender<Result<Committed>>;
 const BATCHES_MAX: usize = 1024;
 const BYTES_MAX: usize = 1 << 20;
 
+/// For so many syncs' time it is looked before a sync whether more has come.
+const LOOK_SYNCS_MAX: u32 = 8;
+
 /// A write that is decided, and whoever waits for it.
 type Decided = (Answer, Result<Committed>);
 
@@ -49,6 +52,8 @@ type Decided = (Answer, Result<Committed>);
 struct Submitted {
     batches: Vec<(WriteBatch, Option<SyncPolicy>, OnCommit)>,
     bytes: usize,
+    /// How many of them ask for a sync.
+    synced: usize,
     /// Whether the home's task will look at it.
     is_told: bool,
 }
@@ -89,7 +94,7 @@ impl Home {
         HERE.with_borrow(|here| here.as_ref().is_some_and(|home| std::ptr::eq(&raw const **home, self)))
     }
 
-    /// Takes a write of this thread, which is committed after its turn.
+    /// Takes a write of this thread, which is committed after its turn, with what has come by then.
     pub(crate) fn submit(&self, batch: WriteBatch, sync: Option<SyncPolicy>, done: OnCommit) {
         let bytes = batch.encoded_len();
         let mut submitted = self.submitted.lock();
@@ -100,6 +105,7 @@ impl Home {
             submitted = self.submitted.lock();
         }
         submitted.bytes += bytes;
+        submitted.synced += usize::from(self.db.sync_policy(sync) == SyncPolicy::Always);
         submitted.batches.push((batch, sync, done));
         let (len, bytes) = (submitted.batches.len(), submitted.bytes);
         let is_first = !std::mem::replace(&mut submitted.is_told, true);
@@ -153,22 +159,65 @@ impl Home {
         let mut spare = Vec::new();
         loop {
             self.bell.notified().await;
-            let waits = {
-                let mut decided = self.decided.lock();
-                if let Some(decided) = &mut *decided {
-                    std::mem::swap(decided, &mut spare);
-                }
-                // As seen with the lock held: whoever decides what is still under way rings.
-                self.under_way.load(Ordering::Relaxed) > 0
-            };
+            self.tell_decided(&mut spare);
+            self.gather().await;
+            // More may have been decided meanwhile, or submitted for want of room.
+            let waits = self.tell_decided(&mut spare);
             if waits && self.db.syncs_quickly() && self.db.is_queue_empty() {
                 // The next turn looks again.
                 self.submitted.lock().is_told = false;
             } else {
                 self.commit(true);
             }
-            spare.drain(..).for_each(|(answer, decided)| tell(answer, decided));
         }
+    }
+
+    /// Tells what other threads have decided; says whether they have something of this home's to decide still.
+    fn tell_decided(&self, spare: &mut Vec<Decided>) -> bool {
+        let waits = {
+            let mut decided = self.decided.lock();
+            if let Some(decided) = &mut *decided {
+                std::mem::swap(decided, spare);
+            }
+            // As seen with the lock held: whoever decides what is still under way rings.
+            self.under_way.load(Ordering::Relaxed) > 0
+        };
+        spare.drain(..).for_each(|(answer, decided)| tell(answer, decided));
+        waits
+    }
+
+    /// Lets what has come since this turn began have its turn before a sync, as long as that brings more writes: while the thread waits
+    /// for the disk, nothing is read, and what is already there would wait for this sync and another one. Begins no look after
+    /// [`LOOK_SYNCS_MAX`] syncs' time, and none where another would sync: then this thread goes on meanwhile. What asks for no sync waits
+    /// with the others.
+    async fn gather(&self) {
+        let clock = &self.accounts.clock;
+        let mut begun = None;
+        let mut before = 0;
+        loop {
+            let now = self.to_sync_here();
+            if now <= before {
+                return;
+            }
+            let at = clock.monotonic();
+            let looked = at.saturating_sub(*begun.get_or_insert(at));
+            if looked > LOOK_SYNCS_MAX * self.db.expected_sync() {
+                return;
+            }
+            before = now;
+            // Asks the kernel what is ready, and comes behind it.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// How many writes of this turn are to be synced, if this thread would do it.
+    fn to_sync_here(&self) -> usize {
+        if self.under_way.load(Ordering::Relaxed) > 0 {
+            return 0;
+        }
+        let submitted = self.submitted.lock();
+        let (bytes, batches) = (submitted.bytes, submitted.batches.len());
+        if submitted.synced > 0 && self.db.would_sync(bytes, batches) { submitted.synced } else { 0 }
     }
 }
 
@@ -228,18 +277,65 @@ impl Drop for Here<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use esker_engine::{Environment, Options};
     use esker_log::{clock::ManualClock, disk::sim::SimDisk};
 
     use super::*;
 
-    /// A write that nobody can decide any more keeps no others waiting, and whoever waits for it is told.
-    #[test]
-    fn what_will_not_be_decided_is_not_under_way() {
+    fn home() -> Arc<Home> {
         let environment = Environment { disk: Arc::new(SimDisk::new()), ..Environment::default() };
         let db = Db::open_in(&environment, "/d", Options::default()).unwrap();
         let accounts = Accounts::new(1, Arc::new(ManualClock::default()), Arc::default());
-        let home = Arc::new(Home::new(db, Arc::new(accounts)));
+        Arc::new(Home::new(db, Arc::new(accounts)))
+    }
+
+    async fn put(home: Arc<Home>, key: &[u8]) -> Result<Committed> {
+        let (answer, answered) = oneshot::channel();
+        let undecided = Arc::clone(&home).undecided(answer);
+        let mut batch = WriteBatch::new();
+        batch.put(key, b"value").unwrap();
+        let done =
+            |committed: esker_engine::Result<Committed>| undecided.decide(committed.map_err(Into::into));
+        home.submit(batch, None, Box::new(done));
+        answered.await.unwrap()
+    }
+
+    /// What has come before a sync begins, and nobody has looked at yet, is synced with what was there.
+    #[test]
+    fn before_a_sync_it_is_looked_what_else_has_come() {
+        let home = home();
+        let quick = (0..1000).take_while(|_| !home.db.syncs_quickly());
+        let before = quick.map(|_| home.db.put(b"key", b"value").unwrap()).last().unwrap();
+        assert!(home.db.would_sync(1, 1));
+        let (groups, batches) = (home.db.stats().groups, home.db.stats().batches);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            tokio::spawn(Arc::clone(&home).run());
+            let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+            far.set_nonblocking(true).unwrap();
+            let far = tokio::net::UnixStream::from_std(far).unwrap();
+            let second_home = Arc::clone(&home);
+            let second = tokio::spawn(async move {
+                far.readable().await.unwrap();
+                put(second_home, b"second").await
+            });
+            tokio::task::yield_now().await;
+            // Only the kernel knows of it as yet.
+            near.write_all(b"request").unwrap();
+            let first = put(Arc::clone(&home), b"first");
+            let (first, second) = tokio::join!(first, second);
+            assert_eq!([first.unwrap().version, second.unwrap().unwrap().version], [before + 1, before + 2]);
+        });
+        let stats = home.db.stats();
+        assert_eq!((stats.groups - groups, stats.batches - batches), (1, 2));
+    }
+
+    /// A write that nobody can decide any more keeps no others waiting, and whoever waits for it is told.
+    #[test]
+    fn what_will_not_be_decided_is_not_under_way() {
+        let home = home();
         let (answer, mut answered) = oneshot::channel();
         let undecided = Arc::clone(&home).undecided(answer);
         home.under_way.store(1, Ordering::Relaxed);

@@ -28,7 +28,7 @@ pub(crate) struct Accounts {
     /// Bytes of writes submitted and not yet answered.
     bytes_under_way: AtomicUsize,
     bytes_under_way_max: usize,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     metrics: Arc<StoreMetrics>,
 }
 

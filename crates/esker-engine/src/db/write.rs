@@ -1,6 +1,6 @@
 //! Writing: at once, or by one of the threads that commit.
 
-use std::sync::mpsc;
+use std::{sync::mpsc, time::Duration};
 
 use esker_log::{Draft, Error, QueueLimits, Result, Submission};
 
@@ -126,9 +126,24 @@ impl Db {
         self.inner().commit.limits()
     }
 
+    /// What holds for a write that asks for this: the store's own policy counts where it is stronger.
+    pub fn sync_policy(&self, asked: Option<SyncPolicy>) -> SyncPolicy {
+        self.inner().commit.effective(asked)
+    }
+
     /// Whether a sync is likely to be over in half a millisecond, as [`Db::submit_all`] sees it.
     pub fn syncs_quickly(&self) -> bool {
         self.inner().commit.syncs_quickly()
+    }
+
+    /// How long a sync is likely to take, as those before tell.
+    pub fn expected_sync(&self) -> Duration {
+        self.inner().commit.expected_sync()
+    }
+
+    /// Whether [`Db::submit_all`] would be likely to sync so much itself, if it came now.
+    pub fn would_sync(&self, bytes: usize, batches: usize) -> bool {
+        self.inner().commit.would_sync(bytes, batches)
     }
 
     /// Whether nothing waits to be committed.

@@ -459,7 +459,8 @@ impl<C: Consumer> GroupCommit<C> {
         if appended.segment == durable.segment { appended.offset - durable.offset } else { appended.offset }
     }
 
-    fn effective(&self, asked: Option<SyncPolicy>) -> SyncPolicy {
+    /// What holds for a write that asks for this: the policy that the log was opened with counts where it is stronger.
+    pub fn effective(&self, asked: Option<SyncPolicy>) -> SyncPolicy {
         asked.map_or(self.policy, |asked| asked.stronger(self.policy))
     }
 

@@ -72,9 +72,21 @@ impl<C: Consumer> GroupCommit<C> {
         self.queue.lock().entries.is_empty()
     }
 
+    /// Whether [`GroupCommit::submit_all`] would be likely to sync so much itself, if it came now.
+    pub fn would_sync(&self, bytes: usize, batches: usize) -> bool {
+        let queue = self.queue.lock();
+        let is_idle = !queue.leading && queue.entries.is_empty();
+        is_idle && bytes <= BYTES_MAX && batches <= RECORDS_MAX as usize && self.syncs_quickly()
+    }
+
     /// Whether a sync is likely to be so quick that [`GroupCommit::submit_all`] waits for it.
     pub fn syncs_quickly(&self) -> bool {
-        self.sync_time.expected() <= QUICK_SYNC
+        self.expected_sync() <= QUICK_SYNC
+    }
+
+    /// How long a sync is likely to take, as those before tell.
+    pub fn expected_sync(&self) -> Duration {
+        self.sync_time.expected()
     }
 
     /// Whether all that waits is so little that the caller commits it, and needs no sync, or a quick one for which it waits.
